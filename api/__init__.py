@@ -1,0 +1,64 @@
+"""The Flask API: simulated machines, and the console of a running process. It imports nothing of etl."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, request
+from werkzeug.exceptions import HTTPException
+
+from api.console import Views, console_routes
+from api.machines import Machines
+from api.routes import answer, machine_routes
+
+__all__ = ["Machines", "Views", "create_app"]
+
+BODY = 16 << 10
+"""Bytes of a request's body, at most."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(machines: Machines, views: Views | None = None, now: Callable[[], datetime] = _utc_now) -> Flask:
+    """Build the WSGI application; without `views` it serves the machines alone."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = BODY
+    app.before_request(_refuse_other_sites)
+    app.after_request(_protect)
+    app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(Exception, _failed)
+    app.register_blueprint(machine_routes(machines, now))
+    if views:
+        app.register_blueprint(console_routes(views))
+    return app
+
+
+def _refuse_other_sites() -> None:
+    """A page of another site must not act through the browser of somebody who can reach this one."""
+    origin = request.headers.get("Origin")
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" or (origin and urlsplit(origin).netloc != request.host):
+        abort(403, "Requests from other sites are refused")
+
+
+def _protect(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _refused(error: HTTPException) -> Response:
+    response = answer({"error": error.description}, error.code or 500)
+    for name, value in error.get_headers():
+        if name in ("Allow", "Retry-After"):
+            response.headers[name] = value
+    return response
+
+
+def _failed(error: Exception) -> Response:
+    logging.getLogger("api").error("%s %s failed", request.method, request.path, exc_info=error)
+    return answer({"error": "Internal error; the log says more"}, 500)

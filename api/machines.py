@@ -1,0 +1,57 @@
+"""The simulated machines and their status. No Flask."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from datetime import datetime
+from typing import Any
+
+STATUSES = ("STARTED", "ERROR", "IDLE", "COMPLETED")
+
+_DAY = 86_400.0
+
+
+class Machines:
+    """Machines numbered from 1, each with a status that holds until it is set again; IDLE at first."""
+
+    def __init__(self, count: int = 1, dice: random.Random | None = None) -> None:
+        self._statuses = ["IDLE"] * count
+        self._dice = dice or random.Random()  # noqa: S311  a simulation, not a secret
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._statuses)
+
+    def __contains__(self, number: int) -> bool:
+        return 1 <= number <= len(self._statuses)
+
+    def status(self, number: int) -> str:
+        """The status of a machine."""
+        return self._statuses[number - 1]
+
+    def set_status(self, number: int, status: str) -> None:
+        """Set the status of a machine, one of STATUSES."""
+        self._statuses[number - 1] = status
+
+    def reading(self, number: int, now: datetime) -> dict[str, Any]:
+        """What a machine shows at `now`: 20 to 100 °C, 0 to 1000 rpm.
+
+        Both follow a slow daily wave with noise; one reading in a hundred jumps, so that a report has something to say.
+        """
+        wave = math.sin(2 * math.pi * (now.timestamp() / _DAY + number / 7))
+        with self._lock:
+            jump = self._dice.random() < 0.01
+            heat, speed = self._dice.gauss(0, 0.6), self._dice.gauss(0, 12)
+        temperature = 45 + 4 * wave + heat + (25 if jump else 0)
+        fan_speed = 650 + 60 * wave + speed + (250 if jump else 0)
+        return {
+            "description": "Machine for processing ",
+            "fan_speed": round(min(1000.0, max(0.0, fan_speed)), 2),
+            "id": number,
+            "name": "DELL G450",
+            "status": self.status(number),
+            "temperature": round(min(100.0, max(20.0, temperature)), 2),
+            "timestamp": now.isoformat(timespec="microseconds"),
+        }

@@ -1,0 +1,62 @@
+"""/data, /status and /machines: the simulated machines over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, abort, request
+
+from api.machines import STATUSES, Machines
+
+MISSING = "Missing 'status' field in request data"
+INVALID = f"Invalid status. Allowed statuses: {', '.join(STATUSES)}"
+
+
+def answer(content: Any, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(content), status, mimetype="application/json")
+
+
+def machine_routes(machines: Machines, now: Callable[[], datetime]) -> Blueprint:
+    """The routes of the simulated machines; `now` tells the time of a reading."""
+    routes = Blueprint("machines", __name__)
+
+    def known(number: int) -> int:
+        if number not in machines:
+            abort(404, f"There is no machine {number}")
+        return number
+
+    @routes.get("/data", defaults={"number": 1})
+    @routes.get("/machines/<int:number>/data")
+    def data(number: int) -> Response:
+        return answer(machines.reading(known(number), now()))
+
+    @routes.post("/status", defaults={"number": 1})
+    @routes.post("/machines/<int:number>/status")
+    def status(number: int) -> Response:
+        machines.set_status(known(number), _posted_status())
+        return answer({"message": "Status updated"})
+
+    @routes.get("/machines")
+    def every() -> Response:
+        moment = now()
+        return answer([machines.reading(number, moment) for number in range(1, len(machines) + 1)])
+
+    return routes
+
+
+def _posted_status() -> str:
+    """The status in the request's body, read as JSON whatever its content type says."""
+    try:
+        body = orjson.loads(request.get_data(cache=False))
+    except orjson.JSONDecodeError:
+        abort(400, MISSING)
+    status = body.get("status") if isinstance(body, dict) else None
+    if status is None or status == "":
+        abort(400, MISSING)
+    if not isinstance(status, str) or not status.isascii() or status.upper() not in STATUSES:
+        abort(400, INVALID)
+    return status.upper()

@@ -1,0 +1,24 @@
+"""Machine telemetry: polls machines, keeps every reading and its moving averages, reports the day's anomalies.
+
+The map of the program, from the edge inwards:
+
+    __main__   the command line, one function a verb
+    app        puts the parts together; the only file that reads the clock
+    schedule   when: APScheduler jobs on a fixed grid of moments
+    tick       one tick: read, average, write
+    report     one night: read the day, analyze, write the report
+    recover    the end of the folder put right, at start and after a disturbance
+    http_source, file_source, workers     readings from machines and files, none waiting for another
+    log, folder, events, stdout           the output folder written and read back; lines for the terminal
+    config     settings: typed, frozen, strict
+    derive     averages lines follow from raw lines: the one fold everything shares
+    wire       bytes <-> records
+    averages, rewind, analysis, days      the arithmetic; pure
+    records    what passes between them
+
+The raw log with settings.jsonl is the only state: everything else is derived from it, and can be derived again.
+"""
+
+from etl.analysis import analyze_values
+
+__all__ = ["analyze_values"]

@@ -1,0 +1,131 @@
+"""The command line: one function a verb."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from etl.config import Loaded
+
+_CONFIG = click.option(
+    "--config", "file", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True,
+    help="The config file; relative paths in it start at its folder.",
+)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="machine-telemetry-etl")
+def cli() -> None:
+    """Watch machines without running a platform.
+
+    Reads every machine each few seconds, keeps each reading and its moving averages as JSON lines in a folder, and
+    reports the day's anomalies every night. Start with `etl check`, then `etl run`.
+    """
+
+
+@cli.command()
+@_CONFIG
+def run(file: Path) -> None:
+    """Poll, average, write and report until SIGTERM or Ctrl-C.
+
+    Readings and averages go to the output folder and, as JSON lines, to stdout; the log goes to stderr.
+    """
+    _do(file, "run")
+
+
+@cli.command()
+@_CONFIG
+def once(file: Path) -> None:
+    """Read every source once, write what they answer, and exit.
+
+    Exit code 0, or 69 if no source answered.
+    """
+    _do(file, "once")
+
+
+@cli.command()
+@_CONFIG
+@click.option("--date", "day", metavar="YYYY-MM-DD", help="Report this day; without it, every day that is due.")
+def report(file: Path, day: str | None) -> None:
+    """Make the anomaly report of closed days, and print the path of each.
+
+    A day that is not closed yet is reported to stdout and nothing is written.
+    """
+    _do(file, "report", _day(day) if day else None)
+
+
+@cli.command()
+@_CONFIG
+def check(file: Path) -> None:
+    """Check the config and say what it means; touches no network.
+
+    Problems go to stderr as file:line:column: what, and a hint; the exit code is then 78.
+    """
+    from etl import app  # noqa: PLC0415  a command imports what it needs
+
+    click.echo(app.summary(_load(file)))
+
+
+def _do(file: Path, verb: str, *arguments: Any) -> None:
+    loaded = _load(file)
+    _log_to_stderr()
+    from etl import app  # noqa: PLC0415
+
+    work: Callable[..., int] = getattr(app, verb)
+    try:
+        code = work(loaded, *arguments)
+    except app.ExitError as error:
+        click.echo(str(error), err=True)
+        code = error.code
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End without waiting for threads whose polls were abandoned."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            continue
+    os._exit(code)
+
+
+def _load(file: Path) -> Loaded:
+    from etl import config  # noqa: PLC0415
+
+    try:
+        return config.load(file)
+    except config.ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(78)
+
+
+def _day(day: str) -> str:
+    try:
+        return date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise click.BadParameter(f"{day!r} is no day; write it as 2026-11-22", param_hint="--date") from None
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    for noisy in ("apscheduler", "waitress", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="etl")
+
+
+if __name__ == "__main__":
+    main()

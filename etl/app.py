@@ -1,0 +1,350 @@
+"""Composition root: settings in, running parts out. The only file that knows every part and reads the clock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etl.days import day_finder, due, next_change, next_reports
+from etl.events import Events
+from etl.file_source import Files, FileSource
+from etl.folder import Folder
+from etl.http_source import HttpSource, Requests
+from etl.log import Appender, HeldError, take_lock
+from etl.recover import positions
+from etl.report import StoppedError, due_days, encode, make_report, never, write_report
+from etl.stdout import Stdout
+from etl.tick import Tick, Transport
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from etl.config import Loaded
+
+OK, FOUND, UNAVAILABLE, CANNOT_CREATE, IO_ERROR, HELD, BAD_CONFIG = 0, 1, 69, 73, 74, 75, 78
+"""Exit codes, from sysexits.h where it has one."""
+LAST_CALL = 1.0
+"""Seconds the polls in flight get when the process ends; then they are abandoned."""
+
+log = logging.getLogger("etl")
+
+
+class ExitError(Exception):
+    """The command cannot go on: a message for people, and its exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Pipeline:
+    """The parts that turn polls into files, put together from the config; `with held(...)` goes around it."""
+
+    def __init__(self, loaded: Loaded, clock: Callable[[], float], stdout: Stdout | None = None) -> None:
+        config = loaded.config
+        self.loaded = loaded
+        self.folder = Folder(loaded.path(config.output.folder))
+        self.names = [source.name for source in config.sources]
+        self.events = Events(Appender(self.folder, "events"), day_finder(loaded.zone), clock)
+        emit = {str(kind): stdout.put for kind in config.output.stdout} if stdout else {}
+        self.tick = Tick(self.folder, loaded.settings, day_finder(loaded.zone), self.events, emit, clock)
+        self._clock = clock
+        self._transports: list[Transport] = []
+        self._read_sources()
+
+    def _read_sources(self) -> None:
+        sources = self.loaded.config.sources
+        web = [
+            HttpSource(source.name, source.url, self.loaded.timeout(source), source.headers,
+                       str(self.loaded.path(source.ca_file)) if source.ca_file else None)
+            for source in sources if source.url
+        ]  # fmt: skip
+        files = [FileSource(source.name, self.loaded.path(source.file)) for source in sources if source.file]
+        transports: dict[str, Transport] = {}
+        if web:
+            over_http = Requests(web, self._clock)
+            self._transports.append(over_http)
+            transports |= dict.fromkeys((source.name for source in web), over_http)
+        if files:
+            followed = {source.name for source in files if source.path.suffix == ".jsonl"}
+            from_files = Files(files, self._clock, positions(self.folder, followed))
+            self._transports.append(from_files)
+            transports |= dict.fromkeys((source.name for source in files), from_files)
+        self.tick.use(transports)
+
+    def tick_once(self) -> None:
+        """Read every source now, and write what they answer."""
+        self.tick.start(self.names)
+        self.tick.wait(max(self.loaded.timeout(source) for source in self.loaded.config.sources) + 1)
+        self.tick.write()
+
+    def close_due_days(self, stopping: Callable[[], bool] = never) -> list[Path]:
+        """Report every closed day that has no report yet; the nightly job."""
+        written = []
+        for day in due_days(self.folder, self._clock(), self.loaded.config.report.at, self.loaded.zone):
+            if self.tick.close_day(day):
+                written.append(write_report(self.folder, day, self.loaded.settings, stopping))
+                log.info("Report of %s written to %s", day, written[-1])
+                self.events.tell("report", reason="written", day=day)
+                self.tick.wake()
+        return written
+
+    def not_ready(self) -> list[str]:
+        """Why nobody should rely on this process now; empty if all is well."""
+        reasons = []
+        if self.tick.stuck:
+            reasons.append(f"{self.folder.root} cannot be written: {self.tick.stuck.strerror or self.tick.stuck}")
+        last = self.tick.last_write
+        if last is None or self._clock() - last > 3 * self.loaded.config.interval:
+            reasons.append("no reading was written for 3 intervals" if last else "no reading was written yet")
+        return reasons
+
+    def close(self) -> None:
+        """Begin no further poll."""
+        for transport in self._transports:
+            transport.close()
+
+
+@contextmanager
+def held(loaded: Loaded) -> Iterator[None]:
+    """Hold the output folder for this process.
+
+    Raises:
+        ExitError: another process holds it, or it cannot be created.
+
+    """
+    root = loaded.path(loaded.config.output.folder)
+    try:
+        lock = take_lock(root)
+    except HeldError as error:
+        raise ExitError(f"{error}. Stop it first, or set another output.folder.", HELD) from None
+    except OSError as error:
+        raise ExitError(
+            f"{root} cannot be created or written: {error.strerror}. Check output.folder and its owner.", CANNOT_CREATE
+        ) from None
+    try:
+        for kind in ("raw", "averages", "events", "reports"):
+            with suppress(OSError):
+                (root / kind).mkdir(exist_ok=True)
+            if not os.access(root / kind, os.W_OK | os.X_OK):
+                raise ExitError(f"{root / kind} cannot be written. Check its owner and mode.", CANNOT_CREATE)
+        yield
+    finally:
+        os.close(lock)
+
+
+def run(loaded: Loaded) -> int:
+    """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code."""
+    stopping = Stopping()
+    with held(loaded):
+        _raise_descriptor_limit()
+        stdout = Stdout()
+        pipeline = Pipeline(loaded, time.time, stdout)
+        if loaded.config.api.serve:
+            _serve(pipeline)
+        writer = threading.Thread(target=_write, args=(pipeline, stopping), name="writer", daemon=True)
+        _tell_start(pipeline)
+        writer.start()
+
+        from etl.schedule import Schedule  # noqa: PLC0415  only `run` schedules: other commands start without it
+
+        schedule = Schedule(
+            loaded.config.interval,
+            pipeline.tick.start,
+            lambda: _nightly(pipeline, stopping),
+            time.time,
+        )
+        schedule.set_sources(pipeline.names)
+        schedule.start()
+        log.info(
+            "Reading %d sources every %g s into %s", len(pipeline.names), loaded.config.interval, pipeline.folder.root
+        )
+        stopping.wait()
+        schedule.stop()
+        return _finish(pipeline, writer, stdout, stopping)
+
+
+def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, stopping: Stopping) -> int:
+    """Let what is in flight come in, write it, and leave."""
+    pipeline.tick.wait(LAST_CALL)
+    pipeline.close()
+    pipeline.events.tell("stop", reason=stopping.reason)
+    pipeline.tick.end()
+    writer.join(2)
+    stdout.close(0.5)
+    if stdout.left_out:
+        log.warning("%d lines were not taken from stdout; the files have them", stdout.left_out)
+    if pipeline.tick.unwritten or writer.is_alive():
+        log.error("%d readings could not be written to %s", pipeline.tick.unwritten, pipeline.folder.root)
+        return IO_ERROR
+    return IO_ERROR if stopping.failed else OK
+
+
+def once(loaded: Loaded) -> int:
+    """One tick over all sources now; the exit code."""
+    with held(loaded):
+        stdout = Stdout()
+        pipeline = Pipeline(loaded, time.time, stdout)
+        pipeline.tick_once()
+        pipeline.close()
+        stdout.close(5)
+        if pipeline.tick.unwritten:
+            raise ExitError(f"{pipeline.tick.unwritten} readings could not be written: {pipeline.tick.stuck}", IO_ERROR)
+        if not pipeline.tick.counts["answered"]:
+            raise ExitError(
+                "No source answered. Is the machine on? `python -m api` starts the simulated one.", UNAVAILABLE
+            )
+        return OK
+
+
+def report(loaded: Loaded, day: str | None) -> int:
+    """Report a day, or every day that is due; the path of each on stdout. A day not yet closed goes to stdout."""
+    folder = Folder(loaded.path(loaded.config.output.folder))
+    at, zone, now = loaded.config.report.at, loaded.zone, time.time()
+    if day is None:
+        days = [due_day for due_day in due_days(folder, now, at, zone) if _is_closed(folder, due_day)]
+    elif day not in folder.days("raw"):
+        raise ExitError(f"There is no raw log of {day} in {folder.root}.", FOUND)
+    elif due(day, at, zone) > now or not _is_closed(folder, day):
+        sys.stdout.buffer.write(encode(make_report(folder, day, loaded.settings)))
+        log.warning("%s is not closed yet: this report is not kept", day)
+        return OK
+    else:
+        days = [day]
+    for closed in days:
+        try:
+            path = write_report(folder, closed, loaded.settings)
+        except OSError as error:
+            raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
+        print(path)  # noqa: T201
+    return OK
+
+
+def _is_closed(folder: Folder, day: str) -> bool:
+    """Whether no process can still add to a day: a later day has begun, or nobody holds the folder."""
+    if folder.days("raw")[-1] > day or day in folder.reports():
+        return True
+    try:
+        os.close(take_lock(folder.root))
+    except (HeldError, OSError):
+        return False
+    return True
+
+
+def summary(loaded: Loaded) -> str:
+    """What `etl check` says of a sound config."""
+    config, zone, now = loaded.config, loaded.zone, time.time()
+    api = f"http://{config.api.host}:{config.api.port}" if config.api.serve else "not served"
+    lines = [
+        f"{len(config.sources)} sources, read every {config.interval:g} s into {loaded.path(config.output.folder)}",
+        f"averages over {config.window} readings of {', '.join(config.parameters)}",
+        f"API {api}",
+        f"next reports ({loaded.settings.timezone}):",
+    ]
+    coming = next_reports(now, config.report.at, zone, 3)
+    change = next_change(now, zone)
+    if change:
+        eve = datetime.combine(change, datetime.min.time(), tzinfo=zone).timestamp()
+        coming += [entry for entry in next_reports(eve - 86_400, config.report.at, zone, 3) if entry not in coming]
+    lines += [f"  {day}: {local:%Y-%m-%d %H:%M %z} ({local.astimezone(UTC):%Y-%m-%dT%H:%MZ})" for day, local in coming]
+    if change:
+        lines.append(f"the clocks change on {change}")
+    return "\n".join(lines)
+
+
+class Stopping:
+    """Whether and why the process is to end. Signal handlers only set it."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.reason = ""
+        self.failed = False
+        signal.signal(signal.SIGTERM, self._signalled)
+        signal.signal(signal.SIGINT, self._signalled)
+
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        if self._event.is_set():
+            os._exit(128 + number)
+        self.ask(signal.Signals(number).name)
+
+    def ask(self, reason: str, *, failed: bool = False) -> None:
+        """Ask the process to end."""
+        self.reason = self.reason or reason
+        self.failed = self.failed or failed
+        self._event.set()
+
+    def asked(self) -> bool:
+        """Whether the process is to end."""
+        return self._event.is_set()
+
+    def wait(self) -> None:
+        """Wait until it is."""
+        self._event.wait()
+
+
+def _write(pipeline: Pipeline, stopping: Stopping) -> None:
+    try:
+        pipeline.tick.run()
+    except Exception:
+        log.critical("The writer failed; the process ends so that it can be started anew", exc_info=True)
+        stopping.ask("failed", failed=True)
+
+
+def _serve(pipeline: Pipeline) -> None:
+    """Serve the simulated machines and what the pipeline shows."""
+    from api import Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
+    from api.server import serve  # noqa: PLC0415
+
+    config = pipeline.loaded.config.api
+    folder = pipeline.folder
+
+    def read_report(day: str) -> bytes | None:
+        try:
+            return folder.report_path(day).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    views = Views(
+        averages=lambda: list(pipeline.tick.latest.values()),
+        events=lambda: list(pipeline.events.latest),
+        reports=folder.reports,
+        report=read_report,
+        not_ready=pipeline.not_ready,
+    )
+    try:
+        serve(create_app(Machines(config.machines), views), config.host, config.port)
+    except OSError as error:
+        raise ExitError(
+            f"Cannot listen on {config.host}:{config.port}: {error.strerror}. Set another api.port, or api.serve: false.",
+            IO_ERROR,
+        ) from None
+
+
+def _nightly(pipeline: Pipeline, stopping: Stopping) -> None:
+    try:
+        pipeline.close_due_days(stopping.asked)
+    except StoppedError:
+        log.info("The report is left for the next start")
+    except OSError as error:
+        log.error("The report cannot be written: %s. It is tried again in a minute.", error)
+
+
+def _tell_start(pipeline: Pipeline) -> None:
+    pipeline.events.tell("start", reason=f"pid {os.getpid()}", sources=len(pipeline.names))
+
+
+def _raise_descriptor_limit() -> None:
+    """Every kept connection is a descriptor; the soft limit is often 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,62 @@
+"""Local days: which day a moment belongs to, how long it is, when its report is due. Pure, with zoneinfo only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+
+def _start(day: date, zone: ZoneInfo) -> float:
+    """The first second of a local day (seconds since the epoch), also where midnight itself is skipped."""
+    return datetime.combine(day, time(), tzinfo=zone).timestamp()
+
+
+def length(day: str, zone: ZoneInfo) -> float:
+    """Seconds of a local day: 82,800, 86,400 or 90,000 in most zones."""
+    first = date.fromisoformat(day)
+    return _start(first + timedelta(days=1), zone) - _start(first, zone)
+
+
+def due(day: str, at: str, zone: ZoneInfo) -> float:
+    """When the report of a local day is due (seconds since the epoch): at `at` ("HH:MM") of the day after it."""
+    after = date.fromisoformat(day) + timedelta(days=1)
+    return datetime.combine(after, time.fromisoformat(at), tzinfo=zone).timestamp()
+
+
+def day_finder(zone: ZoneInfo) -> Callable[[float], str]:
+    """Build the function from a moment (seconds since the epoch) to its local day."""
+    day, start, end = "", 0.0, 0.0
+
+    def day_of(moment: float) -> str:
+        nonlocal day, start, end
+        if not start <= moment < end:
+            local = datetime.fromtimestamp(moment, zone).date()
+            day = local.isoformat()
+            start, end = _start(local, zone), _start(local + timedelta(days=1), zone)
+        return day
+
+    return day_of
+
+
+def next_reports(now: float, at: str, zone: ZoneInfo, count: int) -> list[tuple[str, datetime]]:
+    """The next `count` days to be reported after `now`, each with the local time its report is due."""
+    today = datetime.fromtimestamp(now, UTC).astimezone(zone).date()
+    coming: list[tuple[str, datetime]] = []
+    day = today - timedelta(days=2)
+    while len(coming) < count:
+        moment = due(day.isoformat(), at, zone)
+        if moment > now:
+            coming.append((day.isoformat(), datetime.fromtimestamp(moment, zone)))
+        day += timedelta(days=1)
+    return coming
+
+
+def next_change(now: float, zone: ZoneInfo) -> date | None:
+    """The next local day within 400 days that is not 24 hours long, if any."""
+    day = datetime.fromtimestamp(now, zone).date()
+    for _ in range(400):
+        if length(day.isoformat(), zone) != 86_400:
+            return day
+        day += timedelta(days=1)
+    return None

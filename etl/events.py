@@ -1,0 +1,54 @@
+"""What a reader of the folder must know, told from any thread and written by one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from etl.log import Appender, DisturbedError
+from etl.wire import event_line
+
+HELD = 1 << 20
+"""Bytes of events that wait for a disk that does not take them, at most."""
+
+
+class Events:
+    """The events log; `latest` holds the newest lines for the API."""
+
+    def __init__(self, appender: Appender, day_of: Callable[[float], str], clock: Callable[[], float]) -> None:
+        self._appender = appender
+        self._day_of = day_of
+        self._clock = clock
+        self._told: deque[tuple[float, bytes]] = deque()
+        self._day = ""
+        self.latest: deque[bytes] = deque(maxlen=200)
+
+    def tell(self, event: str, *, source: str | None = None, reason: str | None = None, **more: Any) -> None:
+        """Let an event wait to be written; from any thread."""
+        at = self._clock()
+        line = event_line(at, event, source, reason, more)
+        self.latest.append(line)
+        self._told.append((at, line))
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            OSError: the folder cannot be written now; the events wait on, the newest are lost beyond HELD bytes.
+
+        """
+        while self._told:
+            at, line = self._told.popleft()
+            self._day = max(self._day, self._day_of(at))
+            if self._appender.waiting < HELD:
+                self._appender.put(self._day, line)
+        try:
+            self._write()
+        except DisturbedError:
+            self._appender.forget()
+            self._write()
+
+    def _write(self) -> None:
+        for _ in self._appender.flush():
+            pass

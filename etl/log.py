@@ -1,0 +1,308 @@
+"""The output folder written: one owner, whole lines, nothing acknowledged before it is durable."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from etl.folder import Folder
+from etl.wire import RejectedError, parse
+
+RUN = 1 << 20
+"""Bytes written at once, at most."""
+
+
+class HeldError(Exception):
+    """Another process holds the output folder."""
+
+
+class DisturbedError(Exception):
+    """A day's file is not as it was left: somebody renamed, truncated or deleted it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} was {reason} by somebody else")
+        self.path = path
+        self.reason = reason
+
+
+class Appender:
+    """Appends lines of one kind to the files of their days, in order.
+
+    Lines wait until `flush` has written them and made them durable; what a failed write left behind is cut off again.
+    `system` is the module os, or a stand-in for it.
+    """
+
+    def __init__(self, folder: Folder, kind: str, system: Any = os) -> None:
+        self.kind = kind
+        self.waiting = 0
+        self._folder = folder
+        self._os = system
+        self._queue: deque[tuple[str, bytes]] = deque()
+        self._fd: int | None = None
+        self._day = ""
+        self._size: int | None = None
+
+    def put(self, day: str, line: bytes) -> None:
+        """Let a line wait for the next flush."""
+        self._queue.append((day, line))
+        self.waiting += len(line)
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def flush(self) -> Iterator[tuple[str, list[bytes]]]:
+        """Write what waits and give it back, day by day, as soon as it is durable.
+
+        Raises:
+            OSError: it cannot be written now. The lines wait on; the file holds none of them.
+            DisturbedError: the file is not as it was left. The lines wait on; `forget` before the next flush.
+
+        """
+        while self._queue:
+            day, lines = self._run()
+            self._append(day, b"".join(lines))
+            for _ in lines:
+                self.waiting -= len(self._queue.popleft()[1])
+            yield day, lines
+
+    def _run(self) -> tuple[str, list[bytes]]:
+        """The first waiting lines of one day, about a MiB of them."""
+        day, lines, size = self._queue[0][0], [], 0
+        for of, line in self._queue:
+            if of != day or size > RUN:
+                break
+            lines.append(line)
+            size += len(line)
+        return day, lines
+
+    def _append(self, day: str, data: bytes) -> None:
+        if day != self._day:
+            self.forget()
+            self._day = day
+        fd = self._open()
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[self._os.write(fd, left) :]
+            self._os.fsync(fd)
+        except OSError:
+            self._take_back(fd)
+            raise
+        self._size = (self._size or 0) + len(data)
+
+    def _open(self) -> int:
+        """The day's file, open and as long as it was left."""
+        path = self._folder.path(self.kind, self._day)
+        if self._fd is not None and not _same(self._os, self._fd, path):
+            self._close()
+            raise DisturbedError(path, "renamed or deleted")
+        if self._fd is None:
+            self._fd = self._create(path)
+        size = self._os.fstat(self._fd).st_size
+        if self._size is None:
+            self._size = size
+        if size > self._size:
+            self._os.ftruncate(self._fd, self._size)
+        elif size < self._size:
+            self._close()
+            raise DisturbedError(path, "truncated")
+        return self._fd
+
+    def _create(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd: int = self._os.open(path, flags)
+        except FileNotFoundError:
+            if self._size:
+                raise DisturbedError(path, "renamed or deleted") from None
+            self._os.makedirs(path.parent, exist_ok=True)
+            fd = self._os.open(path, flags | os.O_CREAT, 0o640)
+            sync_folder(path.parent, self._os)
+        link(self._folder.root / f"{self.kind}.jsonl", f"{self.kind}/{path.name}", self._os)
+        return fd
+
+    def _take_back(self, fd: int) -> None:
+        """Cut off what a failed write left; where even that fails, the next open does it."""
+        with suppress(OSError):
+            self._os.ftruncate(fd, self._size)
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            with suppress(OSError):
+                self._os.close(fd)
+
+    def drain(self) -> list[bytes]:
+        """Give up what waits, and give it back."""
+        lines = [line for _, line in self._queue]
+        self._queue.clear()
+        self.waiting = 0
+        return lines
+
+    def waits_for(self, day: str) -> bool:
+        """Whether lines of this day or an earlier one wait."""
+        return any(of <= day for of, _ in self._queue)
+
+    def forget(self) -> None:
+        """Close the file and take it, at the next flush, as it stands then."""
+        self._close()
+        self._size = None
+
+
+def _same(system: Any, fd: int, path: Path) -> bool:
+    try:
+        there = system.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    ours = system.fstat(fd)
+    return bool((there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev))
+
+
+def sync_folder(path: Path, system: Any = os) -> None:
+    """Make the names in a folder durable."""
+    fd = system.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        system.fsync(fd)
+    finally:
+        system.close(fd)
+
+
+def link(path: Path, target: str, system: Any = os) -> None:
+    """Point a symbolic link somewhere else, in one step."""
+    with suppress(OSError):
+        if system.readlink(path) == target:
+            return
+    aside = path.with_name(path.name + ".tmp")
+    aside.unlink(missing_ok=True)
+    system.symlink(target, aside)
+    system.replace(aside, path)
+
+
+def write_whole(path: Path, data: bytes, system: Any = os) -> None:
+    """Write a file whole or not at all: aside, synced, renamed."""
+    system.makedirs(path.parent, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp")
+    fd = system.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[system.write(fd, left) :]
+        system.fsync(fd)
+    finally:
+        system.close(fd)
+    system.replace(aside, path)
+    sync_folder(path.parent, system)
+
+
+def append_whole(path: Path, line: bytes) -> None:
+    """Append one line to a small file, durably."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    size = os.fstat(fd).st_size
+    try:
+        if os.write(fd, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.fsync(fd)
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
+    finally:
+        os.close(fd)
+    if not size:
+        sync_folder(path.parent)
+
+
+def is_object(line: bytes) -> bool:
+    """Whether a line is a JSON object."""
+    try:
+        parse(line)
+    except RejectedError:
+        return False
+    return True
+
+
+def repair(path: Path, sound: Callable[[bytes], bool] = is_object) -> int:
+    """Cut a torn or unsound end off a file of lines and keep it in `*.torn`; how many bytes were cut.
+
+    Killed in between, the next repair finishes the work without keeping the end twice.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        size = os.fstat(fd).st_size
+        end = _sound_end(fd, size, sound)
+        if end < size:
+            _keep(path.with_name(path.name + ".torn"), os.pread(fd, size - end, end))
+            os.ftruncate(fd, end)
+            os.fsync(fd)
+        return size - end
+    finally:
+        os.close(fd)
+
+
+def _sound_end(fd: int, size: int, sound: Callable[[bytes], bool]) -> int:
+    """Where the last sound line ends."""
+    end = size
+    while end:
+        start = _line_start(fd, end)
+        line = os.pread(fd, end - start, start)
+        if line.endswith(b"\n") and sound(line):
+            break
+        end = start
+    return end
+
+
+def _line_start(fd: int, end: int) -> int:
+    """Where the line that ends at `end`, with or without its line feed, starts."""
+    block_end = end - 1
+    while block_end > 0:
+        start = max(0, block_end - RUN)
+        feed = os.pread(fd, block_end - start, start).rfind(b"\n")
+        if feed >= 0:
+            return start + feed + 1
+        block_end = start
+    return 0
+
+
+def _keep(path: Path, torn: bytes) -> None:
+    try:
+        if path.read_bytes().endswith(torn + b"\n"):
+            return
+    except FileNotFoundError:
+        pass
+    append_whole(path, torn if torn.endswith(b"\n") else torn + b"\n")
+
+
+def take_lock(root: Path) -> int:
+    """Take the output folder for this process until the returned descriptor is closed, or the process ends.
+
+    Raises:
+        HeldError: another process has it; the message names its pid.
+        OSError: the folder cannot be created or written.
+
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    fd = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    for last in (False, False, True):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if last:
+                holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+                os.close(fd)
+                raise HeldError(f"{root} is held by process {holder}") from None
+            # `etl report` holds it for an instant to see that nobody else does.
+            time.sleep(0.1)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd

@@ -1,0 +1,66 @@
+"""The records that pass between the modules. No behaviour lives here."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+Machine = tuple[str, str | int | float | None]
+"""A machine is a source's name and the `id` of its reading (a string, a number or None)."""
+
+
+class Failure(NamedTuple):
+    """Why a source gave no reading: a short stable code for machines, a sentence for people."""
+
+    reason: str
+    why: str
+
+
+class Answer(NamedTuple):
+    """One body as a source sent it; `position` is the byte offset after it in a followed file."""
+
+    body: bytes
+    position: int | None = None
+
+
+class Poll(NamedTuple):
+    """What one poll of one source gave, complete at `at` (seconds since the epoch): answers, or a failure."""
+
+    source: str
+    at: float
+    answers: tuple[Answer, ...] = ()
+    failure: Failure | None = None
+
+
+class Reading(NamedTuple):
+    """The part of a raw line that averages and reports need.
+
+    `polled_at` in seconds since the epoch, exact to the millisecond; `timestamp` is None where the machine sent none;
+    `values` stand in the order of the parameters.
+    """
+
+    machine: Machine
+    polled_at: float
+    timestamp: Any
+    status: Any
+    name: Any
+    values: tuple[Any, ...]
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What averages and reports depend on, beside the raw log. `interval` in seconds, `timezone` an IANA name."""
+
+    window: int
+    parameters: dict[str, str]
+    timezone: str
+    interval: float
+    threshold: float
+
+
+class Governed(msgspec.Struct, frozen=True):
+    """An entry of settings.jsonl: `settings` hold from this line (counted from 1) of this day on."""
+
+    day: str
+    line: int
+    settings: Settings

@@ -1,0 +1,293 @@
+"""The end of the folder put right: torn lines cut, windows rebuilt, averages made to follow from the raw log again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import orjson
+
+from etl.averages import silence
+from etl.derive import Windows, derive, rules
+from etl.folder import KINDS, Folder, governing
+from etl.log import append_whole, is_object, repair, sync_folder
+from etl.records import Governed, Machine, Settings
+from etl.rewind import Rewind
+from etl.wire import RejectedError, raw_decoder, settings_line
+
+TAIL = 1 << 20
+"""Bytes of the raw log's end whose averages are derived again at every start."""
+BLOCK = 1 << 20
+
+Tell = Callable[..., None]
+"""Tells an event: tell("repaired", reason="torn", file=...)."""
+
+
+class Place(NamedTuple):
+    """A line of the raw log: its day, its number in the day (counted from 1), its offset in the day's file."""
+
+    day: str
+    line: int
+    offset: int
+
+
+class Derivation:
+    """The fold over days of the raw log, each line under the settings that govern it."""
+
+    def __init__(self, folder: Folder, otherwise: Settings, start: Place | None = None) -> None:
+        self.windows: Windows = windows_before(folder, start, otherwise) if start else {}
+        self._folder = folder
+        self._otherwise = otherwise
+        self._entries = folder.settings()
+        before = governing(self._entries, start.day, start.line - 1, otherwise) if start else None
+        self._shape = shape(before) if before else None
+
+    def day(self, day: str, line: int = 1, offset: int = 0) -> Iterator[bytes]:
+        """The averages lines of a day, from its line `line` (which starts at `offset`) on."""
+        lines = (raw for _, raw in self._folder.lines("raw", day, offset))
+        for first, end, settings in segments(self._entries, day, self._otherwise):
+            if end <= line:
+                continue
+            if self._shape not in (None, shape(settings)):
+                self.windows.clear()
+            self._shape = shape(settings)
+            run = lines if end == float("inf") else islice(lines, int(end) - max(first, line))
+            for _, averages in derive(self.windows, run, rules(settings)):
+                yield averages
+
+
+def shape(settings: Settings) -> tuple[int, dict[str, str]]:
+    """What makes every window start anew where it changes."""
+    return settings.window, settings.parameters
+
+
+def segments(entries: list[Governed], day: str, otherwise: Settings) -> list[tuple[int, float, Settings]]:
+    """The settings of a day's lines: from which line (counted from 1), before which line, the settings."""
+    firsts = sorted({1, *(entry.line for entry in entries if entry.day == day and entry.line > 1)})
+    ends: list[float] = [*firsts[1:], float("inf")]
+    return [(first, end, governing(entries, day, first, otherwise)) for first, end in zip(firsts, ends, strict=True)]
+
+
+def is_raw(line: bytes) -> bool:
+    """Whether a line is a raw line of ours."""
+    try:
+        raw_decoder(())(line)
+    except RejectedError:
+        return False
+    return True
+
+
+def recover(folder: Folder, settings: Settings, today: str, tell: Tell) -> Windows:
+    """Put the end of the folder right and write the settings down; the windows to go on with from day `today` on.
+
+    Raises:
+        OSError: the folder cannot be written now; it is safe to try again later.
+
+    """
+    _repair_ends(folder, tell)
+    settle(folder, settings, today, tell)
+    days = folder.days("raw")
+    if not days:
+        return {}
+    windows = _put_right(folder, settings, _tail(folder, days), tell)
+    last = governing(folder.settings(), days[-1], folder.count("raw", days[-1]), settings)
+    return windows if shape(last) == shape(settings) else {}
+
+
+def _repair_ends(folder: Folder, tell: Tell) -> None:
+    """Cut what a crash left torn off the newest files, and keep it aside in `*.torn`."""
+    paths = [(folder.path(kind, day), kind) for kind in KINDS for day in folder.days(kind)[-2:]]
+    for path, kind in [*paths, (folder.settings_path, "settings")]:
+        cut = repair(path, is_raw if kind == "raw" else is_object)
+        if cut:
+            tell("repaired", reason="torn", file=str(path.relative_to(folder.root)), bytes=cut)
+
+
+def settle(folder: Folder, settings: Settings, today: str, tell: Tell) -> None:
+    """Write the settings down, where they changed, before the first line they govern: the next one of `today`."""
+    day = max([today, *folder.days("raw")[-1:]])
+    line = folder.count("raw", day) + 1
+    entries = folder.settings()
+    if entries and governing(entries, day, line, settings) == settings:
+        return
+    append_whole(folder.settings_path, settings_line(Governed(day, line, settings)))
+    if entries:
+        tell("settings", reason="changed", day=day, line=line)
+
+
+def _tail(folder: Folder, days: list[str]) -> Place:
+    """Where the raw log's last TAIL bytes start, or its first line without an averages line if that is earlier."""
+    left = TAIL
+    place = Place(days[-1], 1, 0)
+    for back, day in enumerate(reversed(days)):
+        path = folder.path("raw", day)
+        if not path.exists():
+            break
+        if left > 0:
+            place = _line_at(folder, day, max(0, path.stat().st_size - left))
+        have, wanted = folder.count("averages", day), folder.count("raw", day)
+        if have < wanted and (day < place.day or have + 1 < place.line):
+            place = _nth_line(folder, day, have + 1)
+        left -= path.stat().st_size
+        if left <= 0 and back:
+            break
+    return place
+
+
+def _line_at(folder: Folder, day: str, offset: int) -> Place:
+    """The first line that starts at or after an offset."""
+    line, start = 1, 0
+    with folder.open("raw", day) as file:
+        while start < offset:
+            block = file.read(min(BLOCK, offset - start))
+            line += block.count(b"\n")
+            start += len(block)
+        file.seek(max(0, offset - 1))
+        rest = file.readline() if offset else b""
+    if not rest or rest == b"\n":
+        return Place(day, line, offset)
+    return Place(day, line + 1, offset - 1 + len(rest))
+
+
+def _nth_line(folder: Folder, day: str, number: int, kind: str = "raw") -> Place:
+    """A day's line by its number; the end of the file where it has fewer."""
+    line = offset = 0
+    with folder.open(kind, day) as file:
+        while block := file.read(BLOCK):
+            feeds = block.count(b"\n")
+            if line + feeds >= number - 1:
+                at = -1
+                for _ in range(number - 1 - line):
+                    at = block.index(b"\n", at + 1)
+                return Place(day, number, offset + at + 1)
+            line += feeds
+            offset += len(block)
+    return Place(day, line + 1, offset)
+
+
+def _put_right(folder: Folder, settings: Settings, start: Place, tell: Tell) -> Windows:
+    """Derive the averages from `start` on and make the files equal to that."""
+    derivation = Derivation(folder, settings, start)
+    for day in [day for day in folder.days("raw") if day >= start.day]:
+        line, offset = (start.line, start.offset) if day == start.day else (1, 0)
+        kept = _mend(folder, day, line, derivation.day(day, line, offset), tell)
+        if not kept and line > 1:
+            # Not even the first line agrees: lines may be damaged further up, so the numbers do not match.
+            return _put_right(folder, settings, Place(day, 1, 0), tell)
+    return derivation.windows
+
+
+def _mend(folder: Folder, day: str, line: int, derived: Iterator[bytes], tell: Tell) -> bool:
+    """Make a day's averages from line `line` on equal to `derived`.
+
+    False, with nothing changed, where the file's very first line to compare differs.
+    """
+    path = folder.path("averages", day)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.exists()
+    with path.open("ab+") as file:
+        end = _nth_line(folder, day, line, "averages").offset
+        file.seek(end)
+        first = True
+        pending: bytes | None = None
+        for pending in derived:
+            there = file.readline()
+            if there != pending:
+                if there and first and line > 1:
+                    return False
+                break
+            end += len(pending)
+            first = False
+            pending = None
+        size = path.stat().st_size
+        if pending is None and end == size:
+            return True
+        file.truncate(end)
+        written = 0
+        if pending is not None:
+            written = file.write(pending) + sum(file.write(averages) for averages in derived)
+        file.flush()
+        os.fsync(file.fileno())
+    if fresh:
+        sync_folder(path.parent)
+    tell("repaired", reason="averages", file=str(path.relative_to(folder.root)), cut=size - end, written=written)
+    return True
+
+
+def windows_before(folder: Folder, place: Place, settings: Settings) -> Windows:
+    """The windows just before a line of the raw log, from as few lines before it as can matter."""
+    entries = folder.settings()
+    now = governing(entries, place.day, place.line - 1, settings)
+    by = rules(now)
+    rewind = Rewind(len(now.parameters), by.size, silence(now.interval))
+    start = _shape_start(entries, place)
+    since: float | None = None
+    for block in _backwards(folder, place, start):
+        at = None
+        for line in reversed(block):
+            try:
+                reading = by.decode(line)
+            except RejectedError:
+                continue
+            at = reading.polled_at
+            since = at if since is None else since
+            rewind.add(reading.machine, at, reading.values)
+        if at is not None and since is not None and at < since - by.silence and at < rewind.needs(since):
+            break
+    return rewind.windows()
+
+
+def _shape_start(entries: list[Governed], place: Place) -> tuple[str, int]:
+    """The first line (day, number) before which no line can matter: there the windows started anew."""
+    start = ("", 1)
+    before: Settings | None = None
+    for entry in sorted({(e.day, e.line) for e in entries if (e.day, e.line) < (place.day, place.line)}):
+        here = governing(entries, *entry, entries[0].settings)
+        if before is not None and shape(here) != shape(before):
+            start = entry
+        before = here
+    return start
+
+
+def _backwards(folder: Folder, place: Place, start: tuple[str, int]) -> Iterator[list[bytes]]:
+    """Blocks of lines before a place, the newest block first, not beyond the line `start`."""
+    for day in reversed([day for day in folder.days("raw") if start[0] <= day <= place.day]):
+        first = _nth_line(folder, day, start[1]).offset if day == start[0] else 0
+        with folder.open("raw", day) as file:
+            end = place.offset if day == place.day else file.seek(0, os.SEEK_END)
+            torn = b""
+            while end > first:
+                begin = max(first, end - BLOCK)
+                file.seek(begin)
+                lines = (file.read(end - begin) + torn).split(b"\n")[:-1]
+                torn = lines.pop(0) + b"\n" if begin > first and lines else b""
+                yield lines
+                end = begin
+
+
+def positions(folder: Folder, names: set[str]) -> dict[str, int]:
+    """Where following each named file resumes: `_position` of the last raw line of that source."""
+    found: dict[str, int] = {}
+    for day in reversed(folder.days("raw")):
+        if len(found) == len(names):
+            break
+        end = folder.count("raw", day) + 1
+        for block in _backwards(folder, _nth_line(folder, day, end), (day, 1)):
+            for name in names - found.keys():
+                mark = b',"_source":' + orjson.dumps(name) + b',"_polled_at":"'
+                for line in reversed(block):
+                    if mark in line and (position := _position(line, (name, None))) is not None:
+                        found[name] = position
+                        break
+    return found
+
+
+def _position(line: bytes, machine: Machine) -> int | None:
+    try:
+        raw = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    position = raw.get("_position") if raw.get("_source") == machine[0] else None
+    return position if type(position) is int else None

@@ -1,0 +1,92 @@
+"""When: the jobs and their policy. The only import of APScheduler.
+
+Everything is scheduled in UTC on a grid of moments that never moves. APScheduler's own triggers skip nights at
+daylight-saving changes and list every fire a clock step missed; `Slot` does neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from zlib import crc32
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+SLICES = 10
+"""Into how many scheduled slices the sources are spread, at most."""
+NIGHTLY = 60.0
+"""Seconds between two looks for a day to report."""
+
+
+class Slot(IntervalTrigger):  # type: ignore[misc]
+    """Fires every `interval` seconds, `offset` seconds into the epoch's grid; what was missed is skipped, not listed."""
+
+    def __init__(self, interval: float, offset: float = 0.0) -> None:
+        start = datetime.fromtimestamp(offset, UTC)
+        super().__init__(seconds=interval, start_date=start, timezone=UTC)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """The first moment of the grid after both the previous fire and now."""
+        after = max(now, previous_fire_time + timedelta(milliseconds=1)) if previous_fire_time else now
+        moment: datetime | None = super().get_next_fire_time(None, after)
+        return moment
+
+
+def slices(names: Iterable[str]) -> dict[int, list[str]]:
+    """Spread sources by name: a source keeps its slice whatever the others are."""
+    spread: dict[int, list[str]] = {}
+    for name in names:
+        spread.setdefault(crc32(name.encode()) % SLICES, []).append(name)
+    return dict(sorted(spread.items()))
+
+
+class Schedule:
+    """The running jobs: every slice at its offset in the interval, and the nightly look for days to report."""
+
+    def __init__(
+        self,
+        interval: float,
+        poll: Callable[[list[str]], None],
+        nightly: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._interval = interval
+        self._poll = poll
+        self._clock = clock
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            executors={"poll": ThreadPoolExecutor(SLICES), "nightly": ThreadPoolExecutor(1)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        self._scheduler.add_job(nightly, Slot(NIGHTLY), executor="nightly", id="nightly", next_run_time=self._now())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    def set_sources(self, names: Iterable[str]) -> None:
+        """Poll these sources from now on; each new slice at once, then at its own slot."""
+        wanted = slices(names)
+        for job in self._scheduler.get_jobs():
+            if job.id != "nightly" and int(job.id) not in wanted:
+                job.remove()
+        for number, members in wanted.items():
+            self._scheduler.add_job(
+                self._poll, Slot(self._interval, number * self._interval / SLICES), [members],
+                executor="poll", id=str(number), replace_existing=True, next_run_time=self._now(),
+            )  # fmt: skip
+
+    def start(self) -> None:
+        """Begin."""
+        self._scheduler.start()
+
+    def resume(self) -> None:
+        """Run every job now: the clock was set back, and the scheduler would wait for the time it had before."""
+        now = self._now()
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=now)
+
+    def stop(self) -> None:
+        """Begin no further job and wait for the running ones."""
+        self._scheduler.shutdown(wait=True)

@@ -1,0 +1,269 @@
+"""One tick: read, average, write."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, timedelta
+from typing import Protocol
+
+from etl.derive import Windows, derive, rules
+from etl.events import Events
+from etl.folder import Folder
+from etl.log import Appender, DisturbedError
+from etl.records import Failure, Machine, Poll, Settings
+from etl.recover import recover
+from etl.wire import RejectedError, parse, raw_line, rfc3339
+
+GATHER = 0.1
+"""Seconds an answer waits, at most, to be written together with others."""
+RETRY = 1.0
+"""Seconds between two tries to write to a disk that does not take it."""
+HELD = 64 << 20
+"""Bytes of lines that wait for such a disk, at most; newer ones are refused, and counted."""
+
+log = logging.getLogger("etl")
+
+
+class Transport(Protocol):
+    """Reads sources. Each source that is started is delivered once, from any thread, by its deadline."""
+
+    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+        """Begin one poll of each source."""
+
+    def close(self) -> None:
+        """Begin no further poll."""
+
+
+class Tick:
+    """Polls sources and writes what they answer.
+
+    `start` and `deliver` may be called from any thread; reading, averaging and writing happen on the one that runs
+    `run`. A reading steps its window when, and only when, its raw line is durable; then follow its averages line and
+    stdout. `emit` takes the lines of each kind for stdout.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        settings: Settings,
+        day_of: Callable[[float], str],
+        events: Events,
+        emit: Mapping[str, Callable[[list[bytes]], None]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._rules = rules(settings)
+        self._day_of = day_of
+        self._events = events
+        self._emit = emit
+        self._clock = clock
+        self._raw = Appender(folder, "raw")
+        self._averages = Appender(folder, "averages")
+        self._day = max([day_of(clock()), *folder.days("raw")[-1:], *map(_day_after, folder.reports()[-1:])])
+        self._windows: Windows | None = None
+        self._transports: Mapping[str, Transport] = {}
+        self._inbox: deque[Poll] = deque()
+        self._wake = threading.Event()
+        self._all_in = threading.Event()
+        self._flying = threading.Lock()
+        self._writing = threading.Lock()
+        self._ending = False
+        self._refused = 0
+        self.in_flight: set[str] = set()
+        self.down: dict[str, tuple[float, Failure]] = {}
+        self.counts: Counter[str] = Counter()
+        self.latest: dict[Machine, bytes] = {}
+        self.stuck: OSError | None = None
+        self.last_write: float | None = None
+
+    def use(self, transports: Mapping[str, Transport]) -> None:
+        """Read each source, by its name, through this transport from now on."""
+        self._transports = transports
+
+    def start(self, names: Iterable[str]) -> None:
+        """Begin one poll of each source; one that is still in flight is skipped, counted and taken for down."""
+        polls: dict[int, tuple[Transport, list[str]]] = {}
+        with self._flying:
+            for name in names:
+                if name in self.in_flight:
+                    self.counts["skipped"] += 1
+                    self._inbox.append(Poll(name, self._clock(), failure=Failure("timeout", "still no answer")))
+                else:
+                    self.in_flight.add(name)
+                    self._all_in.clear()
+                    transport = self._transports[name]
+                    polls.setdefault(id(transport), (transport, []))[1].append(name)
+        for transport, started in polls.values():
+            transport.start(started, self.deliver)
+
+    def deliver(self, poll: Poll) -> None:
+        """Take what a poll gave."""
+        self._inbox.append(poll)
+        with self._flying:
+            self.in_flight.discard(poll.source)
+            if not self.in_flight:
+                self._all_in.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Write what is delivered, until `end`."""
+        self.write()
+        while not self._ending:
+            self._wake.wait(RETRY if self.stuck else None)
+            if self.in_flight:
+                self._all_in.wait(GATHER)
+            self._wake.clear()
+            self.write()
+
+    def wait(self, patience: float) -> bool:
+        """Wait up to `patience` seconds for the polls in flight; whether all are in."""
+        with self._flying:
+            if not self.in_flight:
+                return True
+        return self._all_in.wait(patience)
+
+    def wake(self) -> None:
+        """Write soon, although nothing was delivered."""
+        self._wake.set()
+
+    def end(self) -> None:
+        """Let `run` return, once what was delivered is written or cannot be written."""
+        self._ending = True
+        self._wake.set()
+
+    @property
+    def unwritten(self) -> int:
+        """Raw lines that wait for the disk or were refused."""
+        return len(self._raw) + self._refused
+
+    def close_day(self, day: str) -> bool:
+        """Let no further line go to this day's file; False while some still wait for it."""
+        with self._writing:
+            if self._windows is None or self._raw.waits_for(day) or self._averages.waits_for(day):
+                return False
+            self._day = max(self._day, _day_after(day))
+            return True
+
+    def write(self) -> None:
+        """Write everything that was delivered."""
+        with self._writing:
+            self._handle()
+            try:
+                self._write_lines()
+                self._events.flush()
+            except OSError as error:
+                self._stick(error)
+            else:
+                self._unstick()
+
+    def _handle(self) -> None:
+        polls = []
+        while self._inbox:
+            polls.append(self._inbox.popleft())
+        for poll in sorted((poll._replace(at=round(poll.at, 3)) for poll in polls), key=lambda poll: poll.at):
+            failure = poll.failure or self._take(poll)
+            if failure:
+                self._goes_down(poll, failure)
+            else:
+                self._comes_up(poll)
+
+    def _take(self, poll: Poll) -> Failure | None:
+        """Let the readings of a poll wait to be written; a failure if it has answers and none is a reading."""
+        failure = None
+        kept = 0
+        for answer in poll.answers:
+            try:
+                line = raw_line(parse(answer.body), poll.source, poll.at, answer.position)
+            except RejectedError as error:
+                failure = Failure(error.reason, str(error))
+                self.counts["rejected"] += 1
+                self._events.tell("rejected", source=poll.source, reason=failure.reason, why=failure.why)
+            else:
+                kept += 1
+                self._put(poll.at, line)
+        return failure if not kept else None
+
+    def _put(self, at: float, line: bytes) -> None:
+        if self._raw.waiting + self._averages.waiting + len(line) > HELD:
+            self._refused += 1
+            return
+        self.counts["readings"] += 1
+        self._day = max(self._day, self._day_of(at))
+        self._raw.put(self._day, line)
+
+    def _goes_down(self, poll: Poll, failure: Failure) -> None:
+        self.counts["failed"] += 1
+        if poll.source not in self.down:
+            self.down[poll.source] = (poll.at, failure)
+            log.error("Error fetching data from %s: %s", poll.source, failure.why)
+            self._events.tell("source_down", source=poll.source, reason=failure.reason, why=failure.why)
+
+    def _comes_up(self, poll: Poll) -> None:
+        self.counts["answered"] += 1
+        if poll.source in self.down:
+            since, failure = self.down.pop(poll.source)
+            seconds = round(poll.at - since, 3)
+            log.warning("%s answers again after %g s", poll.source, seconds)
+            self._events.tell("source_up", source=poll.source, reason=failure.reason, seconds=seconds)
+
+    def _write_lines(self) -> None:
+        for attempt in range(3):
+            try:
+                self._write_through()
+                return
+            except DisturbedError as error:
+                log.error("%s. The folder is put right from the raw log.", error)
+                file = str(error.path.relative_to(self._folder.root))
+                self._events.tell("truncated", reason=error.reason, file=file)
+                self._windows = None
+                if attempt == 2:
+                    raise OSError(f"{error}, again and again") from error
+
+    def _write_through(self) -> None:
+        if self._windows is None:
+            self._raw.forget()
+            self._averages.forget()
+            self._windows = recover(self._folder, self._settings, self._day, self._events.tell)
+            self._print("averages", self._averages.drain())
+        for day, lines in self._raw.flush():
+            self.last_write = self._clock()
+            self._print("raw", lines)
+            for machine, averages in derive(self._windows, lines, self._rules):
+                self.latest[machine] = averages
+                self._averages.put(day, averages)
+        for _, lines in self._averages.flush():
+            self._print("averages", lines)
+
+    def _print(self, kind: str, lines: list[bytes]) -> None:
+        if lines and kind in self._emit:
+            self._emit[kind](lines)
+
+    def _stick(self, error: OSError) -> None:
+        if self.stuck is None:
+            log.error(
+                "Cannot write to %s: %s. Readings wait in memory, up to %d MiB, until it can be written again.",
+                self._folder.root, error.strerror or error, HELD >> 20,
+            )  # fmt: skip
+        self.stuck = error
+
+    def _unstick(self) -> None:
+        if self.stuck is not None:
+            log.warning("%s can be written again; %d readings were refused", self._folder.root, self._refused)
+            self._events.tell(
+                "dropped",
+                reason=self.stuck.strerror or str(self.stuck),
+                lines=self._refused,
+                until=rfc3339(self._clock()),
+            )
+            self.counts["dropped"] += self._refused
+            self._refused = 0
+            self.stuck = None
+            self._wake.set()
+
+
+def _day_after(day: str) -> str:
+    return (date.fromisoformat(day) + timedelta(days=1)).isoformat()

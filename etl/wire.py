@@ -1,0 +1,163 @@
+"""Bytes to records and records to bytes: what machines send, and the lines of our own log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+
+from etl.records import Governed, Machine, Reading
+
+OURS = ("_source", "_polled_at", "_position")
+"""The keys this program adds behind a machine's own; a machine that sends one of them is not believed."""
+
+
+class RejectedError(ValueError):
+    """An answer or a line that is no reading: `reason` is a stable code, the message a sentence."""
+
+    def __init__(self, reason: str, why: str) -> None:
+        super().__init__(why)
+        self.reason = reason
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """Read one JSON object as a machine sent it.
+
+    Raises:
+        RejectedError: the body is empty, not JSON (NaN, infinity and a byte order mark are not JSON), or no object.
+
+    """
+    if not body.strip():
+        raise RejectedError("empty", "the answer is empty")
+    try:
+        reading = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RejectedError("not_json", f"the answer is not JSON: {error}") from None
+    if not isinstance(reading, dict):
+        raise RejectedError("not_object", f"the answer is {_kind(reading)}, not a JSON object")
+    return reading
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {list: "an array", str: "a string", bool: "true or false"}.get(type(value), "a number")
+
+
+def raw_line(reading: dict[str, Any], source: str, at: float, position: int | None = None) -> bytes:
+    """Encode a line of the raw log: the reading as sent, then its source and when it was polled.
+
+    Raises:
+        RejectedError: the reading is nested too deeply to be written.
+
+    """
+    if any(key in reading for key in OURS):
+        reading = {key: value for key, value in reading.items() if key not in OURS}
+    line = {**reading, "_source": source, "_polled_at": rfc3339(at)}
+    if position is not None:
+        line["_position"] = position
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError as error:
+        raise RejectedError("too_deep", f"the reading cannot be written: {error}") from None
+
+
+def rfc3339(at: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
+    second, milli = divmod(round(at * 1000), 1000)
+    return f"{_second(second)}.{milli:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
+    """Build the reader of raw lines: only what averages and reports need is decoded.
+
+    Args:
+        fields: the field of each parameter, in order; `Reading.values` stands in the same order, None where missing.
+
+    Returns:
+        a function from a line to its Reading; it raises RejectedError for a damaged line.
+
+    """
+    keys = list(dict.fromkeys(["_source", "_polled_at", "id", "timestamp", "status", "name", *fields]))
+    names = {key: f"k{i}" for i, key in enumerate(keys)}
+    kinds = {"_source": str, "_polled_at": Annotated[datetime, msgspec.Meta(tz=True)]}
+    line_type = msgspec.defstruct(
+        "RawLine",
+        [(names[key], kinds[key]) if key in kinds else (names[key], Any, None) for key in keys],
+        rename={names[key]: key for key in keys},
+        gc=False,
+    )
+    decode = msgspec.json.Decoder(line_type).decode
+    head = attrgetter(*(names[key] for key in ("_source", "_polled_at", "id", "timestamp", "status", "name")))
+    columns = [names[field] for field in fields]
+
+    def decoder(line: bytes) -> Reading:
+        try:
+            fields_read = decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RejectedError("damaged", f"the line is damaged: {error}") from None
+        source, polled_at, key, stamp, status, name = head(fields_read)
+        values = tuple([getattr(fields_read, column) for column in columns])
+        return Reading((source, _id(key)), polled_at.timestamp(), stamp, status, name, values)
+
+    return decoder
+
+
+def _id(key: Any) -> str | int | float | None:
+    return key if type(key) in (int, str, float) else None
+
+
+def timestamp(reading: Reading) -> Any:
+    """The reading's own timestamp, untouched, else when it was polled."""
+    return rfc3339(reading.polled_at) if reading.timestamp is None else reading.timestamp
+
+
+def averages_line(
+    machine: Machine, reading: Reading, names: Sequence[str], averages: Sequence[float | None], readings: int
+) -> bytes:
+    """Encode a line of the averages log; `names` are the parameters' keys (`average_...`), in order."""
+    polled_at = rfc3339(reading.polled_at)
+    line = {"timestamp": timestamp(reading), "source": machine[0], "id": machine[1]}
+    line.update(zip(names, averages, strict=True))
+    line["status"] = reading.status
+    line["readings"] = readings
+    line["polled_at"] = polled_at
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def event_line(at: float, event: str, source: str | None, reason: str | None, more: dict[str, Any]) -> bytes:
+    """Encode a line of the events log."""
+    return orjson.dumps(
+        {"at": rfc3339(at), "event": event, "source": source, "reason": reason, **more},
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def settings_line(entry: Governed) -> bytes:
+    """Encode a line of settings.jsonl."""
+    flat = {"day": entry.day, "line": entry.line, **msgspec.structs.asdict(entry.settings)}
+    return orjson.dumps(flat, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def parse_settings(line: bytes) -> Governed:
+    """Read a line of settings.jsonl.
+
+    Raises:
+        RejectedError: the line is damaged.
+
+    """
+    try:
+        flat = orjson.loads(line)
+        return msgspec.convert({"day": flat["day"], "line": flat["line"], "settings": flat}, Governed)
+    except (orjson.JSONDecodeError, KeyError, TypeError, msgspec.ValidationError) as error:
+        raise RejectedError("damaged", f"the line is damaged: {error}") from None
