@@ -1,0 +1,81 @@
+"""What many tests share: a clock to set, and a pipeline over a folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+
+from etl import app, config
+
+FIXTURE = Path(__file__).parent / "fixtures" / "readings.json"
+
+
+class Clock:
+    """A wall clock that stands still until it is set (seconds since the epoch)."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Plant:
+    """A folder with a config, a fixture of readings and a clock: ticks and nights by hand."""
+
+    def __init__(self, root: Path, start: float, **settings) -> None:
+        self.root = root
+        self.clock = Clock(start)
+        shutil.copy(FIXTURE, root)
+        self.config = {"timezone": "UTC", "sources": [{"name": "machine-1", "file": "readings.json"}], **settings}
+        self.open()
+
+    def open(self) -> None:
+        """Start the pipeline anew, as a restarted process does."""
+        path = self.root / "config.yaml"
+        path.write_text(yaml.safe_dump(self.config))
+        self.loaded = config.load(path)
+        self.pipeline = app.Pipeline(self.loaded, self.clock)
+        self.folder = self.pipeline.folder
+
+    def tick(self, times: int = 1, interval: float = 10.0) -> None:
+        """Run ticks, one interval apart."""
+        for _ in range(times):
+            self.pipeline.tick_once()
+            self.clock.now += interval
+
+    def night(self) -> list[Path]:
+        """Run the nightly job now."""
+        return self.pipeline.close_due_days()
+
+    def records(self, kind: str) -> list[dict]:
+        """Everything written so far of one kind, parsed, in order."""
+        return [orjson.loads(line) for day in self.folder.days(kind) for _, line in self.folder.lines(kind, day)]
+
+    def events(self, *names: str) -> list[dict]:
+        """The events of these names so far."""
+        return [event for event in self.records("events") if event["event"] in names]
+
+    def bytes_of(self, kind: str) -> dict[str, bytes]:
+        """The files of one kind, by day."""
+        return {day: self.folder.path(kind, day).read_bytes() for day in self.folder.days(kind)}
+
+
+@pytest.fixture
+def plant(tmp_path):
+    """Build plants; each is closed when the test ends."""
+    plants = []
+
+    def build(start: float = 1_795_341_600.0, **settings) -> Plant:
+        root = tmp_path / str(len(plants))
+        root.mkdir()
+        plants.append(Plant(root, start, **settings))
+        return plants[-1]
+
+    yield build
+    for built in plants:
+        built.pipeline.close()

@@ -1,0 +1,109 @@
+"""Bytes to records and back."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.records import Governed, Settings
+from etl.wire import RejectedError, parse, parse_settings, raw_decoder, raw_line, rfc3339, settings_line
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+objects = st.dictionaries(st.text(), json_values, max_size=6)
+
+
+@given(objects, st.text(min_size=1), st.integers(0, 4_000_000_000_000))
+def test_a_raw_line_reads_back_equal(reading, source, millis):
+    """What a machine sent stands in its raw line in order and unchanged, then come source and time; one line."""
+    line = raw_line(reading, source, millis / 1000)
+    sent = {key: value for key, value in reading.items() if not key.startswith("_")}
+    written = orjson.loads(line)
+    assert list(written.items())[: len(sent)] == list(sent.items()) or any(key.startswith("_") for key in reading)
+    assert list(written)[-2:] == ["_source", "_polled_at"]
+    assert line.count(b"\n") == 1
+    decoded = raw_decoder(["temperature"])(line)
+    assert (decoded.machine[0], decoded.polled_at) == (source, millis / 1000)
+    assert decoded.values == (reading.get("temperature"),)
+
+
+@given(st.binary(max_size=40) | st.binary(max_size=20).map(lambda b: b"{" + b + b"}"))
+def test_any_bytes_are_a_reading_or_rejected(body):
+    """Whatever bytes come, they are an object or rejected with a reason, never another error."""
+    try:
+        assert isinstance(parse(body), dict)
+    except RejectedError as error:
+        assert error.reason in {"empty", "not_json", "not_object"}
+    try:
+        raw_decoder(["t"])(body)
+    except RejectedError as error:
+        assert error.reason == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"<html></html>", "not_json"),
+        (b'{"a": 1', "not_json"),
+        (b'\xef\xbb\xbf{"a": 1}', "not_json"),
+        ('{"a": 1}'.encode("utf-16"), "not_json"),
+        ('{"a": "\xe9"}'.encode("latin-1"), "not_json"),
+        (b"[" * 100_000, "not_json"),
+        (b'{"a": NaN}', "not_json"),
+        (b'{"a": 1e999}', "not_json"),
+        (b"[1]", "not_object"),
+        (b"null", "not_object"),
+        (b'"text"', "not_object"),
+        (b"true", "not_object"),
+        (b"7", "not_object"),
+    ],
+)
+def test_garbage_is_rejected_with_a_reason(body, reason):
+    """Each kind of garbage has its code."""
+    with pytest.raises(RejectedError) as caught:
+        parse(body)
+    assert caught.value.reason == reason
+
+
+def test_a_reading_nested_too_deeply_to_be_written_is_rejected():
+    """What can be read but not written is rejected, not an error."""
+    with pytest.raises(RejectedError) as caught:
+        raw_line(parse(b'{"a":' * 500 + b"1" + b"}" * 500), "m", 0.0)
+    assert caught.value.reason == "too_deep"
+
+
+def test_a_machine_that_sends_our_keys_is_not_believed():
+    """A machine cannot pose as another one: our keys come last and are ours."""
+    line = raw_line({"_source": "other", "a": 1, "_position": 5, "_polled_at": "x"}, "m", 0.0)
+    assert line == b'{"a":1,"_source":"m","_polled_at":"1970-01-01T00:00:00.000Z"}\n'
+
+
+def test_times_are_utc_to_the_millisecond():
+    """A time is RFC 3339 in UTC with three digits, far ahead and before the epoch too."""
+    assert rfc3339(1_795_341_600.0126) == "2026-11-22T10:00:00.013Z"
+    assert rfc3339(2_147_483_648.5) == "2038-01-19T03:14:08.500Z"
+    assert rfc3339(-0.5) == "1969-12-31T23:59:59.500Z"
+
+
+def test_only_a_string_or_a_number_is_an_id():
+    """The id of a machine is a string or a number; anything else is none."""
+    decode = raw_decoder([])
+    sent = [1, 2.5, "a", True, None, [1], {"x": 1}]
+    assert [decode(raw_line({"id": key}, "m", 0.0)).machine[1] for key in sent] == [1, 2.5, "a", None, None, None, None]
+
+
+def test_settings_read_back_equal():
+    """An entry of settings.jsonl reads back as it was written; damage is told."""
+    entry = Governed("2026-11-22", 7, Settings(5, {"speed": "fan_speed"}, "Europe/Berlin", 10.0, 0.2))
+    assert parse_settings(settings_line(entry)) == entry
+    for damaged in (b"{}", b"[]", b"nonsense", settings_line(entry)[:40], b'{"day":1,"line":"x"}'):
+        with pytest.raises(RejectedError):
+            parse_settings(damaged)
