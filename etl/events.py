@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from etl.log import Appender, DisturbedError
+from etl.log import Appender, DisturbedError, repair
 from etl.wire import event_line
 
 HELD = 1 << 20
@@ -38,16 +38,22 @@ class Events:
             OSError: the folder cannot be written now; the events wait on, the newest are lost beyond HELD bytes.
 
         """
+        self._put()
+        try:
+            self._write()
+        except DisturbedError as error:
+            repair(error.path)
+            self._appender.forget()
+            self.tell("truncated", reason=error.reason, file=f"events/{error.path.name}")
+            self._put()
+            self._write()
+
+    def _put(self) -> None:
         while self._told:
             at, line = self._told.popleft()
             self._day = max(self._day, self._day_of(at))
             if self._appender.waiting < HELD:
                 self._appender.put(self._day, line)
-        try:
-            self._write()
-        except DisturbedError:
-            self._appender.forget()
-            self._write()
 
     def _write(self) -> None:
         for _ in self._appender.flush():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
@@ -88,9 +87,7 @@ class Appender:
             self._day = day
         fd = self._open()
         try:
-            left = memoryview(data)
-            while left:
-                left = left[self._os.write(fd, left) :]
+            write_all(fd, data, self._os)
             self._os.fsync(fd)
         except OSError:
             self._take_back(fd)
@@ -192,9 +189,7 @@ def write_whole(path: Path, data: bytes, system: Any = os) -> None:
     aside = path.with_name(f".{path.name}.tmp")
     fd = system.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
-        left = memoryview(data)
-        while left:
-            left = left[system.write(fd, left) :]
+        write_all(fd, data, system)
         system.fsync(fd)
     finally:
         system.close(fd)
@@ -203,12 +198,12 @@ def write_whole(path: Path, data: bytes, system: Any = os) -> None:
 
 
 def append_whole(path: Path, line: bytes) -> None:
-    """Append one line to a small file, durably."""
+    """Append one line to a small file, durably, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     size = os.fstat(fd).st_size
     try:
-        if os.write(fd, line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_all(fd, line)
         os.fsync(fd)
     except OSError:
         os.ftruncate(fd, size)
@@ -217,6 +212,13 @@ def append_whole(path: Path, line: bytes) -> None:
         os.close(fd)
     if not size:
         sync_folder(path.parent)
+
+
+def write_all(fd: int, data: bytes, system: Any = os) -> None:
+    """Write all of the data, also where the system takes it piece by piece."""
+    left = memoryview(data)
+    while left:
+        left = left[system.write(fd, left) :]
 
 
 def is_object(line: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import orjson
@@ -89,6 +89,9 @@ def recover(folder: Folder, settings: Settings, today: str, tell: Tell) -> Windo
     _repair_ends(folder, tell)
     settle(folder, settings, today, tell)
     days = folder.days("raw")
+    for day in folder.days("averages"):
+        if day >= max([today, *days[-1:]]) and day not in days:
+            _mend(folder, day, 1, iter(()), tell)
     if not days:
         return {}
     windows = _put_right(folder, settings, _tail(folder, days), tell)
@@ -188,26 +191,22 @@ def _mend(folder: Folder, day: str, line: int, derived: Iterator[bytes], tell: T
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.exists()
     with path.open("ab+") as file:
-        end = _nth_line(folder, day, line, "averages").offset
-        file.seek(end)
-        first = True
-        pending: bytes | None = None
-        for pending in derived:
+        start = end = _nth_line(folder, day, line, "averages").offset
+        file.seek(start)
+        rest: list[bytes] = []
+        for averages in derived:
             there = file.readline()
-            if there != pending:
-                if there and first and line > 1:
+            if there != averages:
+                if there and end == start and line > 1:
                     return False
+                rest = [averages]
                 break
-            end += len(pending)
-            first = False
-            pending = None
+            end += len(averages)
         size = path.stat().st_size
-        if pending is None and end == size:
+        if not rest and end == size:
             return True
         file.truncate(end)
-        written = 0
-        if pending is not None:
-            written = file.write(pending) + sum(file.write(averages) for averages in derived)
+        written = sum(file.write(averages) for averages in chain(rest, derived))
         file.flush()
         os.fsync(file.fileno())
     if fresh:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
+
+from etl.log import write_all
 
 LIMIT = 8 << 20
 """Bytes that wait for a slow reader, at most; what comes then is left out, and counted."""
@@ -44,9 +45,7 @@ class Stdout:
                     return
                 data = self._waiting.popleft()
             try:
-                left = memoryview(data)
-                while left:
-                    left = left[os.write(self._fd, left) :]
+                write_all(self._fd, data)
             except OSError:
                 with self._changed:
                     self.gone = True

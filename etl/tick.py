@@ -164,7 +164,8 @@ class Tick:
         polls = []
         while self._inbox:
             polls.append(self._inbox.popleft())
-        for poll in sorted((poll._replace(at=round(poll.at, 3)) for poll in polls), key=lambda poll: poll.at):
+        polls = [poll._replace(at=round(poll.at, 3)) for poll in polls]
+        for poll in sorted(polls, key=lambda poll: (poll.at, poll.source)):
             failure = poll.failure or self._take(poll)
             if failure:
                 self._goes_down(poll, failure)
