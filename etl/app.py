@@ -325,7 +325,8 @@ def _serve(pipeline: Pipeline) -> None:
         serve(create_app(Machines(config.machines), views), config.host, config.port)
     except OSError as error:
         raise ExitError(
-            f"Cannot listen on {config.host}:{config.port}: {error.strerror}. Set another api.port, or api.serve: false.",
+            f"Cannot listen on {config.host}:{config.port}: {error.strerror}. "
+            "Set another api.port, or api.serve: false.",
             IO_ERROR,
         ) from None
 

@@ -21,7 +21,7 @@ NIGHTLY = 60.0
 
 
 class Slot(IntervalTrigger):  # type: ignore[misc]
-    """Fires every `interval` seconds, `offset` seconds into the epoch's grid; what was missed is skipped, not listed."""
+    """Fires every `interval` seconds, at `offset` in the epoch's grid; what was missed is skipped, not listed."""
 
     def __init__(self, interval: float, offset: float = 0.0) -> None:
         start = datetime.fromtimestamp(offset, UTC)

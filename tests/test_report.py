@@ -1,0 +1,150 @@
+"""The night: one report for each closed day, the same bytes whoever makes it."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from etl import analyze_values
+from etl.averages import number
+from etl.folder import Folder
+from etl.records import Settings
+from etl.report import StoppedError, due_days, make_report, write_report
+from etl.wire import raw_line
+
+MIDNIGHT = 1_795_392_000.0
+"""2026-11-23T00:00:00Z."""
+SETTINGS = Settings(5, {"temperature": "temperature", "speed": "fan_speed"}, "Europe/Berlin", 10.0, 0.2)
+
+values = (
+    st.floats(-1e300, 1e300)
+    | st.integers(-100, 100)
+    | st.sampled_from([None, True, "21.5", 1e301, 5e-324, -0.0, 1e-300])
+)
+ramps = st.builds(
+    lambda start, step, n: [start + step * i for i in range(n)], st.floats(-9, 9), st.floats(-2, 2), st.integers(0, 30)
+)
+columns = st.lists(values, max_size=30) | ramps
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from([("a", 1), ("a", "1"), ("b", None)]), columns, columns), max_size=4),
+    st.booleans(),
+)
+def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_factory, groups, damaged):
+    """For each machine and parameter the report has what analyze_values gives; damaged lines change nothing."""
+    folder = Folder(tmp_path_factory.mktemp("day"))
+    lines, data, at = [], {}, MIDNIGHT
+    for machine, temperatures, speeds in groups:
+        for temperature, speed in zip(temperatures, speeds, strict=False):
+            at += 10
+            lines.append(raw_line({"id": machine[1], "temperature": temperature, "fan_speed": speed}, machine[0], at))
+            stamp = orjson.loads(lines[-1])["_polled_at"]
+            mine = data.setdefault(machine, {"temperature": [], "speed": []})
+            for parameter, value in (("temperature", temperature), ("speed", speed)):
+                if (v := number(value)) is not None:
+                    mine[parameter].append((stamp, v))
+            if damaged:
+                lines.append(b'{"temperature": 1\n')
+    path = folder.path("raw", "2026-11-23")
+    path.parent.mkdir()
+    path.write_bytes(b"".join(lines))
+    report = make_report(folder, "2026-11-23", SETTINGS)
+    assert [(entry["source"], entry["id"]) for entry in report["machines"]] == list(data)
+    for entry in report["machines"]:
+        expected = {p: analyze_values(v, 0.2) for p, v in data[entry["source"], entry["id"]].items()}
+        assert repr(entry["parameters"]) == repr(expected)
+
+
+def test_the_report_has_the_contracts_keys(plant):
+    """Date, zone, interval, threshold and machines stand in the report with what a day of this zone expects."""
+    here = plant(start=MIDNIGHT - 4000, timezone="Europe/Berlin")
+    here.tick(3)
+    here.clock.now = MIDNIGHT
+    (path,) = here.night()
+    assert path == here.folder.report_path("2026-11-22")
+    report = orjson.loads(path.read_bytes())
+    assert list(report) == ["date", "timezone", "interval", "threshold", "machines"]
+    assert (report["date"], report["timezone"], report["interval"], report["threshold"]) == (
+        "2026-11-22", "Europe/Berlin", 10, 0.2,
+    )  # fmt: skip
+    (machine,) = report["machines"]
+    assert list(machine) == ["source", "id", "name", "readings", "expected", "parameters"]
+    assert (machine["source"], machine["id"], machine["name"]) == ("machine-1", 1, "DELL G450")
+    assert (machine["readings"], machine["expected"]) == (3, 8640)
+    assert list(machine["parameters"]) == ["temperature", "speed"]
+    assert list(machine["parameters"]["speed"]) == ["average", "max", "min", "anomalies"]
+
+
+def test_every_closed_day_gets_one_report_when_it_is_due(plant):
+    """Not before report.at, then once; days missed while the process was down are caught up."""
+    here = plant(start=MIDNIGHT - 30)
+    here.tick(6)
+    assert here.night() == []
+    here.clock.now = MIDNIGHT + 299
+    assert here.night() == []
+    here.clock.now = MIDNIGHT + 300
+    assert [path.name for path in here.night()] == ["2026-11-22.json"]
+    assert here.night() == []
+    here.clock.now = MIDNIGHT + 4 * 86_400
+    here.tick()
+    here.open()
+    here.pipeline.tick.write()
+    assert [path.name for path in here.night()] == ["2026-11-23.json"]
+    assert here.folder.reports() == ["2026-11-22", "2026-11-23"]
+    here.pipeline.tick.write()
+    assert [event["day"] for event in here.events("report")] == ["2026-11-22", "2026-11-23"]
+
+
+def test_a_report_made_again_has_the_same_bytes(plant):
+    """The report is a function of the raw log: made again, later, it is the same file."""
+    here = plant(start=MIDNIGHT - 500)
+    here.tick(40)
+    here.clock.now = MIDNIGHT + 3600
+    (path,) = here.night()
+    first = path.read_bytes()
+    here.clock.now += 1e6
+    assert write_report(here.folder, "2026-11-22", here.loaded.settings).read_bytes() == first
+
+
+def test_after_its_report_a_day_takes_no_line(plant):
+    """With the clock set back behind a reported day its raw log stays as it was reported, also after a restart."""
+    here = plant(start=MIDNIGHT - 30)
+    here.tick(2)
+    here.clock.now = MIDNIGHT + 301
+    assert here.night()
+    before = here.bytes_of("raw")["2026-11-22"]
+    here.clock.now = MIDNIGHT - 10
+    here.tick()
+    here.open()
+    here.tick()
+    assert here.bytes_of("raw")["2026-11-22"] == before
+    assert len(here.records("raw")) == 4
+
+
+def test_the_days_last_line_names_the_settings(plant):
+    """A threshold changed during the day holds for the whole of its report; one changed after it does not."""
+    here = plant(start=MIDNIGHT - 100)
+    here.tick(3)
+    here.config["report"] = {"threshold": 0.01}
+    here.open()
+    here.tick(3)
+    here.config["report"] = {"threshold": 0.9}
+    here.open()
+    here.pipeline.tick.write()
+    here.clock.now = MIDNIGHT + 301
+    here.tick()
+    assert orjson.loads(here.night()[0].read_bytes())["threshold"] == 0.01
+
+
+def test_a_report_that_is_stopped_leaves_nothing(plant):
+    """Asked to stop, the report is left for the next start, whole or not at all."""
+    here = plant(start=MIDNIGHT - 100)
+    here.tick(3)
+    with pytest.raises(StoppedError):
+        write_report(here.folder, "2026-11-22", here.loaded.settings, lambda: True)
+    assert here.folder.reports() == []
+    assert due_days(here.folder, MIDNIGHT + 300, "00:05", here.loaded.zone) == ["2026-11-22"]

@@ -1,0 +1,300 @@
+"""The real process: started, read, signalled, as a user does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import FIXTURE
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def until(condition, seconds: float = 15.0):
+    """Wait for a condition, and give what it gave."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds} s")
+
+
+class Site:
+    """A folder with a config, and the commands run in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.port = free_port()
+        self.config = {
+            "interval": "200ms",
+            "sources": [{"name": "machine-1", "url": f"http://127.0.0.1:{self.port}/data"}],
+            "api": {"port": self.port},
+        }
+
+    def save(self, **changes) -> None:
+        self.config |= changes
+        (self.root / "config.yaml").write_text(yaml.safe_dump(self.config))
+
+    def etl(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "etl", *arguments],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            **options,
+        )
+
+    @contextmanager
+    def running(self, *command: str):
+        """A process of this folder, ended by its id."""
+        arguments = command or ("-m", "etl", "run")
+        with (
+            (self.root / "stderr").open("w") as errors,
+            subprocess.Popen(
+                [sys.executable, *arguments], cwd=self.root, stdout=subprocess.PIPE, stderr=errors
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+    def lines(self, kind: str) -> list[dict]:
+        path = self.root / "output" / f"{kind}.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+    def events(self, name: str) -> list[dict]:
+        return [event for event in self.lines("events") if event["event"] == name]
+
+    def ask(self, path: str, body: bytes | None = None):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body)
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+def end(process: subprocess.Popen, number: int = signal.SIGTERM) -> float:
+    """Send a signal; seconds until the process was gone, with exit code 0."""
+    began = time.monotonic()
+    process.send_signal(number)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+    return time.monotonic() - began
+
+
+def test_run_writes_files_and_stdout_and_ends_on_sigterm(site):
+    """The process reads its own simulated machine, writes both files and stdout alike, serves, and ends with 0."""
+    site.save()
+    with site.running() as process:
+        until(lambda: len(site.lines("averages")) >= 6)
+        assert site.ask("/averages")[0]["source"] == "machine-1"
+        assert site.ask("/readyz") == {"ready": True, "reasons": []}
+        assert site.ask("/events")[0]["event"] == "start"
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=5)
+    assert process.returncode == 0
+    printed = [json.loads(line) for line in out.splitlines()]
+    raw, averages = site.lines("raw"), site.lines("averages")
+    assert [line for line in printed if "_source" in line] == raw
+    assert [line for line in printed if "_source" not in line] == averages
+    assert len(raw) == len(averages) >= 6
+    last = [line["temperature"] for line in raw[-5:]]
+    assert averages[-1]["average_temperature"] == pytest.approx(sum(last) / 5, rel=1e-12)
+    assert [event["event"] for event in site.lines("events")] == ["start", "stop"]
+
+
+def test_a_posted_status_is_seen_in_the_next_averages_line(site):
+    """A status posted to the API alone shows in the averages of a run that reads it over HTTP."""
+    site.save(api={"serve": False})
+    with site.running("-m", "api", "--port", str(site.port)) as api:
+        until(lambda: not_refused(site))
+        with site.running() as process:
+            until(lambda: site.lines("averages"))
+            assert site.ask("/status", b'{"status": "completed"}') == {"message": "Status updated"}
+            written = len(site.lines("averages"))
+            until(lambda: len(site.lines("averages")) >= written + 2)
+            assert site.lines("averages")[written + 1]["status"] == "COMPLETED"
+            end(process)
+        end(api)
+
+
+def not_refused(site) -> bool:
+    try:
+        site.ask("/data")
+    except (urllib.error.URLError, ConnectionError):
+        return False
+    return True
+
+
+def test_a_source_that_stops_and_starts_is_told_and_the_process_goes_on(site):
+    """The API stopped in between: one event down, one up, and readings before and after."""
+    site.save(api={"serve": False})
+    with site.running() as process:
+        until(lambda: site.events("source_down"))
+        with site.running("-m", "api", "--port", str(site.port)) as api:
+            until(lambda: site.lines("averages"))
+            end(api)
+        until(lambda: len(site.events("source_down")) == 2)
+        with site.running("-m", "api", "--port", str(site.port)) as api:
+            until(lambda: len(site.events("source_up")) == 2)
+            end(api)
+        end(process)
+    assert {event["reason"] for event in site.events("source_down")} <= {"refused", "reset"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_hanging_source_does_not_hold_up_the_end(site, number):
+    """With a poll in flight that never answers, the process still ends within 5 seconds, exit code 0."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/"
+        site.save(interval="10s", sources=[{"name": "mute", "url": url}, {"name": "file", "file": str(FIXTURE)}])
+        with site.running() as process:
+            until(lambda: site.lines("averages"))
+            assert end(process, number) < 5
+
+
+def test_an_array_of_readings_as_the_only_source(site):
+    """The shipped fixture as the only source gives its readings in order, without the API."""
+    site.save(sources=[{"name": "fixture", "file": str(FIXTURE)}], api={"serve": False})
+    with site.running() as process:
+        until(lambda: len(site.lines("averages")) >= 4)
+        end(process)
+    readings = json.loads(FIXTURE.read_bytes())
+    assert [line["timestamp"] for line in site.lines("raw")][:4] == [reading["timestamp"] for reading in readings[:4]]
+
+
+def test_once_reads_every_source_and_exits(site):
+    """One tick: both lines of the source, exit code 0; a source that is down gives 69 and a hint."""
+    site.save(sources=[{"name": "fixture", "file": str(FIXTURE)}])
+    done = site.etl("once")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
+    site.save(sources=[{"name": "off", "url": f"http://127.0.0.1:{site.port}/data"}])
+    off = site.etl("once")
+    assert off.returncode == 69
+    assert "Error fetching data from off: connection refused" in off.stderr
+    assert "No source answered" in off.stderr
+
+
+def test_a_second_process_is_refused_with_the_first_ones_pid(site):
+    """The second run on one folder exits 75 and names the holder."""
+    site.save()
+    with site.running() as process:
+        until(lambda: site.lines("raw"))
+        second = site.etl("run")
+        assert second.returncode == 75
+        assert f"process {process.pid}" in second.stderr
+        end(process)
+
+
+def test_a_port_in_use_is_told_before_anything_is_written(site):
+    """Exit code 74 with the address and what to do; no line is written."""
+    with socket.create_server(("127.0.0.1", site.port)):
+        site.save()
+        refused = site.etl("run")
+    assert refused.returncode == 74
+    assert f"Cannot listen on 127.0.0.1:{site.port}" in refused.stderr
+    assert site.lines("raw") == []
+
+
+def test_an_output_that_cannot_be_created_is_told(site):
+    """Exit code 73 with the path and what to do."""
+    (site.root / "output").write_text("a file stands here")
+    site.save()
+    refused = site.etl("run")
+    assert refused.returncode == 73
+    assert "output.folder" in refused.stderr
+
+
+def closed_day(site) -> str:
+    """Give the folder a raw log of a day long ago; its name."""
+    (site.root / "output" / "raw").mkdir(parents=True)
+    line = '{"temperature":%d,"fan_speed":5,"_source":"m","_polled_at":"2026-01-05T10:00:%02d.000Z"}\n'
+    (site.root / "output" / "raw" / "2026-01-05.jsonl").write_text(
+        "".join(line % (20 + 9 * (i == 7), i) for i in range(30))
+    )
+    return "2026-01-05"
+
+
+def test_the_hand_made_report_is_the_nightly_one(site):
+    """A closed day without a report gets one at start; `etl report --date` gives the same bytes and prints its path."""
+    site.save(sources=[{"name": "fixture", "file": str(FIXTURE)}])
+    day = closed_day(site)
+    path = site.root / "output" / "reports" / f"{day}.json"
+    with site.running() as process:
+        until(path.exists)
+        assert site.ask("/reports") == [day]
+        nightly = path.read_bytes()
+        assert site.ask(f"/reports/{day}") == json.loads(nightly)
+        path.unlink()
+        by_hand = site.etl("report", "--date", day)
+        assert by_hand.stdout == f"output/reports/{day}.json\n"
+        assert path.read_bytes() == nightly
+        end(process)
+    assert [a["value"] for a in json.loads(nightly)["machines"][0]["parameters"]["temperature"]["anomalies"]] == [29.0]
+
+
+def test_report_of_a_day_that_is_not_closed_goes_to_stdout(site):
+    """Today's report is printed and not kept; a day without a raw log exits 1; a wrong day is a usage error."""
+    site.save(sources=[{"name": "fixture", "file": str(FIXTURE)}], timezone="UTC")
+    site.etl("once")
+    today = next((site.root / "output" / "raw").iterdir()).stem
+    printed = site.etl("report", "--date", today)
+    assert json.loads(printed.stdout)["date"] == today
+    assert list((site.root / "output" / "reports").iterdir()) == []
+    missing = site.etl("report", "--date", "2020-02-30")
+    assert (missing.returncode, "is no day" in missing.stderr) == (2, True)
+    assert site.etl("report", "--date", "2020-02-28").returncode == 1
+
+
+def test_every_due_report_is_made_by_hand(site):
+    """Without a date every closed day that has no report gets one; a second call has nothing to do."""
+    site.save(sources=[{"name": "fixture", "file": str(FIXTURE)}])
+    day = closed_day(site)
+    assert site.etl("report").stdout == f"output/reports/{day}.json\n"
+    assert site.etl("report").stdout == ""
+
+
+def test_check_says_what_the_config_means(site):
+    """A sound config is summed up with the next reports across the next change of the clocks; no file is written."""
+    site.save(timezone="Europe/Berlin")
+    checked = site.etl("check")
+    assert checked.returncode == 0
+    assert "1 sources, read every 0.2 s" in checked.stdout
+    assert "the clocks change on" in checked.stdout
+    assert sorted(os.listdir(site.root)) == ["config.yaml"]
+
+
+def test_a_bad_config_stops_every_command_before_anything_starts(site):
+    """Each command exits 78 with the place of the mistake and a hint, and creates nothing."""
+    (site.root / "config.yaml").write_text("intervall: 10s\nsources:\n  - {name: a, file: b.json}\n")
+    for command in ("run", "once", "report", "check"):
+        refused = site.etl(command)
+        assert refused.returncode == 78
+        assert refused.stderr.startswith("config.yaml:1:1: ")
+        assert "did you mean `interval`?" in refused.stderr
+    assert os.listdir(site.root) == ["config.yaml"]
