@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl.days import day_finder, due, next_change, next_reports
 from etl.events import Events
@@ -50,14 +50,16 @@ class ExitError(Exception):
 class Pipeline:
     """The parts that turn polls into files, put together from the config; `with held(...)` goes around it."""
 
-    def __init__(self, loaded: Loaded, clock: Callable[[], float], stdout: Stdout | None = None) -> None:
+    def __init__(
+        self, loaded: Loaded, clock: Callable[[], float], stdout: Stdout | None = None, system: Any = os
+    ) -> None:
         config = loaded.config
         self.loaded = loaded
         self.folder = Folder(loaded.path(config.output.folder))
         self.names = [source.name for source in config.sources]
-        self.events = Events(Appender(self.folder, "events"), day_finder(loaded.zone), clock)
+        self.events = Events(Appender(self.folder, "events", system=system), day_finder(loaded.zone), clock)
         emit = {str(kind): stdout.put for kind in config.output.stdout} if stdout else {}
-        self.tick = Tick(self.folder, loaded.settings, day_finder(loaded.zone), self.events, emit, clock)
+        self.tick = Tick(self.folder, loaded.settings, day_finder(loaded.zone), self.events, emit, clock, system=system)
         self._clock = clock
         self._transports: list[Transport] = []
         self._read_sources()
@@ -86,7 +88,7 @@ class Pipeline:
         """Read every source now, and write what they answer."""
         self.tick.start(self.names)
         self.tick.wait(max(self.loaded.timeout(source) for source in self.loaded.config.sources) + 1)
-        self.tick.write()
+        self.tick.finish()
 
     def close_due_days(self, stopping: Callable[[], bool] = never) -> list[Path]:
         """Report every closed day that has no report yet; the nightly job."""

@@ -48,6 +48,9 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     folder: Annotated[str, Meta(min_length=1)] = "output"
     stdout: tuple[Literal["raw", "averages"], ...] = ("raw", "averages")
+    fsync: Literal["always", "10s", "never"] = "always"
+    keep_days: Annotated[int, Meta(ge=1)] | None = None
+    compress: Literal["gzip"] | None = None
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +99,9 @@ HINTS = {
     "output": "write folder: and stdout: below it",
     "folder": "write a path, from this file's folder",
     "stdout": "write a list of raw, averages, both or none: [raw, averages]",
+    "fsync": "write always, 10s or never",
+    "keep_days": "write how many days to keep, 1 or more, or leave it out to keep all",
+    "compress": "write gzip, or leave it out",
     "report": "write at: and threshold: below it",
     "at": 'write a local time in quotes, such as "00:05"',
     "threshold": "write a number, 0 or more; 0.2 is 20 %",
@@ -119,13 +125,13 @@ class ConfigError(Exception):
 class Loaded(NamedTuple):
     """A checked config, with what was worked out of it."""
 
+    file: Path
     config: Config
     settings: Settings
-    root: Path
 
     def path(self, written: str) -> Path:
         """A path as it was written, from the config's folder."""
-        return self.root / written
+        return self.file.parent / written
 
     @property
     def zone(self) -> ZoneInfo:
@@ -201,7 +207,6 @@ class _Document:
         if isinstance(node, yaml.SequenceNode):
             self._no_tag(node, "tag:yaml.org,2002:seq")
             return [self._plain(loader, item, (*path, i)) for i, item in enumerate(node.value)]
-        assert isinstance(node, yaml.ScalarNode)
         return self._scalar(loader, node)
 
     def _mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, path: _Path) -> dict[str, Any]:
@@ -221,12 +226,12 @@ class _Document:
         if node.tag != tag:
             raise self._error(_at(node), f"the tag {node.tag} is not allowed", "write plain values")
 
-    def _scalar(self, loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    def _scalar(self, loader: yaml.SafeLoader, node: yaml.Node) -> Any:
         if node.tag not in yaml.SafeLoader.yaml_constructors:
             raise self._error(_at(node), f"the tag {node.tag} is not allowed", "write plain values")
         if _VARIABLE.search(node.value):
             node.value = _VARIABLE.sub(lambda match: self._variable(node, match), node.value)
-            if node.style is None:
+            if isinstance(node, yaml.ScalarNode) and node.style is None:
                 node.tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
         try:
             return loader.construct_object(node, deep=True)
@@ -261,7 +266,7 @@ class _Document:
         settings = Settings(
             config.window, config.parameters, _resolve(config.timezone), float(config.interval), config.report.threshold
         )
-        return Loaded(config, settings, self._file.parent)
+        return Loaded(self._file, config, settings)
 
     def _listed(self, problems: list[_Problem]) -> ConfigError:
         lines = []

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, cast
 
 from etl.records import Governed, Settings
@@ -41,22 +44,48 @@ class Folder:
         """The days that have a report, oldest first."""
         return _names(self.reports_path, _REPORT)
 
+    def packed_path(self, kind: str, day: str) -> Path:
+        """The compressed file of a day, whether it exists or not."""
+        return self.root / kind / f"{day}.jsonl.gz"
+
     def open(self, kind: str, day: str) -> IO[bytes]:
-        """Open a day's file for reading, compressed or plain; where both stand, the plain one counts."""
-        plain = self.path(kind, day)
-        if plain.exists():
-            return plain.open("rb")
-        return cast(IO[bytes], gzip.open(plain.with_name(plain.name + ".gz"), "rb"))
+        """Open a day's file to read from its start; where both forms stand, the plain one counts."""
+        try:
+            return self.path(kind, day).open("rb")
+        except FileNotFoundError:
+            return cast(IO[bytes], gzip.open(self.packed_path(kind, day), "rb"))
+
+    def open_anywhere(self, kind: str, day: str) -> IO[bytes]:
+        """Open a day's file to read at any offset; a compressed one is unpacked beside the system's other files."""
+        try:
+            return self.path(kind, day).open("rb")
+        except FileNotFoundError:
+            unpacked = TemporaryFile()  # noqa: SIM115  the caller closes it
+            with gzip.open(self.packed_path(kind, day), "rb") as packed:
+                shutil.copyfileobj(packed, unpacked)
+            unpacked.seek(0)
+            return cast(IO[bytes], unpacked)
 
     def lines(self, kind: str, day: str, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         """The complete lines of a day with the offset of each, from a line's start at `offset` on."""
-        with self.open(kind, day) as file:
+        with self.open_anywhere(kind, day) if offset else self.open(kind, day) as file:
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
                 yield offset, line
                 offset += len(line)
+
+    def last_lines(self, kind: str) -> list[bytes]:
+        """The complete lines in about the last 64 KiB of the newest file, oldest first; a missing one has none."""
+        days = self.days(kind)
+        if not days:
+            return []
+        with self.open_anywhere(kind, days[-1]) as file:
+            start = max(0, file.seek(0, os.SEEK_END) - (64 << 10))
+            file.seek(start)
+            lines = file.read().splitlines(keepends=True)
+        return [line for line in lines[1 if start else 0 :] if line.endswith(b"\n")]
 
     def count(self, kind: str, day: str) -> int:
         """How many complete lines a day has; 0 without a file."""

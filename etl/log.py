@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from etl.folder import Folder
 from etl.wire import RejectedError, parse
@@ -31,33 +32,54 @@ class DisturbedError(Exception):
         self.reason = reason
 
 
+class Sync(NamedTuple):
+    """When lines are made durable: with each write, some seconds after it at the latest, or when the system does it."""
+
+    every: float
+    """Seconds; 0 is with each write, infinity never."""
+
+
+ALWAYS, NEVER = Sync(0.0), Sync(math.inf)
+
+
+class _Line(NamedTuple):
+    day: str
+    data: bytes
+    given_back: bool
+    """Whether `flush` gave it back before: it is written again because it was not durable."""
+
+
 class Appender:
     """Appends lines of one kind to the files of their days, in order.
 
-    Lines wait until `flush` has written them and made them durable; what a failed write left behind is cut off again.
-    `system` is the module os, or a stand-in for it.
+    Lines wait until `flush` has written them; what a failed write left behind is cut off again. Lines that were written
+    and not yet made durable are remembered: where that fails, they are cut off and wait again. `system` is the
+    module os, or a stand-in for it.
     """
 
-    def __init__(self, folder: Folder, kind: str, system: Any = os) -> None:
+    def __init__(self, folder: Folder, kind: str, sync: Sync = ALWAYS, system: Any = os) -> None:
         self.kind = kind
+        self.sync = sync
         self.waiting = 0
         self._folder = folder
         self._os = system
-        self._queue: deque[tuple[str, bytes]] = deque()
+        self._queue: deque[_Line] = deque()
         self._fd: int | None = None
         self._day = ""
         self._size: int | None = None
+        self._unsynced: list[_Line] = []
+        self._since = 0.0
 
     def put(self, day: str, line: bytes) -> None:
         """Let a line wait for the next flush."""
-        self._queue.append((day, line))
+        self._queue.append(_Line(day, line, given_back=False))
         self.waiting += len(line)
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def flush(self) -> Iterator[tuple[str, list[bytes]]]:
-        """Write what waits and give it back, day by day, as soon as it is durable.
+        """Write what waits and give it back, day by day, as soon as it is as durable as `sync` asks.
 
         Raises:
             OSError: it cannot be written now. The lines wait on; the file holds none of them.
@@ -65,34 +87,76 @@ class Appender:
 
         """
         while self._queue:
-            day, lines = self._run()
-            self._append(day, b"".join(lines))
+            lines = self._run()
+            self._append(lines)
             for _ in lines:
-                self.waiting -= len(self._queue.popleft()[1])
-            yield day, lines
+                self.waiting -= len(self._queue.popleft().data)
+            yield lines[0].day, [line.data for line in lines if not line.given_back]
+        self._sync_if_due()
 
-    def _run(self) -> tuple[str, list[bytes]]:
+    @property
+    def undurable(self) -> bool:
+        """Whether lines were written that a later flush is to make durable."""
+        return bool(self._unsynced) and self.sync.every < math.inf
+
+    def _run(self) -> list[_Line]:
         """The first waiting lines of one day, about a MiB of them."""
-        day, lines, size = self._queue[0][0], [], 0
-        for of, line in self._queue:
-            if of != day or size > RUN:
+        lines: list[_Line] = []
+        size = 0
+        for line in self._queue:
+            if lines and (line.day != lines[0].day or size > RUN):
                 break
             lines.append(line)
-            size += len(line)
-        return day, lines
+            size += len(line.data)
+        return lines
 
-    def _append(self, day: str, data: bytes) -> None:
+    def _append(self, lines: list[_Line]) -> None:
+        day = lines[0].day
         if day != self._day:
+            self.make_durable()
             self.forget()
             self._day = day
         fd = self._open()
+        data = b"".join([line.data for line in lines])
         try:
             write_all(fd, data, self._os)
-            self._os.fsync(fd)
+            if not self.sync.every:
+                self._os.fsync(fd)
         except OSError:
             self._take_back(fd)
             raise
         self._size = (self._size or 0) + len(data)
+        if 0 < self.sync.every < math.inf:
+            if not self._unsynced:
+                self._since = time.monotonic()
+            self._unsynced += [line._replace(given_back=True) for line in lines]
+
+    def _sync_if_due(self) -> None:
+        if self._unsynced and time.monotonic() - self._since >= self.sync.every:
+            self.make_durable()
+
+    def make_durable(self) -> None:
+        """Make durable what was written and is not.
+
+        Raises:
+            OSError: it cannot be; what was written since the last time is cut off and waits again.
+
+        """
+        if not self._unsynced:
+            return
+        lines = self._unsynced
+        try:
+            self._os.fsync(self._open())
+        except OSError:
+            # After a failed fsync the system may have dropped the data and call the next one a success.
+            self._size = (self._size or 0) - sum(len(line.data) for line in lines)
+            if self._fd is not None:
+                self._take_back(self._fd)
+            self._queue.extendleft(reversed(lines))
+            self.waiting += sum(len(line.data) for line in lines)
+            self._unsynced = []
+            raise
+        self._unsynced = []
 
     def _open(self) -> int:
         """The day's file, open and as long as it was left."""
@@ -114,6 +178,7 @@ class Appender:
 
     def _create(self, path: Path) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        fresh = False
         try:
             fd: int = self._os.open(path, flags)
         except FileNotFoundError:
@@ -121,8 +186,16 @@ class Appender:
                 raise DisturbedError(path, "renamed or deleted") from None
             self._os.makedirs(path.parent, exist_ok=True)
             fd = self._os.open(path, flags | os.O_CREAT, 0o640)
-            sync_folder(path.parent, self._os)
-        link(self._folder.root / f"{self.kind}.jsonl", f"{self.kind}/{path.name}", self._os)
+            fresh = True
+        try:
+            if fresh:
+                sync_folder(path.parent, self._os)
+            link(self._folder.root / f"{self.kind}.jsonl", f"{self.kind}/{path.name}", self._os)
+        except OSError:
+            self._os.close(fd)
+            if fresh:
+                self._os.unlink(path)
+            raise
         return fd
 
     def _take_back(self, fd: int) -> None:
@@ -139,19 +212,20 @@ class Appender:
 
     def drain(self) -> list[bytes]:
         """Give up what waits, and give it back."""
-        lines = [line for _, line in self._queue]
+        lines = [line.data for line in self._queue if not line.given_back]
         self._queue.clear()
         self.waiting = 0
         return lines
 
     def waits_for(self, day: str) -> bool:
         """Whether lines of this day or an earlier one wait."""
-        return any(of <= day for of, _ in self._queue)
+        return any(line.day <= day for line in self._queue)
 
     def forget(self) -> None:
         """Close the file and take it, at the next flush, as it stands then."""
         self._close()
         self._size = None
+        self._unsynced = []
 
 
 def _same(system: Any, fd: int, path: Path) -> bool:

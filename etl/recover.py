@@ -217,14 +217,25 @@ def _mend(folder: Folder, day: str, line: int, derived: Iterator[bytes], tell: T
 
 def windows_before(folder: Folder, place: Place, settings: Settings) -> Windows:
     """The windows just before a line of the raw log, from as few lines before it as can matter."""
+    return _rewind(folder, place, settings)[0]
+
+
+def oldest_needed(folder: Folder, day: str, settings: Settings) -> str:
+    """The oldest day of the raw log that the averages of `day` and later ones still depend on."""
+    return _rewind(folder, Place(day, 1, 0), settings)[1]
+
+
+def _rewind(folder: Folder, place: Place, settings: Settings) -> tuple[Windows, str]:
+    """The windows just before a line, and the oldest day that was read for them."""
     entries = folder.settings()
     now = governing(entries, place.day, place.line - 1, settings)
     by = rules(now)
     rewind = Rewind(len(now.parameters), by.size, silence(now.interval))
     start = _shape_start(entries, place)
     since: float | None = None
-    for block in _backwards(folder, place, start):
-        at = None
+    oldest = place.day
+    for day, block in _backwards(folder, place, start):
+        oldest, at = day, None
         for line in reversed(block):
             try:
                 reading = by.decode(line)
@@ -235,7 +246,7 @@ def windows_before(folder: Folder, place: Place, settings: Settings) -> Windows:
             rewind.add(reading.machine, at, reading.values)
         if at is not None and since is not None and at < since - by.silence and at < rewind.needs(since):
             break
-    return rewind.windows()
+    return rewind.windows(), oldest
 
 
 def _shape_start(entries: list[Governed], place: Place) -> tuple[str, int]:
@@ -250,11 +261,11 @@ def _shape_start(entries: list[Governed], place: Place) -> tuple[str, int]:
     return start
 
 
-def _backwards(folder: Folder, place: Place, start: tuple[str, int]) -> Iterator[list[bytes]]:
-    """Blocks of lines before a place, the newest block first, not beyond the line `start`."""
+def _backwards(folder: Folder, place: Place, start: tuple[str, int]) -> Iterator[tuple[str, list[bytes]]]:
+    """Blocks of lines of a day before a place, the newest block first, not beyond the line `start`."""
     for day in reversed([day for day in folder.days("raw") if start[0] <= day <= place.day]):
         first = _nth_line(folder, day, start[1]).offset if day == start[0] else 0
-        with folder.open("raw", day) as file:
+        with folder.open_anywhere("raw", day) as file:
             end = place.offset if day == place.day else file.seek(0, os.SEEK_END)
             torn = b""
             while end > first:
@@ -262,7 +273,7 @@ def _backwards(folder: Folder, place: Place, start: tuple[str, int]) -> Iterator
                 file.seek(begin)
                 lines = (file.read(end - begin) + torn).split(b"\n")[:-1]
                 torn = lines.pop(0) + b"\n" if begin > first and lines else b""
-                yield lines
+                yield day, lines
                 end = begin
 
 
@@ -273,7 +284,7 @@ def positions(folder: Folder, names: set[str]) -> dict[str, int]:
         if len(found) == len(names):
             break
         end = folder.count("raw", day) + 1
-        for block in _backwards(folder, _nth_line(folder, day, end), (day, 1)):
+        for _, block in _backwards(folder, _nth_line(folder, day, end), (day, 1)):
             for name in names - found.keys():
                 mark = b',"_source":' + orjson.dumps(name) + b',"_polled_at":"'
                 for line in reversed(block):

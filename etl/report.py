@@ -57,7 +57,7 @@ def make_report(folder: Folder, day: str, otherwise: Settings, stopping: Callabl
     zone = ZoneInfo(settings.timezone)
     decode = raw_decoder(tuple(settings.parameters.values()))
     machines = collect(_readings(folder, day, decode, stopping), len(settings.parameters))
-    with folder.open("raw", day) as file:
+    with folder.open_anywhere("raw", day) as file:
 
         def timestamp_at(offset: int) -> Any:
             file.seek(offset)

@@ -66,16 +66,19 @@ class Schedule:
         return datetime.fromtimestamp(self._clock(), UTC)
 
     def set_sources(self, names: Iterable[str]) -> None:
-        """Poll these sources from now on; each new slice at once, then at its own slot."""
+        """Poll these sources from now on; a new slice at once and then at its own slot, one that stays at its slot."""
         wanted = slices(names)
-        for job in self._scheduler.get_jobs():
-            if job.id != "nightly" and int(job.id) not in wanted:
-                job.remove()
+        there = {int(job.id): job for job in self._scheduler.get_jobs() if job.id != "nightly"}
+        for number in there.keys() - wanted.keys():
+            there[number].remove()
         for number, members in wanted.items():
-            self._scheduler.add_job(
-                self._poll, Slot(self._interval, number * self._interval / SLICES), [members],
-                executor="poll", id=str(number), replace_existing=True, next_run_time=self._now(),
-            )  # fmt: skip
+            if number in there:
+                there[number].modify(args=[members])
+            else:
+                slot = Slot(self._interval, number * self._interval / SLICES)
+                self._scheduler.add_job(
+                    self._poll, slot, [members], executor="poll", id=str(number), next_run_time=self._now()
+                )
 
     def start(self) -> None:
         """Begin."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from etl.derive import Windows, derive, rules
 from etl.events import Events
 from etl.folder import Folder
-from etl.log import Appender, DisturbedError
+from etl.log import ALWAYS, Appender, DisturbedError, Sync
 from etl.records import Failure, Machine, Poll, Settings
 from etl.recover import recover
 from etl.wire import RejectedError, parse, raw_line, rfc3339
@@ -21,6 +22,8 @@ GATHER = 0.1
 """Seconds an answer waits, at most, to be written together with others."""
 RETRY = 1.0
 """Seconds between two tries to write to a disk that does not take it."""
+DERIVED = 10.0
+"""Seconds within which averages are made durable; a power cut takes the last ones, and the next start derives them."""
 HELD = 64 << 20
 """Bytes of lines that wait for such a disk, at most; newer ones are refused, and counted."""
 
@@ -53,6 +56,8 @@ class Tick:
         events: Events,
         emit: Mapping[str, Callable[[list[bytes]], None]],
         clock: Callable[[], float],
+        sync: Sync = ALWAYS,
+        system: Any = os,
     ) -> None:
         self._folder = folder
         self._settings = settings
@@ -61,8 +66,8 @@ class Tick:
         self._events = events
         self._emit = emit
         self._clock = clock
-        self._raw = Appender(folder, "raw")
-        self._averages = Appender(folder, "averages")
+        self._raw = Appender(folder, "raw", sync, system)
+        self._averages = Appender(folder, "averages", Sync(max(sync.every, DERIVED)), system)
         self._day = max([day_of(clock()), *folder.days("raw")[-1:], *map(_day_after, folder.reports()[-1:])])
         self._windows: Windows | None = None
         self._transports: Mapping[str, Transport] = {}
@@ -113,11 +118,27 @@ class Tick:
         """Write what is delivered, until `end`."""
         self.write()
         while not self._ending:
-            self._wake.wait(RETRY if self.stuck else None)
+            self._wake.wait(self._patience())
             if self.in_flight:
                 self._all_in.wait(GATHER)
             self._wake.clear()
             self.write()
+        self.finish()
+
+    def finish(self) -> None:
+        """Write everything that was delivered and make it durable."""
+        self.write()
+        try:
+            self._raw.make_durable()
+            self._averages.make_durable()
+        except (OSError, DisturbedError) as error:
+            log.error("The last lines may not be durable: %s", error)
+
+    def _patience(self) -> float | None:
+        """How long to wait for a delivery, at most, before there is something to write without one."""
+        if self.stuck:
+            return RETRY
+        return DERIVED if self._raw.undurable or self._averages.undurable else None
 
     def wait(self, patience: float) -> bool:
         """Wait up to `patience` seconds for the polls in flight; whether all are in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -27,8 +28,10 @@ class Clock:
 class Plant:
     """A folder with a config, a fixture of readings and a clock: ticks and nights by hand."""
 
-    def __init__(self, root: Path, start: float, **settings) -> None:
+    def __init__(self, root: Path, start: float, *, system=os, stdout=None, **settings) -> None:
         self.root = root
+        self.system = system
+        self.stdout = stdout
         self.clock = Clock(start)
         shutil.copy(FIXTURE, root)
         self.config = {"timezone": "UTC", "sources": [{"name": "machine-1", "file": "readings.json"}], **settings}
@@ -39,7 +42,7 @@ class Plant:
         path = self.root / "config.yaml"
         path.write_text(yaml.safe_dump(self.config))
         self.loaded = config.load(path)
-        self.pipeline = app.Pipeline(self.loaded, self.clock)
+        self.pipeline = app.Pipeline(self.loaded, self.clock, self.stdout, self.system)
         self.folder = self.pipeline.folder
 
     def tick(self, times: int = 1, interval: float = 10.0) -> None:

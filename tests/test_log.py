@@ -56,7 +56,7 @@ class Failing:
 def test_a_failed_write_leaves_no_part_of_a_line_and_is_made_up_for(folder):
     """When the disk is full in the middle of a line, the file ends with the line before; later all lines follow."""
     system = Failing(4)
-    appender = Appender(folder, "raw", system)
+    appender = Appender(folder, "raw", system=system)
     appender.put(DAY, b"one\n")
     flush(appender)
     appender.put(DAY, b"two\n")
