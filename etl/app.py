@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import signal
 import sys
 import threading
 import time
@@ -15,24 +14,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etl.clock import Jump, Times, jump
 from etl.days import day_finder, due, next_change, next_reports
 from etl.events import Events
 from etl.file_source import Files, FileSource
 from etl.folder import Folder
 from etl.http_source import HttpSource, Requests
-from etl.log import Appender, HeldError, take_lock
-from etl.recover import positions
+from etl.log import ALWAYS, NEVER, Appender, HeldError, Sync, take_lock
+from etl.recover import ended_cleanly, last_reading, positions
 from etl.report import StoppedError, due_days, encode, make_report, never, write_report
+from etl.retention import compress, delete_old
+from etl.signals import Signals
 from etl.stdout import Stdout
 from etl.tick import Tick, Transport
+from etl.wire import rfc3339
 
 if TYPE_CHECKING:
-    from types import FrameType
-
-    from etl.config import Loaded
+    from etl.config import Config, Loaded
+    from etl.schedule import Schedule
 
 OK, FOUND, UNAVAILABLE, CANNOT_CREATE, IO_ERROR, HELD, BAD_CONFIG = 0, 1, 69, 73, 74, 75, 78
 """Exit codes, from sysexits.h where it has one."""
+SYNCS = {"always": ALWAYS, "10s": Sync(10.0), "never": NEVER}
+WATCH = 10.0
+"""Seconds between two looks at the clock, at most."""
 LAST_CALL = 1.0
 """Seconds the polls in flight get when the process ends; then they are abandoned."""
 
@@ -58,31 +63,61 @@ class Pipeline:
         self.folder = Folder(loaded.path(config.output.folder))
         self.names = [source.name for source in config.sources]
         self.events = Events(Appender(self.folder, "events", system=system), day_finder(loaded.zone), clock)
-        emit = {str(kind): stdout.put for kind in config.output.stdout} if stdout else {}
-        self.tick = Tick(self.folder, loaded.settings, day_finder(loaded.zone), self.events, emit, clock, system=system)
+        self.tick = Tick(
+            self.folder, loaded.settings, day_finder(loaded.zone), self.events, self._emit(loaded, stdout), clock,
+            SYNCS[config.output.fsync], system,
+        )  # fmt: skip
         self._clock = clock
-        self._transports: list[Transport] = []
-        self._read_sources()
+        self._stdout = stdout
+        self._http: Requests | None = None
+        self._files: Files | None = None
+        self._use_sources()
 
-    def _read_sources(self) -> None:
-        sources = self.loaded.config.sources
+    @staticmethod
+    def _emit(loaded: Loaded, stdout: Stdout | None) -> dict[str, Callable[[list[bytes]], None]]:
+        return {str(kind): stdout.put for kind in loaded.config.output.stdout} if stdout else {}
+
+    def _use_sources(self) -> None:
+        loaded = self.loaded
         web = [
-            HttpSource(source.name, source.url, self.loaded.timeout(source), source.headers,
-                       str(self.loaded.path(source.ca_file)) if source.ca_file else None)
-            for source in sources if source.url
+            HttpSource(source.name, source.url, loaded.timeout(source), source.headers,
+                       str(loaded.path(source.ca_file)) if source.ca_file else None)
+            for source in loaded.config.sources if source.url
         ]  # fmt: skip
-        files = [FileSource(source.name, self.loaded.path(source.file)) for source in sources if source.file]
+        files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.config.sources if source.file]
+        http = Requests(web, self._clock) if web else None
+        self._files = Files(files, self._clock, self._positions(files)) if files else None
+        self._http = http
         transports: dict[str, Transport] = {}
-        if web:
-            over_http = Requests(web, self._clock)
-            self._transports.append(over_http)
-            transports |= dict.fromkeys((source.name for source in web), over_http)
-        if files:
-            followed = {source.name for source in files if source.path.suffix == ".jsonl"}
-            from_files = Files(files, self._clock, positions(self.folder, followed))
-            self._transports.append(from_files)
-            transports |= dict.fromkeys((source.name for source in files), from_files)
+        for sources, transport in ((web, self._http), (files, self._files)):
+            if transport:
+                transports |= {source.name: transport for source in sources}
         self.tick.use(transports)
+
+    def _positions(self, files: list[FileSource]) -> dict[str, int]:
+        """Where following goes on: in this process where it is, else behind the last line in the raw log."""
+        known = self._files.positions() if self._files else {}
+        followed = {source.name for source in files if source.path.suffix == ".jsonl"}
+        return known | positions(self.folder, followed - known.keys())
+
+    def reload(self, loaded: Loaded) -> None:
+        """Go on with another config: its sources, headers, report and output options.
+
+        Raises:
+            ExitError: something else changed, and nothing was taken over.
+
+        """
+        changed = needs_restart(self.loaded.config, loaded.config)
+        if changed:
+            raise ExitError(f"{', '.join(changed)} changed: that needs a restart", BAD_CONFIG)
+        retired = [transport for transport in (self._http, self._files) if transport]
+        self.loaded = loaded
+        self.names = [source.name for source in loaded.config.sources]
+        self._use_sources()
+        self.tick.reconfigure(loaded.settings, self._emit(loaded, self._stdout), SYNCS[loaded.config.output.fsync])
+        self.tick.wait(LAST_CALL)
+        for transport in retired:
+            transport.close()
 
     def tick_once(self) -> None:
         """Read every source now, and write what they answer."""
@@ -99,7 +134,19 @@ class Pipeline:
                 log.info("Report of %s written to %s", day, written[-1])
                 self.events.tell("report", reason="written", day=day)
                 self.tick.wake()
+        self._keep_small(stopping)
         return written
+
+    def _keep_small(self, stopping: Callable[[], bool]) -> None:
+        """Delete and compress closed days as the config asks."""
+        output = self.loaded.config.output
+        if output.keep_days is not None:
+            today = day_finder(self.loaded.zone)(self._clock())
+            deleted = delete_old(self.folder, today, output.keep_days, self.loaded.settings)
+            if deleted:
+                log.info("Older than %d days and deleted: %s", output.keep_days, ", ".join(deleted))
+        if output.compress and (packed := compress(self.folder, stopping)):
+            log.info("Compressed the files of %s", ", ".join(packed))
 
     def not_ready(self) -> list[str]:
         """Why nobody should rely on this process now; empty if all is well."""
@@ -113,8 +160,18 @@ class Pipeline:
 
     def close(self) -> None:
         """Begin no further poll."""
-        for transport in self._transports:
-            transport.close()
+        for transport in (self._http, self._files):
+            if transport:
+                transport.close()
+
+
+def needs_restart(old: Config, new: Config) -> list[str]:
+    """The keys that changed and cannot be taken over by a running process."""
+    changed = [
+        key for key in ("interval", "window", "timezone", "parameters") if getattr(old, key) != getattr(new, key)
+    ]
+    changed += [f"api.{key}" for key in old.api.__struct_fields__ if getattr(old.api, key) != getattr(new.api, key)]
+    return changed + ["output.folder"] * (old.output.folder != new.output.folder)
 
 
 @contextmanager
@@ -147,40 +204,79 @@ def held(loaded: Loaded) -> Iterator[None]:
 
 def run(loaded: Loaded) -> int:
     """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code."""
-    stopping = Stopping()
+    signals = Signals()
     with held(loaded):
         _raise_descriptor_limit()
         stdout = Stdout()
         pipeline = Pipeline(loaded, time.time, stdout)
         if loaded.config.api.serve:
             _serve(pipeline)
-        writer = threading.Thread(target=_write, args=(pipeline, stopping), name="writer", daemon=True)
         _tell_start(pipeline)
+        writer = threading.Thread(target=_write, args=(pipeline, signals), name="writer", daemon=True)
         writer.start()
 
         from etl.schedule import Schedule  # noqa: PLC0415  only `run` schedules: other commands start without it
 
-        schedule = Schedule(
-            loaded.config.interval,
-            pipeline.tick.start,
-            lambda: _nightly(pipeline, stopping),
-            time.time,
-        )
+        schedule = Schedule(loaded.config.interval, pipeline.tick.start, lambda: _nightly(pipeline, signals), time.time)
         schedule.set_sources(pipeline.names)
         schedule.start()
         log.info(
             "Reading %d sources every %g s into %s", len(pipeline.names), loaded.config.interval, pipeline.folder.root
         )
-        stopping.wait()
+        _attend(pipeline, schedule, signals)
         schedule.stop()
-        return _finish(pipeline, writer, stdout, stopping)
+        return _finish(pipeline, writer, stdout, signals)
 
 
-def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, stopping: Stopping) -> int:
+def _attend(pipeline: Pipeline, schedule: Schedule, signals: Signals) -> None:
+    """Watch the clock and act on signals until the process is asked to stop."""
+    period = min(WATCH, pipeline.loaded.config.interval)
+    before = _times()
+    while not signals.stopping():
+        signals.wait(max(0.0, before.monotonic + period - time.monotonic()))
+        if signals.take_reload():
+            _reload(pipeline, schedule)
+        now = _times()
+        if now.monotonic - before.monotonic >= period:
+            if jumped := jump(before, now, period):
+                _tell_jump(pipeline, jumped, before)
+                if jumped.reason == "set back":
+                    schedule.resume()
+            before = now
+
+
+def _times() -> Times:
+    return Times(time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def _tell_jump(pipeline: Pipeline, jumped: Jump, before: Times) -> None:
+    log.warning("The clock was %s by %.1f s", jumped.reason, jumped.seconds)
+    seconds = round(jumped.seconds, 3)
+    if jumped.reason in ("set back", "set forward"):
+        pipeline.events.tell("clock_step", reason=jumped.reason, seconds=seconds)
+    if jumped.reason != "set back":
+        pipeline.events.tell("gap", reason=jumped.reason, seconds=seconds, since=rfc3339(before.wall))
+    pipeline.tick.wake()
+
+
+def _reload(pipeline: Pipeline, schedule: Schedule) -> None:
+    """Take over the config as it stands now, all of it or nothing."""
+    from etl.config import ConfigError, load  # noqa: PLC0415
+
+    try:
+        pipeline.reload(load(pipeline.loaded.file))
+    except (ConfigError, ExitError) as error:
+        log.error("The config is not taken over, the old one stays: %s", error)
+        return
+    schedule.set_sources(pipeline.names)
+    log.info("The config was taken over: %d sources", len(pipeline.names))
+
+
+def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signals: Signals) -> int:
     """Let what is in flight come in, write it, and leave."""
     pipeline.tick.wait(LAST_CALL)
     pipeline.close()
-    pipeline.events.tell("stop", reason=stopping.reason)
+    pipeline.events.tell("stop", reason=signals.reason)
     pipeline.tick.end()
     writer.join(2)
     stdout.close(0.5)
@@ -189,7 +285,7 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, stoppi
     if pipeline.tick.unwritten or writer.is_alive():
         log.error("%d readings could not be written to %s", pipeline.tick.unwritten, pipeline.folder.root)
         return IO_ERROR
-    return IO_ERROR if stopping.failed else OK
+    return IO_ERROR if signals.failed else OK
 
 
 def once(loaded: Loaded) -> int:
@@ -264,42 +360,12 @@ def summary(loaded: Loaded) -> str:
     return "\n".join(lines)
 
 
-class Stopping:
-    """Whether and why the process is to end. Signal handlers only set it."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self.reason = ""
-        self.failed = False
-        signal.signal(signal.SIGTERM, self._signalled)
-        signal.signal(signal.SIGINT, self._signalled)
-
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        if self._event.is_set():
-            os._exit(128 + number)
-        self.ask(signal.Signals(number).name)
-
-    def ask(self, reason: str, *, failed: bool = False) -> None:
-        """Ask the process to end."""
-        self.reason = self.reason or reason
-        self.failed = self.failed or failed
-        self._event.set()
-
-    def asked(self) -> bool:
-        """Whether the process is to end."""
-        return self._event.is_set()
-
-    def wait(self) -> None:
-        """Wait until it is."""
-        self._event.wait()
-
-
-def _write(pipeline: Pipeline, stopping: Stopping) -> None:
+def _write(pipeline: Pipeline, signals: Signals) -> None:
     try:
         pipeline.tick.run()
     except Exception:
         log.critical("The writer failed; the process ends so that it can be started anew", exc_info=True)
-        stopping.ask("failed", failed=True)
+        signals.stop("failed", failed=True)
 
 
 def _serve(pipeline: Pipeline) -> None:
@@ -333,9 +399,9 @@ def _serve(pipeline: Pipeline) -> None:
         ) from None
 
 
-def _nightly(pipeline: Pipeline, stopping: Stopping) -> None:
+def _nightly(pipeline: Pipeline, signals: Signals) -> None:
     try:
-        pipeline.close_due_days(stopping.asked)
+        pipeline.close_due_days(signals.stopping)
     except StoppedError:
         log.info("The report is left for the next start")
     except OSError as error:
@@ -343,7 +409,16 @@ def _nightly(pipeline: Pipeline, stopping: Stopping) -> None:
 
 
 def _tell_start(pipeline: Pipeline) -> None:
+    """Tell the start, and the gap since the last reading: an unclean end may have cost what was in flight."""
     pipeline.events.tell("start", reason=f"pid {os.getpid()}", sources=len(pipeline.names))
+    last = last_reading(pipeline.folder)
+    if last is None:
+        return
+    clean = ended_cleanly(pipeline.folder)
+    silent = time.time() - last
+    if not clean or silent > 2 * pipeline.loaded.config.interval:
+        reason = "not running" if clean else "ended uncleanly"
+        pipeline.events.tell("gap", reason=reason, seconds=round(silent, 3), since=rfc3339(last))
 
 
 def _raise_descriptor_limit() -> None:

@@ -65,6 +65,10 @@ class Files:
             return
         deliver(Poll(name, self._clock(), failure=failure))
 
+    def positions(self) -> dict[str, int]:
+        """Where each followed file is read next, by its source's name."""
+        return {name: reader.position for name, reader in self._readers.items() if isinstance(reader, _Followed)}
+
     def close(self) -> None:
         """Begin no further poll."""
         self._workers.close()
@@ -111,27 +115,27 @@ class _Followed:
 
     def __init__(self, path: Path, position: int) -> None:
         self._path = path
-        self._position = position
+        self.position = position
         self._inode: int | None = None
 
     def read(self) -> tuple[Answer, ...]:
         with self._path.open("rb") as file:
             stat = os.fstat(file.fileno())
             if self._replaced(file.fileno(), stat):
-                self._position = 0
+                self.position = 0
             self._inode = stat.st_ino
-            block = os.pread(file.fileno(), AT_ONCE, self._position)
+            block = os.pread(file.fileno(), AT_ONCE, self.position)
         whole = block.rfind(b"\n") + 1
         if not whole and len(block) == AT_ONCE:
             raise RejectedError("too_large", f"a line is longer than {AT_ONCE >> 20} MiB")
         answers = []
         for line in block[:whole].split(b"\n")[:-1]:
-            self._position += len(line) + 1
+            self.position += len(line) + 1
             if line.strip():
-                answers.append(Answer(line, self._position))
+                answers.append(Answer(line, self.position))
         return tuple(answers)
 
     def _replaced(self, fd: int, stat: os.stat_result) -> bool:
-        if self._inode not in (None, stat.st_ino) or stat.st_size < self._position:
+        if self._inode not in (None, stat.st_ino) or stat.st_size < self.position:
             return True
-        return self._position > 0 and os.pread(fd, 1, self._position - 1) != b"\n"
+        return self.position > 0 and os.pread(fd, 1, self.position - 1) != b"\n"

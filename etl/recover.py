@@ -277,6 +277,27 @@ def _backwards(folder: Folder, place: Place, start: tuple[str, int]) -> Iterator
                 end = begin
 
 
+def last_reading(folder: Folder) -> float | None:
+    """When the last reading in the raw log was polled (seconds since the epoch), if there is one."""
+    decode = raw_decoder(())
+    for line in reversed(folder.last_lines("raw")):
+        try:
+            return decode(line).polled_at
+        except RejectedError:
+            continue
+    return None
+
+
+def ended_cleanly(folder: Folder) -> bool:
+    """Whether the process before said that it stopped; true where nothing says otherwise."""
+    for line in reversed(folder.last_lines("events")):
+        if b'"event":"start"' in line:
+            return False
+        if b'"event":"stop"' in line:
+            return True
+    return True
+
+
 def positions(folder: Folder, names: set[str]) -> dict[str, int]:
     """Where following each named file resumes: `_position` of the last raw line of that source."""
     found: dict[str, int] = {}

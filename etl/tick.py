@@ -7,6 +7,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any, Protocol
 
@@ -86,8 +87,22 @@ class Tick:
         self.last_write: float | None = None
 
     def use(self, transports: Mapping[str, Transport]) -> None:
-        """Read each source, by its name, through this transport from now on."""
-        self._transports = transports
+        """Read each source, by its name, through this transport from now on; what is not among them is forgotten."""
+        with self._writing:
+            self._transports = transports
+            self.down = {name: state for name, state in self.down.items() if name in transports}
+            self.latest = {machine: line for machine, line in self.latest.items() if machine[0] in transports}
+
+    def reconfigure(self, settings: Settings, emit: Mapping[str, Callable[[list[bytes]], None]], sync: Sync) -> None:
+        """Go on with other settings, and open the files anew."""
+        with self._writing:
+            self._settings = settings
+            self._rules = rules(settings)
+            self._emit = emit
+            self._raw.sync = sync
+            self._averages.sync = Sync(max(sync.every, DERIVED))
+            self._windows = None
+        self._wake.set()
 
     def start(self, names: Iterable[str]) -> None:
         """Begin one poll of each source; one that is still in flight is skipped, counted and taken for down."""
@@ -97,10 +112,9 @@ class Tick:
                 if name in self.in_flight:
                     self.counts["skipped"] += 1
                     self._inbox.append(Poll(name, self._clock(), failure=Failure("timeout", "still no answer")))
-                else:
+                elif transport := self._transports.get(name):
                     self.in_flight.add(name)
                     self._all_in.clear()
-                    transport = self._transports[name]
                     polls.setdefault(id(transport), (transport, []))[1].append(name)
         for transport, started in polls.values():
             transport.start(started, self.deliver)
@@ -247,6 +261,8 @@ class Tick:
 
     def _write_through(self) -> None:
         if self._windows is None:
+            with suppress(DisturbedError):
+                self._raw.make_durable()
             self._raw.forget()
             self._averages.forget()
             self._windows = recover(self._folder, self._settings, self._day, self._events.tell)
