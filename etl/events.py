@@ -53,7 +53,7 @@ class Events:
             at, line = self._told.popleft()
             self._day = max(self._day, self._day_of(at))
             if self._appender.waiting < HELD:
-                self._appender.put(self._day, line)
+                self._appender.put(self._day, [line])
 
     def _write(self) -> None:
         for _ in self._appender.flush():

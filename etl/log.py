@@ -42,9 +42,10 @@ class Sync(NamedTuple):
 ALWAYS, NEVER = Sync(0.0), Sync(math.inf)
 
 
-class _Line(NamedTuple):
+class _Batch(NamedTuple):
     day: str
-    data: bytes
+    lines: list[bytes]
+    size: int
     given_back: bool
     """Whether `flush` gave it back before: it is written again because it was not durable."""
 
@@ -63,23 +64,24 @@ class Appender:
         self.waiting = 0
         self._folder = folder
         self._os = system
-        self._queue: deque[_Line] = deque()
+        self._queue: deque[_Batch] = deque()
         self._fd: int | None = None
         self._day = ""
         self._size: int | None = None
-        self._unsynced: list[_Line] = []
+        self._unsynced: list[_Batch] = []
         self._since = 0.0
 
-    def put(self, day: str, line: bytes) -> None:
-        """Let a line wait for the next flush."""
-        self._queue.append(_Line(day, line, given_back=False))
-        self.waiting += len(line)
+    def put(self, day: str, lines: list[bytes]) -> None:
+        """Let lines of one day wait for the next flush."""
+        size = sum(map(len, lines))
+        self._queue.append(_Batch(day, lines, size, given_back=False))
+        self.waiting += size
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return sum(len(batch.lines) for batch in self._queue)
 
     def flush(self) -> Iterator[tuple[str, list[bytes]]]:
-        """Write what waits and give it back, day by day, as soon as it is as durable as `sync` asks.
+        """Write what waits and give it back, batch by batch, as soon as it is as durable as `sync` asks.
 
         Raises:
             OSError: it cannot be written now. The lines wait on; the file holds none of them.
@@ -87,11 +89,13 @@ class Appender:
 
         """
         while self._queue:
-            lines = self._run()
-            self._append(lines)
-            for _ in lines:
-                self.waiting -= len(self._queue.popleft().data)
-            yield lines[0].day, [line.data for line in lines if not line.given_back]
+            batches = self._run()
+            self._append(batches)
+            for batch in batches:
+                self._queue.popleft()
+                self.waiting -= batch.size
+                if not batch.given_back:
+                    yield batch.day, batch.lines
         self._sync_if_due()
 
     @property
@@ -99,25 +103,25 @@ class Appender:
         """Whether lines were written that a later flush is to make durable."""
         return bool(self._unsynced) and self.sync.every < math.inf
 
-    def _run(self) -> list[_Line]:
-        """The first waiting lines of one day, about a MiB of them."""
-        lines: list[_Line] = []
+    def _run(self) -> list[_Batch]:
+        """The first waiting batches of one day, about RUN bytes of them."""
+        batches: list[_Batch] = []
         size = 0
-        for line in self._queue:
-            if lines and (line.day != lines[0].day or size > RUN):
+        for batch in self._queue:
+            if batches and (batch.day != batches[0].day or size + batch.size > RUN):
                 break
-            lines.append(line)
-            size += len(line.data)
-        return lines
+            batches.append(batch)
+            size += batch.size
+        return batches
 
-    def _append(self, lines: list[_Line]) -> None:
-        day = lines[0].day
+    def _append(self, batches: list[_Batch]) -> None:
+        day = batches[0].day
         if day != self._day:
             self.make_durable()
             self.forget()
             self._day = day
         fd = self._open()
-        data = b"".join([line.data for line in lines])
+        data = b"".join([line for batch in batches for line in batch.lines])
         try:
             write_all(fd, data, self._os)
             if not self.sync.every:
@@ -129,7 +133,7 @@ class Appender:
         if 0 < self.sync.every < math.inf:
             if not self._unsynced:
                 self._since = time.monotonic()
-            self._unsynced += [line._replace(given_back=True) for line in lines]
+            self._unsynced += [batch._replace(given_back=True) for batch in batches]
 
     def _sync_if_due(self) -> None:
         if self._unsynced and time.monotonic() - self._since >= self.sync.every:
@@ -144,16 +148,16 @@ class Appender:
         """
         if not self._unsynced:
             return
-        lines = self._unsynced
         try:
             self._os.fsync(self._open())
         except OSError:
             # After a failed fsync the system may have dropped the data and call the next one a success.
-            self._size = (self._size or 0) - sum(len(line.data) for line in lines)
+            size = sum(batch.size for batch in self._unsynced)
+            self._size = (self._size or 0) - size
             if self._fd is not None:
                 self._take_back(self._fd)
-            self._queue.extendleft(reversed(lines))
-            self.waiting += sum(len(line.data) for line in lines)
+            self._queue.extendleft(reversed(self._unsynced))
+            self.waiting += size
             self._unsynced = []
             raise
         self._unsynced = []
@@ -212,14 +216,14 @@ class Appender:
 
     def drain(self) -> list[bytes]:
         """Give up what waits, and give it back."""
-        lines = [line.data for line in self._queue if not line.given_back]
+        lines = [line for batch in self._queue if not batch.given_back for line in batch.lines]
         self._queue.clear()
         self.waiting = 0
         return lines
 
     def waits_for(self, day: str) -> bool:
         """Whether lines of this day or an earlier one wait."""
-        return any(line.day <= day for line in self._queue)
+        return any(batch.day <= day for batch in self._queue)
 
     def forget(self) -> None:
         """Close the file and take it, at the next flush, as it stands then."""

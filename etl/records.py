@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -45,7 +46,7 @@ class Reading(NamedTuple):
     timestamp: Any
     status: Any
     name: Any
-    values: tuple[Any, ...]
+    values: Sequence[Any]
 
 
 class Settings(msgspec.Struct, frozen=True):

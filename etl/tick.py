@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import date, timedelta
+from itertools import accumulate, takewhile
 from typing import Any, Protocol
 
 from etl.derive import Windows, derive, rules
@@ -73,6 +74,7 @@ class Tick:
         self._windows: Windows | None = None
         self._transports: Mapping[str, Transport] = {}
         self._inbox: deque[Poll] = deque()
+        self._taken: list[bytes] = []
         self._wake = threading.Event()
         self._all_in = threading.Event()
         self._flying = threading.Lock()
@@ -126,7 +128,8 @@ class Tick:
             self.in_flight.discard(poll.source)
             if not self.in_flight:
                 self._all_in.set()
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     def run(self) -> None:
         """Write what is delivered, until `end`."""
@@ -196,40 +199,51 @@ class Tick:
                 self._unstick()
 
     def _handle(self) -> None:
+        """Turn what was delivered into raw lines that wait to be written."""
         polls = []
         while self._inbox:
             polls.append(self._inbox.popleft())
-        polls = [poll._replace(at=round(poll.at, 3)) for poll in polls]
         for poll in sorted(polls, key=lambda poll: (poll.at, poll.source)):
             failure = poll.failure or self._take(poll)
             if failure:
                 self._goes_down(poll, failure)
             else:
                 self._comes_up(poll)
+        self._put_taken()
 
     def _take(self, poll: Poll) -> Failure | None:
-        """Let the readings of a poll wait to be written; a failure if it has answers and none is a reading."""
+        """Take the readings of a poll; a failure if it has answers and none is a reading."""
         failure = None
-        kept = 0
+        lines = []
+        at = round(poll.at, 3)
         for answer in poll.answers:
             try:
-                line = raw_line(parse(answer.body), poll.source, poll.at, answer.position)
+                lines.append(raw_line(parse(answer.body), poll.source, at, answer.position))
             except RejectedError as error:
                 failure = Failure(error.reason, str(error))
                 self.counts["rejected"] += 1
                 self._events.tell("rejected", source=poll.source, reason=failure.reason, why=failure.why)
-            else:
-                kept += 1
-                self._put(poll.at, line)
-        return failure if not kept else None
+        if not lines:
+            return failure
+        day = self._day_of(at)
+        if day > self._day:
+            self._put_taken()
+            self._day = day
+        self._taken += lines
+        return None
 
-    def _put(self, at: float, line: bytes) -> None:
-        if self._raw.waiting + self._averages.waiting + len(line) > HELD:
-            self._refused += 1
-            return
-        self.counts["readings"] += 1
-        self._day = max(self._day, self._day_of(at))
-        self._raw.put(self._day, line)
+    def _put_taken(self) -> None:
+        """Let what was taken wait for the disk, as far as there is room to hold it."""
+        lines, self._taken = self._taken, []
+        room = HELD - self._raw.waiting - self._averages.waiting
+        if sum(map(len, lines)) > room:
+            kept = takewhile(lambda held: held <= room, accumulate(map(len, lines)))
+            count = sum(1 for _ in kept)
+            self._refused += len(lines) - count
+            lines = lines[:count]
+        if lines:
+            self.counts["readings"] += len(lines)
+            self._raw.put(self._day, lines)
 
     def _goes_down(self, poll: Poll, failure: Failure) -> None:
         self.counts["failed"] += 1
@@ -270,9 +284,9 @@ class Tick:
         for day, lines in self._raw.flush():
             self.last_write = self._clock()
             self._print("raw", lines)
-            for machine, averages in derive(self._windows, lines, self._rules):
-                self.latest[machine] = averages
-                self._averages.put(day, averages)
+            derived = list(derive(self._windows, lines, self._rules))
+            self.latest.update(derived)
+            self._averages.put(day, [averages for _, averages in derived])
         for _, lines in self._averages.flush():
             self._print("averages", lines)
 

@@ -69,11 +69,11 @@ def raw_line(reading: dict[str, Any], source: str, at: float, position: int | No
 
 def rfc3339(at: float) -> str:
     """Seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
-    second, milli = divmod(round(at * 1000), 1000)
-    return f"{_second(second)}.{milli:03d}Z"
+    millis = round(at * 1000)
+    return f"{_second(millis // 1000)}.{millis % 1000:03d}Z"
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
@@ -98,16 +98,14 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
         gc=False,
     )
     decode = msgspec.json.Decoder(line_type).decode
-    head = attrgetter(*(names[key] for key in ("_source", "_polled_at", "id", "timestamp", "status", "name")))
-    columns = [names[field] for field in fields]
+    wanted = ("_source", "_polled_at", "id", "timestamp", "status", "name", *fields)
+    read = attrgetter(*(names[key] for key in wanted))
 
     def decoder(line: bytes) -> Reading:
         try:
-            fields_read = decode(line)
+            source, polled_at, key, stamp, status, name, *values = read(decode(line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RejectedError("damaged", f"the line is damaged: {error}") from None
-        source, polled_at, key, stamp, status, name = head(fields_read)
-        values = tuple([getattr(fields_read, column) for column in columns])
         return Reading((source, _id(key)), polled_at.timestamp(), stamp, status, name, values)
 
     return decoder
@@ -127,11 +125,15 @@ def averages_line(
 ) -> bytes:
     """Encode a line of the averages log; `names` are the parameters' keys (`average_...`), in order."""
     polled_at = rfc3339(reading.polled_at)
-    line = {"timestamp": timestamp(reading), "source": machine[0], "id": machine[1]}
-    line.update(zip(names, averages, strict=True))
-    line["status"] = reading.status
-    line["readings"] = readings
-    line["polled_at"] = polled_at
+    line = {
+        "timestamp": polled_at if reading.timestamp is None else reading.timestamp,
+        "source": machine[0],
+        "id": machine[1],
+        **dict(zip(names, averages, strict=True)),
+        "status": reading.status,
+        "readings": readings,
+        "polled_at": polled_at,
+    }
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 

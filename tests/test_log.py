@@ -28,7 +28,7 @@ def test_lines_stand_in_the_files_of_their_days_in_order(folder):
     """Each day has its file with its lines in order, and the link names the newest."""
     appender = Appender(folder, "raw")
     for day, line in [(DAY, b"1\n"), (DAY, b"2\n"), ("2026-11-23", b"3\n")]:
-        appender.put(day, line)
+        appender.put(day, [line])
     assert flush(appender) == [b"1\n", b"2\n", b"3\n"]
     assert folder.path("raw", DAY).read_bytes() == b"1\n2\n"
     assert (folder.root / "raw.jsonl").read_bytes() == b"3\n"
@@ -57,10 +57,10 @@ def test_a_failed_write_leaves_no_part_of_a_line_and_is_made_up_for(folder):
     """When the disk is full in the middle of a line, the file ends with the line before; later all lines follow."""
     system = Failing(4)
     appender = Appender(folder, "raw", system=system)
-    appender.put(DAY, b"one\n")
+    appender.put(DAY, [b"one\n"])
     flush(appender)
-    appender.put(DAY, b"two\n")
-    appender.put(DAY, b"three\n")
+    appender.put(DAY, [b"two\n"])
+    appender.put(DAY, [b"three\n"])
     system.room = 6
     with pytest.raises(OSError, match="No space"):
         flush(appender)
@@ -82,10 +82,10 @@ def test_a_failed_write_leaves_no_part_of_a_line_and_is_made_up_for(folder):
 def test_a_file_disturbed_by_others_is_told_and_the_lines_wait(folder, disturb, reason):
     """A file that was renamed, deleted or cut raises before anything is written; after `forget` writing goes on."""
     appender = Appender(folder, "raw")
-    appender.put(DAY, b"one\n")
+    appender.put(DAY, [b"one\n"])
     flush(appender)
     disturb(folder.path("raw", DAY))
-    appender.put(DAY, b"two\n")
+    appender.put(DAY, [b"two\n"])
     with pytest.raises(DisturbedError) as caught:
         flush(appender)
     assert caught.value.reason == reason

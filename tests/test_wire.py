@@ -30,7 +30,7 @@ def test_a_raw_line_reads_back_equal(reading, source, millis):
     assert line.count(b"\n") == 1
     decoded = raw_decoder(["temperature"])(line)
     assert (decoded.machine[0], decoded.polled_at) == (source, millis / 1000)
-    assert decoded.values == (reading.get("temperature"),)
+    assert decoded.values == [reading.get("temperature")]
 
 
 @given(st.binary(max_size=40) | st.binary(max_size=20).map(lambda b: b"{" + b + b"}"))
