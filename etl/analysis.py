@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
-from math import fsum, isfinite
-from typing import Any
+from collections.abc import Iterable
+from math import fsum, isfinite, nan
+from typing import Any, NamedTuple
 
-from etl.averages import number
-from etl.records import Machine, Reading
+from etl.averages import LIMIT
+from etl.records import Machine
 
 
 def analyze_values(data: list[tuple[str, float]], anomaly_threshold: float = 0.2) -> dict[str, Any]:
@@ -40,50 +40,78 @@ def analyze_values(data: list[tuple[str, float]], anomaly_threshold: float = 0.2
     return {"average": average, "max": max(values), "min": min(values), "anomalies": anomalies}
 
 
-class Columns:
-    """One machine's day: for each parameter its values and the offsets of their lines, 8 bytes each."""
+Row = tuple[Any, ...]
+"""Of a line of the raw log: source, id, name, then the value of each parameter."""
 
-    __slots__ = ("name", "offsets", "readings", "values")
+
+_IDS = (int, str, float)
+_NUMBERS = (float, int)
+
+
+class Columns:
+    """One machine's day, or a part of it, in the order of its lines.
+
+    `lines` holds the number of each line, counted from 0; `values` a column for each parameter, NaN where the reading has
+    no number, and `holes` whether there is such a place.
+    """
+
+    __slots__ = ("holes", "lines", "name", "values")
 
     def __init__(self, parameters: int) -> None:
-        self.readings = 0
         self.name: Any = None
-        self.values = [array("d") for _ in range(parameters)]
-        self.offsets = [array("q") for _ in range(parameters)]
+        self.lines = array("I")
+        self.values = tuple(array("d") for _ in range(parameters))
+        self.holes = False
 
 
-def collect(lines: Iterable[tuple[int, Reading]], parameters: int) -> dict[Machine, Columns]:
-    """Sort the readings of a day, each with its line's offset, into columns; machines in order of appearance."""
+class Figures(NamedTuple):
+    """What is said of one column: average, maximum, minimum, and (line, value, deviation) of each anomaly."""
+
+    average: float | None
+    highest: float | None
+    lowest: float | None
+    anomalies: list[tuple[int, float, float]]
+
+
+def collect(rows: Iterable[Row | None], parameters: int) -> dict[Machine, Columns]:
+    """Sort rows into columns, machines in order of appearance; None stands for a damaged line."""
     machines: dict[Machine, Columns] = {}
-    for offset, reading in lines:
-        columns = machines.get(reading.machine)
+    for line, row in enumerate(rows):
+        if row is None:
+            continue
+        source, key, name, *values = row
+        machine = source, (key if type(key) in _IDS else None)
+        columns = machines.get(machine)
         if columns is None:
-            columns = machines[reading.machine] = Columns(parameters)
-        columns.readings += 1
-        if reading.name is not None:
-            columns.name = reading.name
-        for value, values, offsets in zip(reading.values, columns.values, columns.offsets, strict=True):
-            v = number(value)
-            if v is not None:
-                values.append(v)
-                offsets.append(offset)
+            columns = machines[machine] = Columns(parameters)
+        columns.lines.append(line)
+        if name is not None:
+            columns.name = name
+        for column, value in zip(columns.values, values):  # noqa: B905  as many as there are parameters
+            # What `number` says, written out: a call for each value would cost a fifth of the analysis.
+            if type(value) in _NUMBERS and -LIMIT <= value <= LIMIT:
+                column.append(value)
+            else:
+                column.append(nan)
+                columns.holes = True
     return machines
 
 
-def analyze_column(
-    values: array[float], offsets: array[int], timestamp_at: Callable[[int], Any], threshold: float
-) -> dict[str, Any]:
-    """Give what analyze_values gives for one column; `timestamp_at` reads the timestamp of the line at an offset."""
+def figures(values: array[float], lines: array[int], threshold: float, *, holes: bool) -> Figures:
+    """What analyze_values gives for one column, to the last bit; anomalies are named by their lines."""
+    if holes:
+        kept = [i for i, value in enumerate(values) if value == value]  # noqa: PLR0124  NaN is not itself
+        values, lines = array("d", [values[i] for i in kept]), array("I", [lines[i] for i in kept])
     if not values:
-        return analyze_values([], threshold)
+        return Figures(None, None, None, [])
     average = fsum(values) / len(values)
     highest, lowest = max(values), min(values)
     limit = threshold * abs(average)
     anomalies = []
     if abs(highest - average) > limit or abs(lowest - average) > limit:
         anomalies = [
-            {"timestamp": timestamp_at(offset), "value": value, "deviation": abs(value - average)}
-            for value, offset in zip(values, offsets, strict=True)
+            (line, value, abs(value - average))
+            for line, value in zip(lines, values, strict=True)
             if abs(value - average) > limit
         ]
-    return {"average": average, "max": highest, "min": lowest, "anomalies": anomalies}
+    return Figures(average, highest, lowest, anomalies)

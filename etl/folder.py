@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, cast
 
+from etl.days import day_after
 from etl.records import Governed, Settings
 from etl.wire import RejectedError, parse_settings
 
@@ -44,6 +46,10 @@ class Folder:
         """The days that have a report, oldest first."""
         return _names(self.reports_path, _REPORT)
 
+    def newest_day(self, kind: str) -> str:
+        """The earliest day the next line of this kind may go to, as the folder's day never goes back; "" if empty."""
+        return max([*self.days("raw")[-1:], *self.days(kind)[-1:], *map(day_after, self.reports()[-1:])], default="")
+
     def packed_path(self, kind: str, day: str) -> Path:
         """The compressed file of a day, whether it exists or not."""
         return self.root / kind / f"{day}.jsonl.gz"
@@ -75,6 +81,16 @@ class Folder:
                     return
                 yield offset, line
                 offset += len(line)
+
+    def blocks(self, kind: str, day: str) -> Iterator[tuple[int, bytes]]:
+        """The complete lines of a day in blocks of about a MiB, with the offset of each block."""
+        with self.open(kind, day) as file:
+            offset = 0
+            while block := file.read(_BLOCK):
+                block += file.readline()
+                whole = block[: block.rfind(b"\n") + 1]
+                yield offset, whole
+                offset += len(block)
 
     def last_lines(self, kind: str) -> list[bytes]:
         """The complete lines in about the last 64 KiB of the newest file, oldest first; a missing one has none."""
@@ -123,4 +139,12 @@ def _names(path: Path, pattern: re.Pattern[str]) -> list[str]:
         names = [entry.name for entry in path.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted({match[1] for name in names if (match := pattern.fullmatch(name))})
+    return sorted({match[1] for name in names if (match := pattern.fullmatch(name)) and _is_day(match[1])})
+
+
+def _is_day(name: str) -> bool:
+    try:
+        date.fromisoformat(name)
+    except ValueError:
+        return False
+    return "0001-01-01" < name < "9999-12-31"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import orjson
 
-from etl.analysis import analyze_column, collect
+from etl.analysis import Figures, Row, collect, figures
 from etl.days import due, length
 from etl.folder import Folder, governing
 from etl.log import write_whole
-from etl.records import Reading, Settings
-from etl.wire import RejectedError, raw_decoder, timestamp
+from etl.records import Settings
+from etl.wire import block_decoder, raw_decoder, timestamp
 
 
 class StoppedError(Exception):
@@ -53,58 +55,89 @@ def encode(report: dict[str, Any]) -> bytes:
 
 def make_report(folder: Folder, day: str, otherwise: Settings, stopping: Callable[[], bool] = never) -> dict[str, Any]:
     """Analyze a day's raw log under the settings of its last line; `otherwise` govern what settings.jsonl does not."""
-    settings = _settings(folder, day, otherwise)
-    zone = ZoneInfo(settings.timezone)
-    decode = raw_decoder(tuple(settings.parameters.values()))
-    machines = collect(_readings(folder, day, decode, stopping), len(settings.parameters))
-    with folder.open_anywhere("raw", day) as file:
-
-        def timestamp_at(offset: int) -> Any:
-            file.seek(offset)
-            return timestamp(decode(file.readline()))
-
-        entries = [
-            {
-                "source": source,
-                "id": key,
-                "name": columns.name,
-                "readings": columns.readings,
-                "expected": _whole(length(day, zone) / settings.interval),
-                "parameters": {
-                    parameter: analyze_column(values, offsets, timestamp_at, settings.threshold)
-                    for parameter, values, offsets in zip(
-                        settings.parameters, columns.values, columns.offsets, strict=True
-                    )
-                },
-            }
-            for (source, key), columns in machines.items()
-        ]
+    settings = day_settings(folder, day, otherwise)
+    blocks: list[_Block] = []
+    machines = collect(_rows(folder, day, settings, blocks, stopping), len(settings.parameters))
+    expected = _whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
+    analyzed = [
+        (machine, columns.name, len(columns.lines), [
+            figures(values, columns.lines, settings.threshold, holes=columns.holes) for values in columns.values
+        ])
+        for machine, columns in machines.items()
+    ]  # fmt: skip
+    machines.clear()
+    wanted = {line for *_, found in analyzed for column in found for line, _, _ in column.anomalies}
+    stamps = _timestamps(folder, day, blocks, sorted(wanted))
     return {
         "date": day,
         "timezone": settings.timezone,
         "interval": _whole(settings.interval),
         "threshold": settings.threshold,
-        "machines": entries,
+        "machines": [
+            {
+                "source": source,
+                "id": key,
+                "name": name,
+                "readings": readings,
+                "expected": expected,
+                "parameters": {
+                    parameter: _figures(column, stamps)
+                    for parameter, column in zip(settings.parameters, found, strict=True)
+                },
+            }
+            for (source, key), name, readings, found in analyzed
+        ],
     }
 
 
-def _settings(folder: Folder, day: str, otherwise: Settings) -> Settings:
+def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
+    anomalies = [
+        {"timestamp": stamps[line], "value": value, "deviation": deviation}
+        for line, value, deviation in column.anomalies
+    ]
+    return {"average": column.average, "max": column.highest, "min": column.lowest, "anomalies": anomalies}
+
+
+class _Block(NamedTuple):
+    line: int
+    """The number of its first line in the day, counted from 0."""
+    offset: int
+    size: int
+
+
+def _rows(
+    folder: Folder, day: str, settings: Settings, blocks: list[_Block], stopping: Callable[[], bool]
+) -> Iterator[Row | None]:
+    """The rows of a day; where its blocks stand is noted in `blocks`."""
+    decode = block_decoder(tuple(settings.parameters.values()))
+    line = 0
+    for offset, block in folder.blocks("raw", day):
+        if stopping():
+            raise StoppedError
+        rows = decode(block)
+        blocks.append(_Block(line, offset, len(block)))
+        line += len(rows)
+        yield from rows
+
+
+def _timestamps(folder: Folder, day: str, blocks: list[_Block], wanted: list[int]) -> dict[int, Any]:
+    """Read back the timestamps of these lines, in one pass over the blocks that have some of them."""
+    decode = raw_decoder(())
+    stamps: dict[int, Any] = {}
+    with folder.open_anywhere("raw", day) as file:
+        for number, block in groupby(wanted, lambda line: bisect_right(blocks, line, key=lambda b: b.line) - 1):
+            first, offset, size = blocks[number]
+            file.seek(offset)
+            lines = file.read(size).split(b"\n")
+            stamps.update((line, timestamp(decode(lines[line - first]))) for line in block)
+    return stamps
+
+
+def day_settings(folder: Folder, day: str, otherwise: Settings) -> Settings:
+    """The settings of a day's last line, which its report is made with."""
     entries = folder.settings()
     last = folder.count("raw", day) if any(entry.day == day for entry in entries) else 1
     return governing(entries, day, last, otherwise)
-
-
-def _readings(
-    folder: Folder, day: str, decode: Callable[[bytes], Reading], stopping: Callable[[], bool]
-) -> Iterator[tuple[int, Reading]]:
-    for number, (offset, line) in enumerate(folder.lines("raw", day)):
-        if number % 1000 == 0 and stopping():
-            raise StoppedError
-        try:
-            reading = decode(line)
-        except RejectedError:
-            continue
-        yield offset, reading
 
 
 def _whole(value: float) -> int | float:

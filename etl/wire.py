@@ -16,6 +16,9 @@ from etl.records import Governed, Machine, Reading
 OURS = ("_source", "_polled_at", "_position")
 """The keys this program adds behind a machine's own; a machine that sends one of them is not believed."""
 
+_FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
+"""The moments that RFC 3339 can write, in seconds since the epoch."""
+
 
 class RejectedError(ValueError):
     """An answer or a line that is no reading: `reason` is a stable code, the message a sentence."""
@@ -75,7 +78,30 @@ def rfc3339(at: float) -> str:
 
 @lru_cache(maxsize=64)
 def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+
+
+def _line_type(fields: Sequence[str]) -> tuple[type[msgspec.Struct], dict[str, str]]:
+    """A raw line's type, with no more than these fields and what makes it a line of ours; attribute names by key."""
+    keys = list(dict.fromkeys(["_source", "_polled_at", *fields]))
+    names = {key: f"k{i}" for i, key in enumerate(keys)}
+    kinds: dict[str, Any] = {"_source": str, "_polled_at": Annotated[datetime, msgspec.Meta(tz=True)]}
+    line_type = msgspec.defstruct(
+        "RawLine",
+        [(names[key], kinds[key]) if key in kinds else (names[key], Any, None) for key in keys],
+        rename={names[key]: key for key in keys},
+        gc=False,
+    )
+    return line_type, names
+
+
+def _reader(fields: Sequence[str]) -> tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Any, ...]]]:
+    """A decoder of raw lines, and the function that takes these fields, in order, from what it gives."""
+    line_type, names = _line_type(fields)
+    return msgspec.json.Decoder(line_type), attrgetter(*(names[key] for key in fields))
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
@@ -88,27 +114,45 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
         a function from a line to its Reading; it raises RejectedError for a damaged line.
 
     """
-    keys = list(dict.fromkeys(["_source", "_polled_at", "id", "timestamp", "status", "name", *fields]))
-    names = {key: f"k{i}" for i, key in enumerate(keys)}
-    kinds = {"_source": str, "_polled_at": Annotated[datetime, msgspec.Meta(tz=True)]}
-    line_type = msgspec.defstruct(
-        "RawLine",
-        [(names[key], kinds[key]) if key in kinds else (names[key], Any, None) for key in keys],
-        rename={names[key]: key for key in keys},
-        gc=False,
-    )
-    decode = msgspec.json.Decoder(line_type).decode
-    wanted = ("_source", "_polled_at", "id", "timestamp", "status", "name", *fields)
-    read = attrgetter(*(names[key] for key in wanted))
+    decoder, read = _reader(["_source", "_polled_at", "id", "timestamp", "status", "name", *fields])
+    decode = decoder.decode
 
-    def decoder(line: bytes) -> Reading:
+    def decode_line(line: bytes) -> Reading:
         try:
             source, polled_at, key, stamp, status, name, *values = read(decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise RejectedError("damaged", f"the line is damaged: {error}") from None
         return Reading((source, _id(key)), polled_at.timestamp(), stamp, status, name, values)
 
-    return decoder
+    return decode_line
+
+
+def block_decoder(fields: Sequence[str]) -> Callable[[bytes], list[tuple[Any, ...] | None]]:
+    """Build the reader of blocks of whole raw lines.
+
+    Returns:
+        a function from a block to a row for each of its lines: source, id as sent, name, then the value of each field;
+        None for a damaged line.
+
+    """
+    decoder, read = _reader(["_source", "id", "name", *fields])
+
+    def one(line: bytes) -> tuple[Any, ...] | None:
+        try:
+            return read(decoder.decode(line))
+        except _UNREADABLE:
+            return None
+
+    def decode_block(block: bytes) -> list[tuple[Any, ...] | None]:
+        try:
+            rows: list[tuple[Any, ...] | None] = list(map(read, decoder.decode_lines(block)))
+        except _UNREADABLE:
+            rows = []
+        if len(rows) == block.count(b"\n"):
+            return rows
+        return [one(line) for line in block.split(b"\n")[:-1]]
+
+    return decode_block
 
 
 def _id(key: Any) -> str | int | float | None:
@@ -134,7 +178,11 @@ def averages_line(
         "readings": readings,
         "polled_at": polled_at,
     }
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        # An integer beyond 64 bits, in a line made by hand: what was decoded can be encoded.
+        return msgspec.json.encode(line) + b"\n"
 
 
 def event_line(at: float, event: str, source: str | None, reason: str | None, more: dict[str, Any]) -> bytes:
