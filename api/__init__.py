@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
@@ -18,6 +17,14 @@ __all__ = ["Machines", "Views", "create_app"]
 
 BODY = 16 << 10
 """Bytes of a request's body, at most."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Headers of every answer that does not set its own."""
 
 
 def _utc_now() -> datetime:
@@ -28,6 +35,8 @@ def create_app(machines: Machines, views: Views | None = None, now: Callable[[],
     """Build the WSGI application; without `views` it serves the machines alone."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # its answer has no JSON
+    app.url_map.redirect_defaults = app.url_map.merge_slashes = False  # nor has a redirect
     app.before_request(_refuse_other_sites)
     app.after_request(_protect)
     app.register_error_handler(HTTPException, _refused)
@@ -41,13 +50,13 @@ def create_app(machines: Machines, views: Views | None = None, now: Callable[[],
 def _refuse_other_sites() -> None:
     """A page of another site must not act through the browser of somebody who can reach this one."""
     origin = request.headers.get("Origin")
-    if request.headers.get("Sec-Fetch-Site") == "cross-site" or (origin and urlsplit(origin).netloc != request.host):
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" or (origin and origin.partition("://")[2] != request.host):
         abort(403, "Requests from other sites are refused")
 
 
 def _protect(response: Response) -> Response:
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-store"
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     return response
 
 
@@ -60,5 +69,5 @@ def _refused(error: HTTPException) -> Response:
 
 
 def _failed(error: Exception) -> Response:
-    logging.getLogger("api").error("%s %s failed", request.method, request.path, exc_info=error)
+    logging.getLogger("api").error("%s %r failed", request.method, request.path, exc_info=error)
     return answer({"error": "Internal error; the log says more"}, 500)

@@ -39,10 +39,9 @@ def console_routes(views: Views) -> Blueprint:
 
     @routes.get("/reports/<day>")
     def report(day: str) -> Response:
-        try:
-            found = views.report(date.fromisoformat(day).isoformat())
-        except ValueError:
+        if not _is_day(day):
             abort(404, "A report is named by its day, such as /reports/2026-11-22")
+        found = views.report(day)
         if found is None:
             abort(404, f"There is no report of {day}")
         return Response(found, mimetype="application/json")
@@ -57,6 +56,13 @@ def console_routes(views: Views) -> Blueprint:
         return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     return routes
+
+
+def _is_day(day: str) -> bool:
+    try:
+        return date.fromisoformat(day).isoformat() == day
+    except ValueError:
+        return False
 
 
 def _list(lines: Iterable[bytes]) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from api.machines import STATUSES, Machines
 
 MISSING = "Missing 'status' field in request data"
 INVALID = f"Invalid status. Allowed statuses: {', '.join(STATUSES)}"
+_NUMBER = re.compile("[1-9][0-9]{0,8}")
 
 
 def answer(content: Any, status: int = 200) -> Response:
@@ -24,19 +26,19 @@ def machine_routes(machines: Machines, now: Callable[[], datetime]) -> Blueprint
     """The routes of the simulated machines; `now` tells the time of a reading."""
     routes = Blueprint("machines", __name__)
 
-    def known(number: int) -> int:
-        if number not in machines:
+    def known(number: str) -> int:
+        if not _NUMBER.fullmatch(number) or int(number) not in machines:
             abort(404, f"There is no machine {number}")
-        return number
+        return int(number)
 
-    @routes.get("/data", defaults={"number": 1})
-    @routes.get("/machines/<int:number>/data")
-    def data(number: int) -> Response:
+    @routes.get("/data", defaults={"number": "1"})
+    @routes.get("/machines/<number>/data")
+    def data(number: str) -> Response:
         return answer(machines.reading(known(number), now()))
 
-    @routes.post("/status", defaults={"number": 1})
-    @routes.post("/machines/<int:number>/status")
-    def status(number: int) -> Response:
+    @routes.post("/status", defaults={"number": "1"})
+    @routes.post("/machines/<number>/status")
+    def status(number: str) -> Response:
         machines.set_status(known(number), _posted_status())
         return answer({"message": "Status updated"})
 

@@ -51,8 +51,8 @@ _NUMBERS = (float, int)
 class Columns:
     """One machine's day, or a part of it, in the order of its lines.
 
-    `lines` holds the number of each line, counted from 0; `values` a column for each parameter, NaN where the reading has
-    no number, and `holes` whether there is such a place.
+    `lines` holds the number of each line, counted from 0; `values` a column for each parameter, NaN where the reading
+    has no number; `holes` says whether there is such a place.
     """
 
     __slots__ = ("holes", "lines", "name", "values")

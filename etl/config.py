@@ -6,11 +6,12 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_origin
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 import yaml
@@ -22,9 +23,44 @@ from etl.records import Settings
 BIGGEST = 1 << 20
 """Bytes of a config file, at most."""
 
+DEEPEST = 10
+"""Levels of nesting, at most; a config needs four."""
+ALIASES = 100
+"""YAML aliases (`*name`), at most."""
+MANY = 100
+"""Problems that are told at once, at most."""
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
+_NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_UNUSABLE = re.compile(r"[\x00\ud800-\udfff]")
+_TYPED = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
+"""Tags of unquoted words that are not text."""
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ADDRESS = re.compile(r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Za-z:.%]+\])(:[0-9]+)?")
+_BACKSLASH = ("a backslash in double quotes has a meaning of its own", "use single quotes")
+_UNQUOTED = ("a value cannot begin with this character", "put the value in quotes")
+_MISTAKES: dict[str, tuple[str, str]] = {
+    "found character '\\t'": ("a tab stands here", "write spaces instead"),
+    "found character": _UNQUOTED,
+    "expected alphabetic or numeric": _UNQUOTED,
+    "could not find expected ':'": ("the colon after this word is missing", "write key: value"),
+    "mapping values": (
+        "a colon cannot stand here",
+        "put a value with a colon in quotes; indent a key like its neighbours",
+    ),
+    "sequence entries": ("a list item cannot stand here", "begin it on a line of its own"),
+    "found unexpected": ("the quote that opens here is not closed", "close it"),
+    "found unknown escape": _BACKSLASH,
+    "expected escape sequence": _BACKSLASH,
+    "expected ',' or": ("the bracket that opens here is not closed, or a comma in it is missing", "close it"),
+    "expected <block end>": ("this does not fit the lines above it", "check its indentation, and the quotes before it"),
+    "": ("this is not YAML", "check the indentation, quotes and brackets here"),
+}
+"""What PyYAML says of a mistake, by its first words: what we say, and what to do."""
+_BEGAN = ("could not find", "found unexpected", "expected ',' or", "expected alphabetic")
+"""Mistakes that are shown where the thing began, not where it was missed."""
 _Path = tuple[str | int, ...]
 
 
@@ -56,7 +92,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the night's report is made, and what it calls an anomaly."""
 
-    at: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "00:05"
+    at: Annotated[str, Meta(pattern=r"\A([01][0-9]|2[0-3]):[0-5][0-9]\Z")] = "00:05"
     threshold: Annotated[float, Meta(ge=0)] = 0.2
 
 
@@ -76,9 +112,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: Duration = Duration(10)
     window: Annotated[int, Meta(ge=1, le=1000)] = 5
     timezone: str = "local"
-    parameters: Annotated[
-        dict[Annotated[str, Meta(min_length=1)], Annotated[str, Meta(min_length=1)]], Meta(min_length=1)
-    ] = msgspec.field(default_factory=lambda: {"temperature": "temperature", "speed": "fan_speed"})
+    parameters: Annotated[dict[str, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: {"temperature": "temperature", "speed": "fan_speed"}
+    )
     output: Output = Output()
     report: Report = Report()
     api: Api = Api()
@@ -88,12 +124,12 @@ HINTS = {
     "interval": "write a number and a unit, such as 10s; from 100ms to 24h",
     "window": "write how many readings an average spans, 1 to 1000",
     "timezone": "write local, or a zone such as Europe/Berlin or UTC",
-    "sources": "list at least one source: a name, and a url or a file",
+    "sources": "write sources: and below it, for each source, - name: machine-1 with a url: or a file:",
     "name": "write 1 to 200 printable characters, different for each source",
     "url": "write an http:// or https:// address",
     "file": "write the path of a JSON file, from this file's folder",
     "timeout": "write a number and a unit, such as 5s; at most 0.8 of the interval",
-    "headers": "write header names and values; put numbers in quotes",
+    "headers": "write Name: value in plain ASCII, numbers in quotes, no space at the ends",
     "ca_file": "write the path of a PEM file, from this file's folder",
     "parameters": "write a name and the field of the reading it averages, such as speed: fan_speed",
     "output": "write folder: and stdout: below it",
@@ -104,11 +140,11 @@ HINTS = {
     "compress": "write gzip, or leave it out",
     "report": "write at: and threshold: below it",
     "at": 'write a local time in quotes, such as "00:05"',
-    "threshold": "write a number, 0 or more; 0.2 is 20 %",
+    "threshold": "write a number without quotes, 0 or more; 0.2 is 20 %",
     "api": "write serve:, host:, port: and machines: below it",
-    "serve": "write true or false",
+    "serve": "write true or false without quotes",
     "host": "write an address to listen on, such as 127.0.0.1",
-    "port": "write a port, 1 to 65535",
+    "port": "write a port without quotes, 1 to 65535",
     "machines": "write how many machines to simulate, 1 to 10000",
 }
 """What to do about a wrong value, by key."""
@@ -144,9 +180,13 @@ class Loaded(NamedTuple):
 
 
 class _Problem(NamedTuple):
+    """Something wrong with the value at `path`, or with its key; without a hint, the one of `key` in HINTS."""
+
     path: _Path
+    key: str
     what: str
-    hint: str
+    hint: str = ""
+    at_key: bool = False
 
 
 def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
@@ -158,96 +198,161 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
     """
     try:
         with file.open("rb") as opened:
-            text = opened.read(BIGGEST + 1)
-    except OSError as error:
-        raise ConfigError([f"{file}:1:1: cannot be read: {error.strerror}; name another with --config"]) from None
-    if len(text) > BIGGEST:
+            content = opened.read(BIGGEST + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError([f"{file}:1:1: cannot be read: {why}; name another with --config"]) from None
+    if len(content) > BIGGEST:
         raise ConfigError([f"{file}:1:1: larger than 1 MiB; a config lists sources, not readings"])
-    return _Document(file, text, environment).loaded()
+    return _Document(file, content, environment).loaded()
 
 
 class _Document:
-    """A YAML document with the place of every value in it."""
+    """A YAML document as plain values, with the place of each of them.
 
-    def __init__(self, file: Path, text: bytes, environment: Mapping[str, str]) -> None:
+    It is read event by event: what is refused is met before it can grow, and an alias costs no more than a reference.
+    """
+
+    def __init__(self, file: Path, content: bytes, environment: Mapping[str, str]) -> None:
         self._file = file
         self._environment = environment
-        self._places: dict[_Path, yaml.Mark] = {}
-        self._values: dict[_Path, yaml.Mark] = {}
-        self._nodes = 0
-        self._value = self._parse(text)
+        self._keys: dict[_Path, Any] = {}
+        self._values: dict[_Path, Any] = {}
+        self._anchors: dict[str, Any] = {}
+        self._aliases = 0
+        self._text = self._decode(content)
+        self._value = self._parse()
 
-    def _parse(self, text: bytes) -> Any:
+    def _decode(self, content: bytes) -> str:
         try:
-            loader = yaml.SafeLoader(text)
-            node = loader.get_single_node()
-            if node is None:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            before = content[: error.start].decode(errors="replace")
+            raise self._error(_place_after(before), "this is not UTF-8 text", "save the file as UTF-8") from None
+
+    def _parse(self) -> Any:
+        try:
+            self._loader = cast(Any, yaml.SafeLoader(self._text))
+            self._loader.get_event()  # the stream begins
+            if self._loader.check_event(yaml.StreamEndEvent):
                 raise self._error((1, 1), "the file is empty", HINTS["sources"])
-            return self._plain(loader, node, ())
+            self._loader.get_event()  # the document begins
+            value = self._read(())
+            self._loader.get_event()  # the document ends
+            if not self._loader.check_event(yaml.StreamEndEvent):
+                raise self._error(
+                    self._loader.peek_event(), "a second document begins here", "remove this line, and what is below it"
+                )
+            return value
+        except yaml.reader.ReaderError as error:
+            place = _place_after(self._text[: error.position])
+            what = f"the character {_printable(self._text[error.position])} is not allowed"
+            raise self._error(place, what, "remove it") from None
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            what = (error.problem or "is not YAML").replace("\t", "\\t")
-            hint = "indent with spaces" if "\\t" in what else "check indentation, quotes and brackets here"
-            raise self._error(place, what, hint) from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise self._error((1, 1), f"is not YAML: {str(error).splitlines()[0]}", "save it as UTF-8 text") from None
-        except RecursionError:
-            raise self._error((1, 1), "is nested too deeply", "a config has three levels") from None
-
-    def _plain(self, loader: yaml.SafeLoader, node: yaml.Node, path: _Path) -> Any:
-        """The node as plain values; its places are remembered on the way."""
-        self._nodes += 1
-        if self._nodes > 200_000:
-            raise self._error(_at(node), "expands to too many values", "remove the aliases")
-        self._places.setdefault(path, node.start_mark)
-        self._values[path] = node.start_mark
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, path)
-        if isinstance(node, yaml.SequenceNode):
-            self._no_tag(node, "tag:yaml.org,2002:seq")
-            return [self._plain(loader, item, (*path, i)) for i, item in enumerate(node.value)]
-        return self._scalar(loader, node)
-
-    def _mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, path: _Path) -> dict[str, Any]:
-        self._no_tag(node, "tag:yaml.org,2002:map")
-        plain: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value
-            if not isinstance(key, str):
-                raise self._error(_at(key_node), "a key must be a word", "check indentation, quotes and brackets here")
-            if key in plain:
-                raise self._error(_at(key_node), f"`{key}` stands here twice", "remove one of them")
-            self._places[(*path, key)] = key_node.start_mark
-            plain[key] = self._plain(loader, value_node, (*path, key))
-        return plain
-
-    def _no_tag(self, node: yaml.Node, tag: str) -> None:
-        if node.tag != tag:
-            raise self._error(_at(node), f"the tag {node.tag} is not allowed", "write plain values")
-
-    def _scalar(self, loader: yaml.SafeLoader, node: yaml.Node) -> Any:
-        if node.tag not in yaml.SafeLoader.yaml_constructors:
-            raise self._error(_at(node), f"the tag {node.tag} is not allowed", "write plain values")
-        if _VARIABLE.search(node.value):
-            node.value = _VARIABLE.sub(lambda match: self._variable(node, match), node.value)
-            if isinstance(node, yaml.ScalarNode) and node.style is None:
-                node.tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
-        try:
-            return loader.construct_object(node, deep=True)
-        except ValueError as error:
-            raise self._error(_at(node), str(error), "put it in quotes") from None
-
-    def _variable(self, node: yaml.Node, match: re.Match[str]) -> str:
-        value = self._environment.get(match[1], match[2])
-        if value is None:
+            raise self._error(*_explained(error)) from None
+        except (ValueError, OverflowError):  # an escape that is no character, a number of more digits than Python reads
             raise self._error(
-                _at(node), f"the environment has no {match[1]}", f"set it, or write ${{{match[1]}:-default}}"
-            )
+                self._loader.get_mark(),
+                "this escape is no character",
+                "write the character itself, or use single quotes",
+            ) from None
+
+    def _read(self, path: _Path) -> Any:
+        """The next value of the document."""
+        event = self._loader.get_event()
+        self._values[path] = event
+        if isinstance(event, yaml.AliasEvent):
+            return self._aliased(event)
+        self._refuse_tag(event)
+        if len(path) > DEEPEST:
+            raise self._error(event, "this is nested too deeply", "a config has four levels")
+        value: Any
+        if isinstance(event, yaml.ScalarEvent):
+            value = self._scalar(event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = []
+            while not self._loader.check_event(yaml.SequenceEndEvent):
+                value.append(self._read((*path, len(value))))
+            self._loader.get_event()
+        else:
+            value = self._mapping(path)
+        if event.anchor:
+            self._anchors[event.anchor] = value
         return value
 
-    def _error(self, place: tuple[int, int], what: str, hint: str) -> ConfigError:
-        return ConfigError([f"{self._file}:{place[0]}:{place[1]}: {what}; {hint}"])
+    def _aliased(self, event: Any) -> Any:
+        self._aliases += 1
+        if self._aliases > ALIASES:
+            raise self._error(event, f"more than {ALIASES} aliases", "write the values out")
+        if event.anchor not in self._anchors:
+            what = f"*{event.anchor} names nothing above it"
+            raise self._error(event, what, "put it in quotes if it is text, or remove it")
+        return self._anchors[event.anchor]
+
+    def _refuse_tag(self, event: Any) -> None:
+        if event.tag:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            raise self._error(event, f"the tag {tag} is not allowed", "write a plain value, without the tag")
+
+    def _mapping(self, path: _Path) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        while not self._loader.check_event(yaml.MappingEndEvent):
+            event = self._loader.get_event()
+            if not isinstance(event, yaml.ScalarEvent) or not event.value:
+                what = "a word must stand before the colon"
+                raise self._error(event, what, "write key: value, and put a value that begins with { in quotes")
+            self._refuse_tag(event)
+            key = self._usable(event, event.value)
+            if key in plain:
+                raise self._error(event, f"{key} stands here twice", "remove one of them")
+            self._keys[(*path, key)] = event
+            plain[key] = self._read((*path, key))
+        self._loader.get_event()
+        return plain
+
+    def _scalar(self, event: Any) -> Any:
+        """A word as what it means: unquoted it may be a number, true or false, or nothing; else it is text."""
+        text = self._filled(event)
+        tag = self._loader.resolve(yaml.ScalarNode, text, (not event.style, bool(event.style)))
+        if tag not in _TYPED:
+            return text
+        try:
+            return self._loader.construct_object(yaml.ScalarNode(tag, text))
+        except (ValueError, OverflowError):
+            raise self._error(event, "this number cannot be read", "put it in quotes if it is text") from None
+
+    def _filled(self, event: Any) -> str:
+        """A word with its variables replaced."""
+        return self._usable(event, _VARIABLE.sub(lambda match: self._variable(event, match), event.value))
+
+    def _usable(self, event: Any, text: str) -> str:
+        if _UNUSABLE.search(text):
+            raise self._error(event, "a character here cannot be written to a file", "remove it")
+        return text
+
+    def _variable(self, event: Any, match: re.Match[str]) -> str:
+        found = _NAME_AND_DEFAULT.fullmatch(match[1])
+        if not found or not match[2]:
+            what = f"{match[0]} is not a variable"
+            raise self._error(event, what, "write ${NAME} or ${NAME:-default}")
+        name, default = found.groups()
+        value = self._environment.get(name)
+        if default is not None:
+            return value or default
+        if value is None:
+            what = f"the environment has no {name}"
+            raise self._error(event, what, f"set it, or write ${{{name}:-default}}")
+        return value
+
+    def _error(self, place: Any, what: str, hint: str) -> ConfigError:
+        return ConfigError([self._line(place, what, hint)])
+
+    def _line(self, place: Any, what: str, hint: str) -> str:
+        """A problem as it is told; its place is an event, a mark, or a line and column."""
+        if not isinstance(place, tuple):
+            mark = getattr(place, "start_mark", place)
+            place = (mark.line + 1, mark.column + 1)
+        return f"{self._file}:{place[0]}:{place[1]}: {_printable(what)}; {_printable(hint)}"
 
     def loaded(self) -> Loaded:
         """Check the values.
@@ -258,8 +363,8 @@ class _Document:
         """
         try:
             config = msgspec.convert(self._value, Config, dec_hook=_duration)
-        except msgspec.ValidationError as error:
-            raise self._listed([_structural(str(error))]) from None
+        except msgspec.ValidationError:
+            raise self._listed(self._misfits(Config, self._value, (), "sources")) from None
         problems = list(_problems(config))
         if problems:
             raise self._listed(problems)
@@ -268,24 +373,87 @@ class _Document:
         )
         return Loaded(self._file, config, settings)
 
-    def _listed(self, problems: list[_Problem]) -> ConfigError:
+    def _listed(self, problems: Iterable[_Problem]) -> ConfigError:
         lines = []
-        for problem in problems:
-            line, column = self._place(problem)
-            lines.append(f"{self._file}:{line}:{column}: {problem.what}; {problem.hint}")
-        return ConfigError(lines)
+        for path, key, what, hint, at_key in islice(problems, MANY):
+            event = (at_key and self._keys.get(path)) or self._event(path)
+            lines.append((event.start_mark.index, self._line(event, what, hint or HINTS[key])))
+        return ConfigError([line for _, line in sorted(lines)])
 
-    def _place(self, problem: _Problem) -> tuple[int, int]:
-        """Where a problem stands: the value if it is one, the key if the key is wrong or something is missing."""
-        places = self._places if problem.what.startswith("unknown key") else self._values
-        path = problem.path
-        while path not in places:
+    def _event(self, path: _Path) -> Any:
+        """Where a value was read, else the alias or the group that it came with."""
+        while path not in self._values:
             path = path[:-1]
-        return places[path].line + 1, places[path].column + 1
+        return self._values[path]
+
+    def _misfits(self, kind: Any, value: Any, path: _Path, key: str) -> Iterator[_Problem]:
+        """Everything in a value that is not of its type, each at its own place."""
+        bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+        if isinstance(value, dict) and _is_struct(bare):
+            yield from self._misfit_fields(bare, value, path)
+        elif value and isinstance(value, dict) and get_origin(bare) is dict:
+            for word, item in value.items():
+                yield from self._misfits(get_args(bare)[1], item, (*path, word), key)
+        elif value and isinstance(value, list) and get_origin(bare) is tuple:
+            for i, item in enumerate(value):
+                yield from self._misfits(get_args(bare)[0], item, (*path, i), key)
+        elif not _fits(value, kind):
+            yield self._misfit(kind, value, path, key)
+
+    def _misfit_fields(self, kind: type[msgspec.Struct], value: dict[str, Any], path: _Path) -> Iterator[_Problem]:
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        for word in value:
+            if word not in fields:
+                yield _Problem((*path, word), "", f"unknown key {word}", _did_you_mean(word, kind), at_key=True)
+        for name, field in fields.items():
+            if name in value:
+                yield from self._misfits(field.type, value[name], (*path, name), name)
+            elif field.required:
+                yield _Problem(path, name, f"{name} is missing")
+
+    def _misfit(self, kind: Any, value: Any, path: _Path, key: str) -> _Problem:
+        event = self._event(path)
+        label = _label(path, key)
+        if value is None:
+            return _Problem(path, key, f"{label} is empty")
+        if isinstance(value, (list, dict)):
+            shown = ("a list" if isinstance(value, list) else "a group of keys") if value else "empty"
+            return _Problem(path, key, f"{label} cannot be {shown}")
+        shown = "this value" if key == "headers" else self._written(event)
+        if not isinstance(value, str) and isinstance(event, yaml.ScalarEvent) and _fits(self._filled(event), kind):
+            return _Problem(path, key, f"{label} cannot be {shown} without quotes", "put it in quotes")
+        return _Problem(path, key, f"{label} cannot be {shown}")
+
+    def _written(self, event: Any) -> str:
+        """A value as it stands in the file: variables by name, passwords left out."""
+        written = " ".join(self._text[event.start_mark.index : event.end_mark.index].split())
+        written = re.sub("//[^/@]*@", "//...@", written)
+        return written if len(written) <= 60 else written[:57] + "..."
 
 
-def _at(node: yaml.Node) -> tuple[int, int]:
-    return node.start_mark.line + 1, node.start_mark.column + 1
+def _label(path: _Path, key: str) -> str:
+    """What a value is called: by its key, or as a part of what has that key."""
+    if not path:
+        return "the file"
+    part = path[-1]
+    return key if part == key else f"item {part + 1} in {key}" if isinstance(part, int) else f"{part} in {key}"
+
+
+def _place_after(text: str) -> tuple[int, int]:
+    """The line and column of what follows a text, from 1."""
+    return text.count("\n") + 1, len(text) - text.rfind("\n")
+
+
+def _printable(text: str) -> str:
+    """A text that cannot disturb a terminal or begin a line."""
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
+
+
+def _explained(error: yaml.MarkedYAMLError) -> tuple[Any, str, str]:
+    """Where a file stops being YAML, what is wrong there, and what to do."""
+    problem = error.problem or ""
+    what, hint = next(said for begins, said in _MISTAKES.items() if problem.startswith(begins))
+    return error.context_mark if problem.startswith(_BEGAN) else error.problem_mark, what, hint
 
 
 def _duration(kind: type, value: Any) -> Any:
@@ -298,32 +466,28 @@ def _duration(kind: type, value: Any) -> Any:
     return Duration(float(match[1]) * _UNITS[match[2]])
 
 
-def _structural(message: str) -> _Problem:
-    """Turn msgspec's message into a problem with its place and a hint."""
-    what, _, where = message.partition(" - at `")
-    path: _Path = tuple(
-        int(index) if index else word for word, index in re.findall(r"\.(\w+)|\[(\d+)\]", where.split("`")[0])
-    )
-    if " in `" in where:
-        inner = re.findall(r"`(\$[^`]*)`", where)
-        path = tuple(re.findall(r"\.(\w+)", inner[-1])) if inner else path
-    unknown = re.search(r"unknown field `(.*)`", what)
-    if unknown:
-        return _Problem((*path, unknown[1]), f"unknown key `{unknown[1]}`", _did_you_mean(unknown[1], path))
-    missing = re.search(r"missing required field `(.*)`", what)
-    if missing:
-        return _Problem(path, f"`{missing[1]}` is missing", HINTS[missing[1]])
-    key = next((part for part in reversed(path) if isinstance(part, str) and part in HINTS), "sources")
-    return _Problem(path, f"{key}: {what[:1].lower()}{what[1:]}", HINTS[key])
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, dec_hook=_duration)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
-def _did_you_mean(word: str, path: _Path) -> str:
-    kinds: dict[str, type[msgspec.Struct]] = {"sources": Source, "output": Output, "report": Report, "api": Api}
-    kind = kinds.get(str(path[0]), Config) if path else Config
-    near = difflib.get_close_matches(word, kind.__struct_fields__, 1, 0.5)
-    if near:
-        return f"did you mean `{near[0]}`?"
-    return f"known keys here are {', '.join(kind.__struct_fields__)}"
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _did_you_mean(word: str, kind: type[msgspec.Struct]) -> str:
+    """What to do about a key that is not known here."""
+    homes = {Config: "without indentation", Source: "in a source", Output: "below output:"}
+    homes |= {Report: "below report:", Api: "below api:"}
+    home = next((home for struct, home in homes.items() if word in struct.__struct_encode_fields__), None)
+    if home:
+        return f"it belongs {home}"
+    known = kind.__struct_encode_fields__
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"known keys here are {', '.join(known)}"
 
 
 def _resolve(timezone: str) -> str:
@@ -333,41 +497,49 @@ def _resolve(timezone: str) -> str:
 def _problems(config: Config) -> Iterator[_Problem]:
     """What the types cannot say."""
     if not 0.1 <= config.interval <= 86_400:
-        yield _Problem(("interval",), f"interval: {config.interval:g} s is out of range", HINTS["interval"])
+        yield _Problem(("interval",), "interval", f"interval cannot be {config.interval:g} s")
     try:
         ZoneInfo(_resolve(config.timezone))
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        yield _Problem(("timezone",), f"timezone: there is no zone {config.timezone!r}", HINTS["timezone"])
+        near = difflib.get_close_matches(config.timezone, available_timezones(), 1, 0.7)
+        hint = f"did you mean {near[0]}?" if near else ""
+        yield _Problem(("timezone",), "timezone", f"timezone {config.timezone} does not exist", hint)
     if not math.isfinite(config.report.threshold):
-        yield _Problem(("report", "threshold"), "threshold: it must be finite", HINTS["threshold"])
+        yield _Problem(("report", "threshold"), "threshold", f"threshold cannot be {config.report.threshold}")
     names: set[str] = set()
     for i, source in enumerate(config.sources):
         yield from _source_problems(config, source, ("sources", i))
         if source.name in names:
-            yield _Problem(("sources", i, "name"), f"name: {source.name!r} is taken already", HINTS["name"])
+            yield _Problem(("sources", i, "name"), "name", f"name {source.name} is taken already")
         names.add(source.name)
 
 
 def _source_problems(config: Config, source: Source, path: _Path) -> Iterator[_Problem]:
     if not source.name.isprintable() or not source.name.strip():
-        yield _Problem((*path, "name"), f"name: {source.name!r} is not printable", HINTS["name"])
-    if (source.url is None) == (source.file is None):
-        yield _Problem(path, f"source {source.name!r} needs a url or a file, and not both", HINTS["sources"])
+        yield _Problem((*path, "name"), "name", "name is blank or not printable")
+    if source.url is None and source.file is None:
+        yield _Problem(path, "url", f"source {source.name} has no url and no file", "give it one of them")
+    if source.url is not None and source.file is not None:
+        what = f"source {source.name} has a url and a file"
+        yield _Problem((*path, "file"), "file", what, "keep one, and make a source of its own of the other")
     if source.url is not None and not _is_url(source.url):
-        yield _Problem((*path, "url"), "url: this is no address that can be read", HINTS["url"])
-    if source.timeout is not None and not 0 < source.timeout <= 0.8 * config.interval:
-        what = f"timeout: {source.timeout:g} s is longer than 0.8 of the interval, {0.8 * config.interval:g} s"
+        yield _Problem((*path, "url"), "url", "url is no address that can be read")
+    longest = 0.8 * config.interval
+    if source.timeout is not None and not 0 < source.timeout <= longest:
         yield _Problem(
-            (*path, "timeout"), what if source.timeout else "timeout: it must be more than 0", HINTS["timeout"]
-        )
+            (*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s",
+            f"write more than 0 and at most {longest:g}s, which is 0.8 of the interval",
+        )  # fmt: skip
     for name, value in source.headers.items():
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not value.isascii() or not value.isprintable():
-            yield _Problem((*path, "headers", name), f"headers: {name!r} cannot be sent", HINTS["headers"])
+        if not _HEADER.fullmatch(name) or not value.isascii() or not value.isprintable() or value != value.strip():
+            yield _Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")
 
 
 def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+        address = parts.netloc.rpartition("@")[2]
+        known = parts.scheme in ("http", "https") and _ADDRESS.fullmatch(address) and parts.port != 0
     except ValueError:
         return False
+    return bool(known) and url.isprintable() and not re.search(r"[\s\\]", url)

@@ -1,0 +1,511 @@
+"""The API: what it answers, what it refuses, and that nothing breaks it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+
+import orjson
+import pytest
+from click.testing import CliRunner
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from api import Machines, Views, create_app
+from api.__main__ import main
+from api.machines import STATUSES
+from api.server import serve
+
+NOW = datetime(2024, 11, 3, 13, 40, 45, 15069, tzinfo=UTC)
+KEYS = ["description", "fan_speed", "id", "name", "status", "temperature", "timestamp"]
+MISSING = {"error": "Missing 'status' field in request data"}
+BODY = 16 * 1024
+INVALID = {"error": "Invalid status. Allowed statuses: STARTED, ERROR, IDLE, COMPLETED"}
+
+
+def client(machines=3, views=None):
+    """A client of an application of its own, at a moment that stands still."""
+    return create_app(Machines(machines, random.Random(7)), views, lambda: NOW).test_client()
+
+
+def status_of(app, number=1):
+    """The status that a machine shows."""
+    return app.get(f"/machines/{number}/data").json["status"]
+
+
+def is_error(answer, code):
+    """Whether an answer is a refusal as the contract has it: JSON, with one sentence under `error`."""
+    return (
+        answer.status_code == code
+        and answer.mimetype == "application/json"
+        and list(answer.json) == ["error"]
+        and len(answer.json["error"]) > 5
+    )
+
+
+def test_data_is_the_reading_of_the_first_machine():
+    """GET /data has the keys of the contract in their order, and the time to the microsecond."""
+    answer = client().get("/data")
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    assert list(answer.json) == KEYS
+    reading = answer.json
+    assert (reading["description"], reading["name"], reading["id"]) == ("Machine for processing ", "DELL G450", 1)
+    assert (reading["status"], reading["timestamp"]) == ("IDLE", "2024-11-03T13:40:45.015069+00:00")
+
+
+def test_readings_stay_in_their_ranges_and_vary():
+    """Temperatures are 20 to 100 °C and fan speeds 0 to 1000 rpm at any hour, each with two decimals at most."""
+    machines = Machines(1, random.Random(7))
+    readings = [machines.reading(1, NOW + timedelta(minutes=minute)) for minute in range(2880)]
+    for key, low, high in (("temperature", 20, 100), ("fan_speed", 0, 1000)):
+        values = [reading[key] for reading in readings]
+        assert low <= min(values) < max(values) <= high
+        assert all(isinstance(value, float) and value == round(value, 2) for value in values)
+        assert len(set(values)) > 500
+
+
+def test_readings_tell_the_time_of_now():
+    """Without a clock of its own the application tells the time, in UTC."""
+    answer = create_app(Machines()).test_client().get("/data")
+    told = datetime.fromisoformat(answer.json["timestamp"])
+    assert told.utcoffset() == timedelta(0)
+    assert abs(told - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_machines_are_listed_in_order():
+    """GET /machines has one reading of each machine."""
+    readings = client().get("/machines").json
+    assert [list(reading) for reading in readings] == [KEYS] * 3
+    assert [reading["id"] for reading in readings] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("path", ["/status", "/machines/1/status", "/machines/3/status"])
+@pytest.mark.parametrize("status", [*STATUSES, "completed", "Started", "eRRoR"])
+def test_a_posted_status_is_shown_until_the_next(path, status):
+    """POST of a status in any case answers as in the contract, and that machine alone shows it."""
+    app = client()
+    answer = app.post(path, json={"status": status})
+    assert (answer.status_code, answer.json) == (200, {"message": "Status updated"})
+    assert list(answer.json) == ["message"]
+    shown = ["IDLE"] * 3
+    shown[2 if "3" in path else 0] = status.upper()
+    for _ in range(2):
+        assert [reading["status"] for reading in app.get("/machines").json] == shown
+
+
+def test_machine_1_is_data():
+    """/data and /status are the first machine, without a redirect either way."""
+    app = client()
+    app.post("/status", json={"status": "ERROR"})
+    assert status_of(app) == app.get("/data").json["status"] == "ERROR"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "", "application/json", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data",
+     "application/json; charset=utf-16", "image/png", ";;;"],
+)  # fmt: skip
+def test_the_body_is_json_whatever_its_type_says(content_type):
+    """The content type is not looked at; other keys are ignored, the last of doubled ones counts."""
+    app = client()
+    body = b' {"a": [1], "status": "IDLE", "status": "COMPLETED", "": null}\n'
+    answer = app.post("/status", data=body, content_type=content_type)
+    assert (answer.status_code, status_of(app)) == (200, "COMPLETED")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b" ", b"null", b"{}", b'{"status": null}', b'{"status": ""}', b'{"Status": "IDLE"}', b'{"status": "IDLE"',
+     b"[]", b'["status"]', b'"IDLE"', b"IDLE", b"status=IDLE", b"7", b"true", b"NaN", b'{"status": NaN}',
+     b'{"status": "IDLE"}x', b"\xff", b"\x00", b'\xef\xbb\xbf{"status": "IDLE"}', '{"status": "IDLE"}'.encode("utf-16"),
+     b'{"status": "\xff"}', b'{"status": "\\ud800"}', b"{'status': 'IDLE'}", b'{"status": 1e999}', b"[" * 10_000,
+     b'{"status":' * 1_500],
+)  # fmt: skip
+def test_a_body_without_a_status_is_refused(body):
+    """Missing, null, empty, not JSON, not an object: 400 in the words of the contract, and the status stays."""
+    app = client()
+    app.post("/status", json={"status": "ERROR"})
+    answer = app.post("/status", data=body)
+    assert (answer.status_code, answer.mimetype, answer.json) == (400, "application/json", MISSING)
+    assert status_of(app) == "ERROR"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [0, 7, -1.5, True, False, [], ["IDLE"], {}, {"status": "IDLE"}, "BROKEN", " IDLE", "IDLE\n", "IDLE\0", "<script>",
+     "\u0131dle", "\u017ftarted", "\u0399DLE", "\uff29\uff24\uff2c\uff25", "\u200bIDLE", "\U0001f525", "IDLE" * 1000],
+)  # fmt: skip
+def test_what_is_not_a_status_is_refused(status):
+    """A number, a list, another word or a look-alike: 400 in the words of the contract, and the status stays."""
+    app = client()
+    app.post("/status", json={"status": "ERROR"})
+    answer = app.post("/status", data=orjson.dumps({"status": status}))
+    assert (answer.status_code, answer.mimetype, answer.json) == (400, "application/json", INVALID)
+    assert status_of(app) == "ERROR"
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "4", "-1", "01", "1.0", "one", "\u0663", "1" * 5000, " 1", "%00", "1;2", "None"]
+)
+def test_an_unknown_machine_is_404(number):
+    """Only 1 to N are machines, written as numbers are."""
+    app = client()
+    assert is_error(app.get(f"/machines/{number}/data"), 404)
+    assert is_error(app.post(f"/machines/{number}/status", json={"status": "ERROR"}), 404)
+    assert {reading["status"] for reading in app.get("/machines").json} == {"IDLE"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/favicon.ico", "/data/", "//data", "/machines/", "/machines/1", "/averages", "/reports/2026-11-22", "/%ff"],
+)
+def test_what_is_not_served_is_404_in_json(path):
+    """An unknown path, and the console's where only the machines are served, is a JSON 404 without a redirect."""
+    assert is_error(client().get(path), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("POST", "/data", {"GET", "HEAD"}), ("GET", "/status", {"POST"}), ("DELETE", "/machines", {"GET", "HEAD"}),
+     ("PUT", "/machines/1/status", {"POST"}), ("OPTIONS", "/status", {"POST"}), ("BREW", "/data", {"GET", "HEAD"})],
+)  # fmt: skip
+def test_a_wrong_method_is_405_and_tells_the_right_ones(method, path, allowed):
+    """Another method is a JSON 405 with Allow."""
+    answer = client().open(path, method=method)
+    assert is_error(answer, 405)
+    assert set(answer.headers["Allow"].split(", ")) == allowed
+
+
+def test_head_has_the_headers_alone():
+    """HEAD answers as GET does, without the body."""
+    answer = client().head("/data")
+    assert (answer.status_code, answer.mimetype, answer.data) == (200, "application/json", b"")
+
+
+def test_a_body_over_16_kib_is_413():
+    """16 KiB are read, a byte more is refused in JSON and changes nothing."""
+    app = client()
+    body = b'{"status": "ERROR"}'
+    assert is_error(app.post("/status", data=body.ljust(BODY + 1)), 413)
+    assert status_of(app) == "IDLE"
+    assert app.post("/status", data=body.ljust(BODY)).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://["},
+     {"Origin": "http://localhost:5001"}, {"Origin": "http://localhost.evil.example"}, {"Origin": "localhost"}],
+)  # fmt: skip
+def test_a_request_from_another_site_is_refused(method, headers):
+    """What a browser marks as coming from another site is a 403 and changes nothing."""
+    app = client()
+    assert is_error(app.open("/status", method=method, headers=headers, json={"status": "ERROR"}), 403)
+    assert status_of(app) == "IDLE"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Sec-Fetch-Site": "same-origin", "Origin": "http://machine:5000"}, {"Sec-Fetch-Site": "none"},
+     {"Origin": "https://machine:5000"}],
+)  # fmt: skip
+def test_a_request_from_this_site_is_served(headers):
+    """A program, the console's own page and an address typed in are no other site."""
+    answer = client().post("/status", base_url="http://machine:5000", headers=headers, json={"status": "ERROR"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/data", "/nothing", "/machines"])
+def test_every_answer_protects_itself(path):
+    """No answer is kept, guessed at, framed or run."""
+    headers = client().get(path).headers
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+REPORT = b'{"date":"2026-11-22","machines":[]}'
+
+
+def console(reasons=()):
+    """A client of an application that also shows a running process: two averages, an event, a report."""
+    return client(views=Views(
+        averages=lambda: [b'{"source":"a","id":1}\n', b'{"source":"b","id":null}\n'],
+        events=lambda: iter([b'{"event":"start"}\n']),
+        reports=lambda: ["2026-11-21", "2026-11-22"],
+        report={"2026-11-22": REPORT}.get,
+        not_ready=lambda: list(reasons),
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [("/averages", [{"source": "a", "id": 1}, {"source": "b", "id": None}]), ("/events", [{"event": "start"}]),
+     ("/reports", ["2026-11-21", "2026-11-22"]), ("/reports/2026-11-22", json.loads(REPORT)),
+     ("/healthz", {"status": "ok"}), ("/readyz", {"ready": True, "reasons": []})],
+)  # fmt: skip
+def test_a_running_process_is_shown(path, shown):
+    """The console's routes answer with what the process gives them."""
+    answer = console().get(path)
+    assert (answer.status_code, answer.mimetype, answer.json) == (200, "application/json", shown)
+
+
+def test_a_report_is_served_as_it_was_written():
+    """GET /reports/<date> has the bytes of the file."""
+    assert console().get("/reports/2026-11-22", headers={"Accept": "application/json"}).data == REPORT
+
+
+def test_a_process_that_is_not_ready_says_why():
+    """GET /readyz is 503 with the reasons, while /healthz stays 200."""
+    app = console(["no reading was written for 3 intervals"])
+    answer = app.get("/readyz")
+    assert (answer.status_code, answer.json["ready"]) == (503, False)
+    assert answer.json["reasons"] == ["no reading was written for 3 intervals"]
+    assert app.get("/healthz").status_code == 200
+
+
+def test_nothing_to_show_is_an_empty_list():
+    """A process that has just begun shows empty lists."""
+    app = client(views=Views(list, list, list, lambda day: None, list))
+    assert [app.get(path).json for path in ("/averages", "/events", "/reports")] == [[], [], []]
+
+
+def test_a_view_that_fails_is_told_to_the_log_alone(caplog):
+    """What breaks inside is a JSON 500 without a word of the cause; the log has it."""
+
+    def broken():
+        raise RuntimeError("secret")
+
+    app = client(views=Views(broken, broken, broken, lambda day: None, broken))
+    answer = app.get("/averages")
+    assert is_error(answer, 500)
+    assert "secret" not in answer.text
+    assert "secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "day",
+    ["2026-11-23", "2026-1-1", "20261122", "2026-W47-7", "2026-02-30", "0000-00-00", "2026-11-22.json", "2026-11-22%00",
+     "%20", "..", "../config.yaml", "..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "..%5c..%5cwin.ini",
+     "%252e%252e%252fpasswd", "/etc/passwd", "%2fetc%2fpasswd", "2026-11-22/../../settings.jsonl", "2026-11-22 ",
+     "\u0662\u0660\u0662\u0666-11-22", "x" * 5000],
+)  # fmt: skip
+def test_a_report_is_named_by_its_day_alone(day):
+    """A path, another spelling of a day and a day without a report are a JSON 404."""
+    asked = []
+    app = client(views=Views(list, list, list, asked.append, list))
+    assert is_error(app.get(f"/reports/{day}"), 404)
+    assert asked in ([], ["2026-11-23"])
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.just("status"), inner, max_size=3),
+    max_leaves=8,
+)
+SPELLINGS = [spelling for status in STATUSES for spelling in (status, status.lower(), status.title())]
+WORDS = st.sampled_from([*SPELLINGS, "\u0131dle", "IDLE "]) | st.text() | JSON
+FUZZED = console()
+"""One application for all examples: building one takes longer than asking it."""
+
+
+@given(body=st.fixed_dictionaries({}, optional={"status": WORDS, "other": JSON}) | JSON)
+@settings(max_examples=150, deadline=None)
+def test_any_json_is_a_status_or_refused(body):
+    """Whatever is posted, the answer is one of the three of the contract, and only the first changes the status."""
+    status = body.get("status") if isinstance(body, dict) else None
+    before = status_of(FUZZED)
+    answer = FUZZED.post("/status", data=json.dumps(body))
+    if isinstance(status, str) and status in SPELLINGS:
+        assert (answer.status_code, answer.json) == (200, {"message": "Status updated"})
+        assert status_of(FUZZED) == status.upper()
+    else:
+        assert answer.status_code == 400
+        assert answer.json in (MISSING, INVALID)
+        assert status_of(FUZZED) == before
+
+
+HEADERS = ["HTTP_HOST", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_TRANSFER_ENCODING", "HTTP_ACCEPT", "HTTP_COOKIE",
+           "HTTP_CONTENT_ENCODING", "HTTP_RANGE", "HTTP_IF_MODIFIED_SINCE", "HTTP_X_FORWARDED_HOST", "CONTENT_TYPE",
+           "CONTENT_LENGTH", "QUERY_STRING"]  # fmt: skip
+LATIN = st.text(st.characters(max_codepoint=255), max_size=30)
+PATHS = st.sampled_from(
+    ["", "data", "status", "machines", "machines/2/status", "reports", "reports/2026-11-22", "averages"]
+)
+
+
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"]),
+    path=PATHS | LATIN | st.builds("{}/{}".format, PATHS, LATIN),
+    headers=st.dictionaries(st.sampled_from(HEADERS), LATIN, max_size=4),
+    body=st.binary(max_size=100),
+)
+@example(method="POST", path="status", headers={"CONTENT_LENGTH": "-1"}, body=b"{}")
+@example(method="GET", path="data", headers={"HTTP_ORIGIN": "http://["}, body=b"")
+@settings(max_examples=200, deadline=None)
+def test_no_request_breaks_it(method, path, headers, body):
+    """Any method, path, headers and bytes get an answer below 500 that is JSON, and never a redirect."""
+    answer = FUZZED.open(method=method, data=body, environ_overrides={"PATH_INFO": f"/{path}", **headers})
+    assert answer.status_code < 300 or 400 <= answer.status_code < 500
+    assert answer.mimetype == "application/json"
+    if method != "HEAD":
+        assert orjson.loads(answer.data) is not None
+
+
+@pytest.fixture(scope="module")
+def port():
+    """The port of a real server of two machines."""
+    return serve(create_app(Machines(2)), "127.0.0.1", 0)
+
+
+@contextmanager
+def connection(port):
+    """A connection to a server of this machine."""
+    opened = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def ask(connection, method, path, body=None, **options):
+    """One request and its answer: the code, the JSON, the headers."""
+    connection.request(method, path, body, **options)
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read()), answer.headers
+
+
+def test_a_connection_serves_many_requests(port):
+    """Connections are kept alive, and the server does not tell what it is."""
+    with connection(port) as kept:
+        _, _, headers = ask(kept, "GET", "/data")
+        used = kept.sock
+        for status in ("COMPLETED", "IDLE"):
+            assert ask(kept, "POST", "/status", json.dumps({"status": status}))[0] == 200
+            assert ask(kept, "GET", "/data")[1]["status"] == status
+        assert kept.sock is used
+    assert "Server" not in headers
+
+
+def test_a_huge_body_is_413_and_the_connection_lives(port):
+    """10 MB are refused in JSON, and the next request on the same connection is served."""
+    with connection(port) as kept:
+        code, answer, _ = ask(kept, "POST", "/status", b" " * 10_000_000)
+        used = kept.sock
+        assert (code, list(answer)) == (413, ["error"])
+        assert ask(kept, "GET", "/data")[0] == 200
+        assert kept.sock is used
+
+
+def test_a_chunked_body_is_a_body(port):
+    """A body in chunks is read as any other, and over 16 KiB is refused as any other."""
+    with connection(port) as kept:
+        assert (
+            ask(kept, "POST", "/machines/2/status", iter([b'{"stat', b'us": "error"}']), encode_chunked=True)[0] == 200
+        )
+        assert ask(kept, "GET", "/machines/2/data")[1]["status"] == "ERROR"
+        code, answer, _ = ask(kept, "POST", "/machines/2/status", iter([b" " * 1000] * 100), encode_chunked=True)
+        assert (code, list(answer)) == (413, ["error"])
+        assert ask(kept, "GET", "/machines/2/data")[1]["status"] == "ERROR"
+
+
+def test_a_path_reaches_the_server_as_it_is(port):
+    """A path out of the tree, sent as no client would, is a JSON 404."""
+    for path in (
+        "/reports/../../../etc/passwd",
+        "/../config.yaml",
+        "/reports/..%2f..%2fconfig.yaml",
+        "/%2e%2e/%2e%2e/",
+    ):
+        with connection(port) as kept:
+            code, answer, _ = ask(kept, "GET", path)
+            assert (code, list(answer)) == (404, ["error"])
+
+
+def test_many_at_once_are_all_answered(port):
+    """500 requests over 20 connections, good and bad in turn, get the answer each would get alone."""
+    bodies = {b'{"status": "IDLE"}': 200, b'{"status": "BROKEN"}': 400, b"": 400, b" " * (BODY + 1): 413}
+
+    def visit(_):
+        with connection(port) as kept:
+            turns = zip(range(25), cycle(bodies), strict=False)
+            return all(ask(kept, "POST", "/status", body)[0] == bodies[body] for _, body in turns)
+
+    with ThreadPoolExecutor(20) as visitors:
+        assert all(visitors.map(visit, range(20)))
+    with connection(port) as kept:
+        assert ask(kept, "GET", "/data")[1]["status"] == "IDLE"
+
+
+def test_a_client_that_stalls_holds_up_nobody(port):
+    """More half-sent requests than there are threads, and the next is still answered."""
+    stalled = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(20)]
+    try:
+        for client_socket in stalled:
+            client_socket.sendall(b"POST /status HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+        with connection(port) as kept:
+            assert ask(kept, "GET", "/data")[0] == 200
+    finally:
+        for client_socket in stalled:
+            client_socket.close()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "a..b", "\u00e9" * 70])
+def test_an_address_that_is_not_ours_cannot_be_listened_on(host):
+    """Another's address, and what is none, is an OSError in words for people."""
+    with pytest.raises(OSError, match=r"address") as error:
+        serve(create_app(Machines()), host, 0)
+    assert "address" in error.value.strerror
+
+
+@contextmanager
+def command(*arguments):
+    """`python -m api` as a process of its own."""
+    with subprocess.Popen([sys.executable, "-m", "api", *arguments], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_command_serves_until_it_is_told_to_end():
+    """`python -m api` says where it serves, serves there, and ends with 0 within two seconds of SIGTERM or Ctrl-C."""
+    with command("--port", "0", "--machines", "2") as first, command("--port", "0", "--machines", "2") as second:
+        for process, ending in ((first, signal.SIGTERM), (second, signal.SIGINT)):
+            told = process.stderr.readline()
+            with connection(int(re.search(r"http://127\.0\.0\.1:(\d+)/data", told)[1])) as kept:
+                assert len(ask(kept, "GET", "/machines")[1]) == 2
+                process.send_signal(ending)
+                assert process.wait(2) == 0
+            assert process.stderr.read() == ""
+
+
+def test_the_command_says_that_its_port_is_taken(port):
+    """A port in use is exit code 74, with what to do, in one line."""
+    with command("--port", str(port)) as process:
+        said = process.communicate(timeout=10)[1]
+    assert process.returncode == 74
+    assert said == f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another with --port.\n"
+
+
+@pytest.mark.parametrize("arguments", [("--port", "http"), ("--port", "70000"), ("--machines", "0"), ("--colour",)])
+def test_the_command_refuses_what_it_cannot_use(arguments):
+    """A wrong option is a usage error."""
+    ended = CliRunner().invoke(main, arguments)
+    assert (ended.exit_code, ended.output[:7]) == (2, "Usage: ")
