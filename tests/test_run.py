@@ -296,5 +296,5 @@ def test_a_bad_config_stops_every_command_before_anything_starts(site):
         refused = site.etl(command)
         assert refused.returncode == 78
         assert refused.stderr.startswith("config.yaml:1:1: ")
-        assert "did you mean `interval`?" in refused.stderr
+        assert "did you mean interval?" in refused.stderr
     assert os.listdir(site.root) == ["config.yaml"]
