@@ -3,65 +3,40 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import importlib.util
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+import jmespath
 import msgspec
 import yaml
 from msgspec import Meta
 from tzlocal import get_localzone_name
 
+from etl.document import ConfigError as ConfigError
+from etl.document import Document, Where
 from etl.records import Settings
 
 BIGGEST = 1 << 20
 """Bytes of a config file, at most."""
-
-DEEPEST = 10
-"""Levels of nesting, at most; a config needs four."""
-ALIASES = 100
-"""YAML aliases (`*name`), at most."""
+BIGGEST_FLEET = 64 << 20
+"""Bytes of a file of sources, at most."""
 MANY = 100
 """Problems that are told at once, at most."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
-_NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-_UNUSABLE = re.compile(r"[\x00\ud800-\udfff]")
-_TYPED = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
-"""Tags of unquoted words that are not text."""
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ADDRESS = re.compile(r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Za-z:.%]+\])(:[0-9]+)?")
-_BACKSLASH = ("a backslash in double quotes has a meaning of its own", "use single quotes")
-_UNQUOTED = ("a value cannot begin with this character", "put the value in quotes")
-_MISTAKES: dict[str, tuple[str, str]] = {
-    "found character '\\t'": ("a tab stands here", "write spaces instead"),
-    "found character": _UNQUOTED,
-    "expected alphabetic or numeric": _UNQUOTED,
-    "could not find expected ':'": ("the colon after this word is missing", "write key: value"),
-    "mapping values": (
-        "a colon cannot stand here",
-        "put a value with a colon in quotes; indent a key like its neighbours",
-    ),
-    "sequence entries": ("a list item cannot stand here", "begin it on a line of its own"),
-    "found unexpected": ("the quote that opens here is not closed", "close it"),
-    "found unknown escape": _BACKSLASH,
-    "expected escape sequence": _BACKSLASH,
-    "expected ',' or": ("the bracket that opens here is not closed, or a comma in it is missing", "close it"),
-    "expected <block end>": ("this does not fit the lines above it", "check its indentation, and the quotes before it"),
-    "": ("this is not YAML", "check the indentation, quotes and brackets here"),
-}
-"""What PyYAML says of a mistake, by its first words: what we say, and what to do."""
-_BEGAN = ("could not find", "found unexpected", "expected ',' or", "expected alphabetic")
-"""Mistakes that are shown where the thing began, not where it was missed."""
-_Path = tuple[str | int, ...]
+_SHARD = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
 
 
 class Duration(float):
@@ -77,6 +52,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Duration | None = None
     headers: dict[str, str] = {}
     ca_file: str | None = None
+    records: str | None = None
+    count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,6 +87,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
     interval: Duration = Duration(10)
+    transport: Literal["requests", "curl"] = "requests"
+    shard: str | None = None
     window: Annotated[int, Meta(ge=1, le=1000)] = 5
     timezone: str = "local"
     parameters: Annotated[dict[str, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)] = msgspec.field(
@@ -131,6 +110,10 @@ HINTS = {
     "timeout": "write a number and a unit, such as 5s; at most 0.8 of the interval",
     "headers": "write Name: value in plain ASCII, numbers in quotes, no space at the ends",
     "ca_file": "write the path of a PEM file, from this file's folder",
+    "records": "write a JMESPath expression that gives a reading or a list of them, such as machines[]",
+    "count": "write how many sources this line stands for, with {n} in the name: 1 to 100000",
+    "transport": "write requests or curl",
+    "shard": "write which share of the sources this process takes, such as 0/8",
     "parameters": "write a name and the field of the reading it averages, such as speed: fan_speed",
     "output": "write folder: and stdout: below it",
     "folder": "write a path, from this file's folder",
@@ -150,20 +133,14 @@ HINTS = {
 """What to do about a wrong value, by key."""
 
 
-class ConfigError(Exception):
-    """The config cannot be used; `problems` are lines of `file:line:column: what, and a hint`."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
 class Loaded(NamedTuple):
     """A checked config, with what was worked out of it."""
 
     file: Path
     config: Config
     settings: Settings
+    sources: tuple[Source, ...]
+    """The sources of this process: templates written out, other shards left out."""
 
     def path(self, written: str) -> Path:
         """A path as it was written, from the config's folder."""
@@ -182,7 +159,7 @@ class Loaded(NamedTuple):
 class _Problem(NamedTuple):
     """Something wrong with the value at `path`, or with its key; without a hint, the one of `key` in HINTS."""
 
-    path: _Path
+    path: Where
     key: str
     what: str
     hint: str = ""
@@ -196,197 +173,84 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
         ConfigError: it cannot be read or used; every problem that was found is in it.
 
     """
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(BIGGEST + 1)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError([f"{file}:1:1: cannot be read: {why}; name another with --config"]) from None
-    if len(content) > BIGGEST:
-        raise ConfigError([f"{file}:1:1: larger than 1 MiB; a config lists sources, not readings"])
-    return _Document(file, content, environment).loaded()
+    document = Document(file, environment, BIGGEST, HINTS["sources"])
+    fleet = None
+    if isinstance(document.value, dict) and isinstance(document.value.get("sources"), str):
+        fleet = Document(file.parent / document.value["sources"], environment, BIGGEST_FLEET, HINTS["sources"])
+        document.value["sources"] = fleet.value
+    config = _Checker(document, fleet).config()
+    settings = Settings(
+        config.window, config.parameters, _resolve(config.timezone), float(config.interval), config.report.threshold
+    )
+    return Loaded(file, config, settings, tuple(_share(config.shard, _written_out(config.sources))))
 
 
-class _Document:
-    """A YAML document as plain values, with the place of each of them.
+def _written_out(sources: Iterable[Source]) -> Iterator[Source]:
+    """The sources, with a template as many times as it says."""
+    for source in sources:
+        if source.count is None:
+            yield source
+            continue
+        for n in range(1, source.count + 1):
+            url = source.url and source.url.replace("{n}", str(n))
+            yield msgspec.structs.replace(source, name=source.name.replace("{n}", str(n)), url=url, count=None)
 
-    It is read event by event: what is refused is met before it can grow, and an alias costs no more than a reference.
-    """
 
-    def __init__(self, file: Path, content: bytes, environment: Mapping[str, str]) -> None:
-        self._file = file
-        self._environment = environment
-        self._keys: dict[_Path, Any] = {}
-        self._values: dict[_Path, Any] = {}
-        self._anchors: dict[str, Any] = {}
-        self._aliases = 0
-        self._text = self._decode(content)
-        self._value = self._parse()
+def _share(shard: str | None, sources: Iterable[Source]) -> Iterator[Source]:
+    """The sources of a shard: each goes to the shard that ranks it highest, so that a new one takes only its own."""
+    if shard is None:
+        yield from sources
+        return
+    mine, of = map(int, shard.split("/"))
+    for source in sources:
+        if max(range(of), key=lambda number: _rank(source.name, number)) == mine:
+            yield source
 
-    def _decode(self, content: bytes) -> str:
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            before = content[: error.start].decode(errors="replace")
-            raise self._error(_place_after(before), "this is not UTF-8 text", "save the file as UTF-8") from None
 
-    def _parse(self) -> Any:
-        try:
-            self._loader = cast(Any, yaml.SafeLoader(self._text))
-            self._loader.get_event()  # the stream begins
-            if self._loader.check_event(yaml.StreamEndEvent):
-                raise self._error((1, 1), "the file is empty", HINTS["sources"])
-            self._loader.get_event()  # the document begins
-            value = self._read(())
-            self._loader.get_event()  # the document ends
-            if not self._loader.check_event(yaml.StreamEndEvent):
-                raise self._error(
-                    self._loader.peek_event(), "a second document begins here", "remove this line, and what is below it"
-                )
-            return value
-        except yaml.reader.ReaderError as error:
-            place = _place_after(self._text[: error.position])
-            what = f"the character {_printable(self._text[error.position])} is not allowed"
-            raise self._error(place, what, "remove it") from None
-        except yaml.MarkedYAMLError as error:
-            raise self._error(*_explained(error)) from None
-        except (ValueError, OverflowError):  # an escape that is no character, a number of more digits than Python reads
-            raise self._error(
-                self._loader.get_mark(),
-                "this escape is no character",
-                "write the character itself, or use single quotes",
-            ) from None
+def _rank(name: str, shard: int) -> bytes:
+    return hashlib.blake2b(f"{shard}/{name}".encode(), digest_size=8).digest()
 
-    def _read(self, path: _Path) -> Any:
-        """The next value of the document."""
-        event = self._loader.get_event()
-        self._values[path] = event
-        if isinstance(event, yaml.AliasEvent):
-            return self._aliased(event)
-        self._refuse_tag(event)
-        if len(path) > DEEPEST:
-            raise self._error(event, "this is nested too deeply", "a config has four levels")
-        value: Any
-        if isinstance(event, yaml.ScalarEvent):
-            value = self._scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            value = []
-            while not self._loader.check_event(yaml.SequenceEndEvent):
-                value.append(self._read((*path, len(value))))
-            self._loader.get_event()
-        else:
-            value = self._mapping(path)
-        if event.anchor:
-            self._anchors[event.anchor] = value
-        return value
 
-    def _aliased(self, event: Any) -> Any:
-        self._aliases += 1
-        if self._aliases > ALIASES:
-            raise self._error(event, f"more than {ALIASES} aliases", "write the values out")
-        if event.anchor not in self._anchors:
-            what = f"*{event.anchor} names nothing above it"
-            raise self._error(event, what, "put it in quotes if it is text, or remove it")
-        return self._anchors[event.anchor]
+class _Checker:
+    """What is wrong with a config, each problem at its own place; the sources may stand in a file of their own."""
 
-    def _refuse_tag(self, event: Any) -> None:
-        if event.tag:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise self._error(event, f"the tag {tag} is not allowed", "write a plain value, without the tag")
+    def __init__(self, document: Document, fleet: Document | None) -> None:
+        self._document = document
+        self._fleet = fleet
 
-    def _mapping(self, path: _Path) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        while not self._loader.check_event(yaml.MappingEndEvent):
-            event = self._loader.get_event()
-            if not isinstance(event, yaml.ScalarEvent) or not event.value:
-                what = "a word must stand before the colon"
-                raise self._error(event, what, "write key: value, and put a value that begins with { in quotes")
-            self._refuse_tag(event)
-            key = self._usable(event, event.value)
-            if key in plain:
-                raise self._error(event, f"{key} stands here twice", "remove one of them")
-            self._keys[(*path, key)] = event
-            plain[key] = self._read((*path, key))
-        self._loader.get_event()
-        return plain
-
-    def _scalar(self, event: Any) -> Any:
-        """A word as what it means: unquoted it may be a number, true or false, or nothing; else it is text."""
-        text = self._filled(event)
-        tag = self._loader.resolve(yaml.ScalarNode, text, (not event.style, bool(event.style)))
-        if tag not in _TYPED:
-            return text
-        try:
-            return self._loader.construct_object(yaml.ScalarNode(tag, text))
-        except (ValueError, OverflowError):
-            raise self._error(event, "this number cannot be read", "put it in quotes if it is text") from None
-
-    def _filled(self, event: Any) -> str:
-        """A word with its variables replaced."""
-        return self._usable(event, _VARIABLE.sub(lambda match: self._variable(event, match), event.value))
-
-    def _usable(self, event: Any, text: str) -> str:
-        if _UNUSABLE.search(text):
-            raise self._error(event, "a character here cannot be written to a file", "remove it")
-        return text
-
-    def _variable(self, event: Any, match: re.Match[str]) -> str:
-        found = _NAME_AND_DEFAULT.fullmatch(match[1])
-        if not found or not match[2]:
-            what = f"{match[0]} is not a variable"
-            raise self._error(event, what, "write ${NAME} or ${NAME:-default}")
-        name, default = found.groups()
-        value = self._environment.get(name)
-        if default is not None:
-            return value or default
-        if value is None:
-            what = f"the environment has no {name}"
-            raise self._error(event, what, f"set it, or write ${{{name}:-default}}")
-        return value
-
-    def _error(self, place: Any, what: str, hint: str) -> ConfigError:
-        return ConfigError([self._line(place, what, hint)])
-
-    def _line(self, place: Any, what: str, hint: str) -> str:
-        """A problem as it is told; its place is an event, a mark, or a line and column."""
-        if not isinstance(place, tuple):
-            mark = getattr(place, "start_mark", place)
-            place = (mark.line + 1, mark.column + 1)
-        return f"{self._file}:{place[0]}:{place[1]}: {_printable(what)}; {_printable(hint)}"
-
-    def loaded(self) -> Loaded:
-        """Check the values.
+    def config(self) -> Config:
+        """The config.
 
         Raises:
-            ConfigError: they cannot be used.
+            ConfigError: it cannot be used.
 
         """
+        value = self._document.value
         try:
-            config = msgspec.convert(self._value, Config, dec_hook=_duration)
+            config = msgspec.convert(value, Config, dec_hook=_duration)
         except msgspec.ValidationError:
-            raise self._listed(self._misfits(Config, self._value, (), "sources")) from None
+            raise self._listed(self._misfits(Config, value, (), "sources")) from None
         problems = list(_problems(config))
         if problems:
             raise self._listed(problems)
-        settings = Settings(
-            config.window, config.parameters, _resolve(config.timezone), float(config.interval), config.report.threshold
-        )
-        return Loaded(self._file, config, settings)
+        return config
+
+    def _find(self, path: Where) -> tuple[Document, Where]:
+        """The document that holds a value, and where it stands there."""
+        if self._fleet and len(path) > 1 and path[0] == "sources":
+            return self._fleet, path[1:]
+        return self._document, path
 
     def _listed(self, problems: Iterable[_Problem]) -> ConfigError:
         lines = []
         for path, key, what, hint, at_key in islice(problems, MANY):
-            event = (at_key and self._keys.get(path)) or self._event(path)
-            lines.append((event.start_mark.index, self._line(event, what, hint or HINTS[key])))
+            document, where = self._find(path)
+            event = (at_key and document.keys.get(where)) or document.event(where)
+            order = document is self._fleet, event.start_mark.index
+            lines.append((order, document.line(event, what, hint or HINTS[key])))
         return ConfigError([line for _, line in sorted(lines)])
 
-    def _event(self, path: _Path) -> Any:
-        """Where a value was read, else the alias or the group that it came with."""
-        while path not in self._values:
-            path = path[:-1]
-        return self._values[path]
-
-    def _misfits(self, kind: Any, value: Any, path: _Path, key: str) -> Iterator[_Problem]:
+    def _misfits(self, kind: Any, value: Any, path: Where, key: str) -> Iterator[_Problem]:
         """Everything in a value that is not of its type, each at its own place."""
         bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
         if isinstance(value, dict) and _is_struct(bare):
@@ -400,7 +264,7 @@ class _Document:
         elif not _fits(value, kind):
             yield self._misfit(kind, value, path, key)
 
-    def _misfit_fields(self, kind: type[msgspec.Struct], value: dict[str, Any], path: _Path) -> Iterator[_Problem]:
+    def _misfit_fields(self, kind: type[msgspec.Struct], value: dict[str, Any], path: Where) -> Iterator[_Problem]:
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         for word in value:
             if word not in fields:
@@ -411,49 +275,27 @@ class _Document:
             elif field.required:
                 yield _Problem(path, name, f"{name} is missing")
 
-    def _misfit(self, kind: Any, value: Any, path: _Path, key: str) -> _Problem:
-        event = self._event(path)
+    def _misfit(self, kind: Any, value: Any, path: Where, key: str) -> _Problem:
+        document, where = self._find(path)
+        event = document.event(where)
         label = _label(path, key)
         if value is None:
             return _Problem(path, key, f"{label} is empty")
         if isinstance(value, (list, dict)):
             shown = ("a list" if isinstance(value, list) else "a group of keys") if value else "empty"
             return _Problem(path, key, f"{label} cannot be {shown}")
-        shown = "this value" if key == "headers" else self._written(event)
-        if not isinstance(value, str) and isinstance(event, yaml.ScalarEvent) and _fits(self._filled(event), kind):
+        shown = "this value" if key == "headers" else document.written(event)
+        if not isinstance(value, str) and isinstance(event, yaml.ScalarEvent) and _fits(document.filled(event), kind):
             return _Problem(path, key, f"{label} cannot be {shown} without quotes", "put it in quotes")
         return _Problem(path, key, f"{label} cannot be {shown}")
 
-    def _written(self, event: Any) -> str:
-        """A value as it stands in the file: variables by name, passwords left out."""
-        written = " ".join(self._text[event.start_mark.index : event.end_mark.index].split())
-        written = re.sub("//[^/@]*@", "//...@", written)
-        return written if len(written) <= 60 else written[:57] + "..."
 
-
-def _label(path: _Path, key: str) -> str:
+def _label(path: Where, key: str) -> str:
     """What a value is called: by its key, or as a part of what has that key."""
     if not path:
         return "the file"
     part = path[-1]
     return key if part == key else f"item {part + 1} in {key}" if isinstance(part, int) else f"{part} in {key}"
-
-
-def _place_after(text: str) -> tuple[int, int]:
-    """The line and column of what follows a text, from 1."""
-    return text.count("\n") + 1, len(text) - text.rfind("\n")
-
-
-def _printable(text: str) -> str:
-    """A text that cannot disturb a terminal or begin a line."""
-    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
-
-
-def _explained(error: yaml.MarkedYAMLError) -> tuple[Any, str, str]:
-    """Where a file stops being YAML, what is wrong there, and what to do."""
-    problem = error.problem or ""
-    what, hint = next(said for begins, said in _MISTAKES.items() if problem.startswith(begins))
-    return error.context_mark if problem.startswith(_BEGAN) else error.problem_mark, what, hint
 
 
 def _duration(kind: type, value: Any) -> Any:
@@ -506,15 +348,22 @@ def _problems(config: Config) -> Iterator[_Problem]:
         yield _Problem(("timezone",), "timezone", f"timezone {config.timezone} does not exist", hint)
     if not math.isfinite(config.report.threshold):
         yield _Problem(("report", "threshold"), "threshold", f"threshold cannot be {config.report.threshold}")
+    if config.shard is not None and not _is_shard(config.shard):
+        yield _Problem(("shard",), "shard", f"shard cannot be {config.shard}")
+    if config.transport == "curl" and importlib.util.find_spec("pycurl") is None:
+        what, hint = "transport curl needs pycurl", "install the extra: pip install 'machine-telemetry-etl[fleet]'"
+        yield _Problem(("transport",), "transport", what, hint)
     names: set[str] = set()
     for i, source in enumerate(config.sources):
         yield from _source_problems(config, source, ("sources", i))
-        if source.name in names:
-            yield _Problem(("sources", i, "name"), "name", f"name {source.name} is taken already")
-        names.add(source.name)
+        for written in _written_out([source]):
+            if written.name in names:
+                yield _Problem(("sources", i, "name"), "name", f"name {written.name} is taken already")
+                break
+            names.add(written.name)
 
 
-def _source_problems(config: Config, source: Source, path: _Path) -> Iterator[_Problem]:
+def _source_problems(config: Config, source: Source, path: Where) -> Iterator[_Problem]:
     if not source.name.isprintable() or not source.name.strip():
         yield _Problem((*path, "name"), "name", "name is blank or not printable")
     if source.url is None and source.file is None:
@@ -530,9 +379,24 @@ def _source_problems(config: Config, source: Source, path: _Path) -> Iterator[_P
             (*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s",
             f"write more than 0 and at most {longest:g}s, which is 0.8 of the interval",
         )  # fmt: skip
+    if source.records is not None and (wrong := _not_jmespath(source.records)):
+        yield _Problem((*path, "records"), "records", wrong)
     for name, value in source.headers.items():
         if not _HEADER.fullmatch(name) or not value.isascii() or not value.isprintable() or value != value.strip():
             yield _Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")
+
+
+def _is_shard(shard: str) -> bool:
+    match = _SHARD.fullmatch(shard)
+    return match is not None and int(match[1]) < int(match[2])
+
+
+def _not_jmespath(expression: str) -> str | None:
+    try:
+        jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        return f"records is no JMESPath expression: {str(error).splitlines()[0]}"
+    return None
 
 
 def _is_url(url: str) -> bool:

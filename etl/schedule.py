@@ -48,13 +48,14 @@ class Schedule:
     def __init__(
         self,
         interval: float,
-        poll: Callable[[list[str]], None],
+        poll: Callable[[list[str], float], None],
         nightly: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._interval = interval
         self._poll = poll
         self._clock = clock
+        self._begun: set[int] = set()
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
             executors={"poll": ThreadPoolExecutor(SLICES), "nightly": ThreadPoolExecutor(1)},
@@ -71,14 +72,22 @@ class Schedule:
         there = {int(job.id): job for job in self._scheduler.get_jobs() if job.id != "nightly"}
         for number in there.keys() - wanted.keys():
             there[number].remove()
+            self._begun.discard(number)
         for number, members in wanted.items():
             if number in there:
-                there[number].modify(args=[members])
+                there[number].modify(args=[number, members])
             else:
                 slot = Slot(self._interval, number * self._interval / SLICES)
                 self._scheduler.add_job(
-                    self._poll, slot, [members], executor="poll", id=str(number), next_run_time=self._now()
+                    self._run_slice, slot, [number, members], executor="poll", id=str(number), next_run_time=self._now()
                 )
+
+    def _run_slice(self, number: int, members: list[str]) -> None:
+        """Poll a slice; it is due at its slot, but for the first time, which comes at once."""
+        now = self._clock()
+        late = (now - number * self._interval / SLICES) % self._interval if number in self._begun else 0.0
+        self._begun.add(number)
+        self._poll(members, now - late)
 
     def start(self) -> None:
         """Begin."""

@@ -95,8 +95,8 @@ def test_check_tells_every_problem_and_exits_with_78():
 def test_a_file_that_is_not_there_is_told_with_a_hint(tmp_path):
     """A missing file and a folder are told by name."""
     missing = tmp_path / "missing.yaml"
-    assert refused(missing) == [f"{missing}:1:1: cannot be read: No such file or directory; name another with --config"]
-    assert refused(tmp_path) == [f"{tmp_path}:1:1: cannot be read: Is a directory; name another with --config"]
+    assert refused(missing) == [f"{missing}:1:1: cannot be read: No such file or directory; check its name, its owner and its mode"]
+    assert refused(tmp_path) == [f"{tmp_path}:1:1: cannot be read: Is a directory; check its name, its owner and its mode"]
 
 
 def test_a_file_over_a_mebibyte_is_refused_unread(tmp_path):
@@ -308,3 +308,53 @@ def test_an_address_that_is_accepted_can_be_asked(rest, scratch):
     except config.ConfigError:
         return
     requests.Request("GET", url, auth=lambda request: request).prepare()
+
+
+def test_a_template_stands_for_as_many_sources(tmp_path):
+    """With count, {n} in name and url runs from 1 to N; names must still be unique."""
+    loaded = config.load(written(tmp_path, "sources:\n  - {name: 'm-{n}', url: 'http://127.0.0.1:1/m/{n}/data', count: 3}\n"))
+    assert [source.name for source in loaded.sources] == ["m-1", "m-2", "m-3"]
+    assert loaded.sources[2].url == "http://127.0.0.1:1/m/3/data"
+    (problem,) = refused(written(tmp_path, "sources:\n  - {name: m, url: 'http://127.0.0.1:1/', count: 2}\n"))
+    assert "name m is taken already" in problem
+
+
+def test_sources_may_stand_in_a_file_of_their_own(tmp_path):
+    """The fleet's file holds the list; a mistake in it is told at its place there."""
+    (tmp_path / "fleet.yaml").write_text("- name: a\n  url: http://127.0.0.1:1/\n- name: b\n  url: ftp://127.0.0.1/\n")
+    config_file = written(tmp_path, "sources: fleet.yaml\n")
+    (problem,) = refused(config_file)
+    assert problem.startswith(f"{tmp_path}/fleet.yaml:4:8: url")
+    (tmp_path / "fleet.yaml").write_text("- {name: a, url: 'http://127.0.0.1:1/'}\n- {name: b, file: b.json}\n")
+    assert [source.name for source in config.load(config_file).sources] == ["a", "b"]
+    (tmp_path / "fleet.yaml").unlink()
+    (problem,) = refused(config_file)
+    assert problem.startswith(f"{tmp_path}/fleet.yaml:1:1: cannot be read")
+
+
+def names(tmp_path, shard):
+    text = f"shard: {shard}\nsources:\n  - {{name: 'm-{{n}}', url: 'http://127.0.0.1:1/{{n}}', count: 1000}}\n"
+    return {source.name for source in config.load(written(tmp_path, text)).sources}
+
+
+def test_shards_share_the_sources_and_a_new_one_takes_only_its_own(tmp_path):
+    """Every source is in exactly one shard, the shards are alike, and a further shard moves only what it takes."""
+    eight = [names(tmp_path, f"{i}/8") for i in range(8)]
+    assert sum(map(len, eight)) == len(set().union(*eight)) == 1000
+    assert all(80 < len(share) < 170 for share in eight)
+    nine = [names(tmp_path, f"{i}/9") for i in range(9)]
+    assert all(nine[i] <= eight[i] for i in range(8))
+
+
+@pytest.mark.parametrize("shard", ["8/8", "1", "a/b", "-1/8", "0/0"])
+def test_a_shard_that_cannot_be_is_refused(tmp_path, shard):
+    """A shard is a number below the number of shards."""
+    (problem,) = refused(written(tmp_path, f"shard: {shard}\nsources: [{{name: a, file: b.json}}]\n"))
+    assert f"shard cannot be {shard}" in problem
+
+
+def test_records_must_be_an_expression(tmp_path):
+    """A JMESPath expression that cannot be read is told at its place."""
+    (problem,) = refused(written(tmp_path, "sources:\n  - {name: a, file: b.json, records: 'a[['}\n"))
+    assert ":2:" in problem
+    assert "JMESPath" in problem

@@ -71,7 +71,7 @@ def test_the_first_polls_and_the_first_look_at_the_night_come_at_once():
     everything = threading.Event()
     members = [f"machine-{i}" for i in range(50)]
 
-    def poll(names):
+    def poll(names, due):
         polled.update(names)
         if len(polled) == len(members):
             everything.set()

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 
+import jmespath
 import orjson
 import pytest
 
@@ -116,6 +117,40 @@ def test_one_broken_answer_among_many_costs_only_itself(scripted):
     assert not here.events("source_down")
 
 
+def test_records_take_many_machines_out_of_one_answer(scripted):
+    """With an expression each record of an answer is a reading of its own; a broken one costs only itself."""
+    here = scripted()
+    here.pipeline.tick.use({"a": here.script}, {"a": jmespath.compile("machines[].{id: serial, temperature: t.core}")})
+    here.script.answers["a"] = b'{"machines": [{"serial": 1, "t": {"core": 20}}, {"serial": 2}, {"serial": 3, "t": 5}]}'
+    run_tick(here, ["a"])
+    assert [(line["id"], line["temperature"]) for line in here.records("raw")] == [(1, 20), (2, None), (3, None)]
+    here.pipeline.tick.use({"a": here.script}, {"a": jmespath.compile("machines")})
+    here.script.answers["a"] = b'{"machines": [{"id": 1}, 7, {"id": 3}]}'
+    run_tick(here, ["a"])
+    assert [line["id"] for line in here.records("raw")][3:] == [1, 3]
+    assert [event["reason"] for event in here.events("rejected")] == ["not_object"]
+    assert here.events("source_down") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "records", "reason"),
+    [
+        (b'{"other": 1}', "machines", "no_records"),
+        (b"[" + b"{}," * 10_000 + b"{}]", "@", "too_many"),
+        (b"<html>", "machines", "not_json"),
+        (b'{"machines": "x"}', "length(keys(machines))", "no_records"),
+    ],
+)
+def test_an_answer_without_records_is_rejected(scripted, body, records, reason):
+    """An answer in which the expression finds nothing, or too much, is rejected as a whole."""
+    here = scripted()
+    here.pipeline.tick.use({"a": here.script}, {"a": jmespath.compile(records)})
+    here.script.answers["a"] = body
+    run_tick(here, ["a"])
+    assert here.records("raw") == []
+    assert [event["reason"] for event in here.events("source_down")] == [reason]
+
+
 def test_a_hanging_source_costs_only_itself(scripted):
     """While one source hangs the others are written at once; its next turns are skipped, counted and told."""
     here = scripted()
@@ -135,7 +170,7 @@ def test_a_hanging_source_costs_only_itself(scripted):
         writer.join()
     assert [line["_source"] for line in here.records("raw")].count("b") == 3
     assert tick.counts["skipped"] == 2
-    assert tick.in_flight == {"a"}
+    assert set(tick.in_flight) == {"a"}
     assert [event["source"] for event in here.events("source_down")] == ["a"]
 
 
