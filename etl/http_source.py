@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import http.client
-import http.cookiejar
+import logging
+import os
 import socket
 import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import get_auth_from_url
+from requests.cookies import RequestsCookieJar
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-from urllib3.util.connection import create_connection
+from urllib3.exceptions import NameResolutionError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context
 
 from etl.records import Answer, Failure, Poll
@@ -29,10 +32,19 @@ from etl.workers import Workers
 
 CAP = 5 << 20
 """Bytes of one answer, decoded, at most."""
+HEAD = 1 << 20
+"""Bytes that may come on top of them: headers, and what chunks are wrapped in."""
+PIECE = 64 << 10
+"""Bytes of an answer that are decoded at once."""
+KEPT = 32
+"""Connections to one address that are kept open, at most."""
+AGENT = "machine-telemetry-etl"
+ENVIRONMENT = {"http_proxy", "https_proxy", "all_proxy", "requests_ca_bundle", "curl_ca_bundle"}
+"""What requests takes from the environment. Where none of it is set, it need not look there for each source."""
 
 
 class HttpSource(NamedTuple):
-    """One machine's URL, read within `timeout` seconds; `ca_file` replaces the system's trusted certificates."""
+    """One machine's URL, read within `timeout` seconds; `ca_file` replaces the certificates trusted otherwise."""
 
     name: str
     url: str
@@ -41,75 +53,242 @@ class HttpSource(NamedTuple):
     ca_file: str | None = None
 
 
-_poll = threading.local()
-"""The poll a thread is busy with: `deadline`, in seconds of the monotonic clock."""
+class Requests:
+    """Polls over `requests`: each request is prepared once, connections are kept alive, threads are few."""
+
+    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # a failed poll is told as such, and without its URL
+        self._sources = {source.name: source for source in sources}
+        self._clock = clock
+        self._workers = Workers("poll")
+        self._session = _Session(self._sources.values())
+        self._requests: dict[str, tuple[requests.PreparedRequest, dict[str, Any]]] = {}
+        self._flights: set[_Flight] = set()
+        self._closed = False
+
+    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+        """Begin one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
+        self._workers.run([partial(self._run, self._sources[name], deliver) for name in names])
+
+    def _run(self, source: HttpSource, deliver: Callable[[Poll], None]) -> None:
+        flight = _here.flight = _Flight(source.timeout)
+        self._flights.add(flight)
+        try:
+            body = self._fetch(source, flight)
+        except Exception as error:
+            failure = CLOSED if self._closed else explain(error, source.timeout)
+            poll = Poll(source.name, self._clock(), failure=failure)
+        else:
+            poll = Poll(source.name, self._clock(), (Answer(body),))
+        self._flights.discard(flight)
+        deliver(poll)
+
+    def _fetch(self, source: HttpSource, flight: _Flight) -> bytes:
+        if source.name not in self._requests:
+            self._requests[source.name] = self._session.prepare(source)
+        request, how = self._requests[source.name]
+        while not self._closed:
+            flight.fresh = False
+            try:
+                response = self._session.send(request, **how)
+            except requests.ConnectionError as error:
+                # A machine may close a kept connection just as it is used again: that says nothing of the machine.
+                if flight.fresh or not _find(error, ConnectionError, ssl.SSLEOFError):
+                    raise
+            else:
+                with response:
+                    return _body(response)
+        raise _FailedError(CLOSED)
+
+    def close(self) -> None:
+        """Begin no further poll, cut off those in flight (their failure is CLOSED), and let the connections go."""
+        self._closed = True
+        self._workers.close()
+        for flight in self._flights.copy():
+            flight.cut()
+        self._session.close()
 
 
-def _left() -> float:
-    left: float = _poll.deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("timed out")
-    return left
+def refusal(code: int) -> Failure | None:
+    """Why an answer with this status is none; None if it is one."""
+    if code < 300:
+        return None
+    if code in (301, 302, 303, 307, 308):
+        return Failure("redirect", f"HTTP {code}: redirects are not followed")
+    return Failure("http_status", f"HTTP {code} {http.client.responses.get(code, '')}".rstrip())
+
+
+def _body(response: requests.Response) -> bytes:
+    if refused := refusal(response.status_code):
+        raise _FailedError(refused)
+    body = bytearray()
+    for piece in response.raw.stream(PIECE, decode_content=True):
+        body += piece
+        if len(body) > CAP:
+            raise _FailedError(TOO_LARGE)
+    return bytes(body)
+
+
+# Why polls fail
+
+
+CLOSED = Failure("closed", "the poll was cut off because polling ends")
+TOO_LARGE = Failure("too_large", f"the answer is larger than {CAP >> 20} MiB")
+_KINDS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+    ((TimeoutError,), "timeout", "no answer within {timeout:g} s"),
+    ((urllib3.exceptions.ProxyError,), "proxy", "the proxy cannot be reached, or refuses"),
+    ((NameResolutionError,), "dns", "the host's name cannot be resolved"),
+    ((ssl.SSLCertVerificationError,), "tls", "the certificate is not trusted: {error.verify_message}"),
+    ((ssl.SSLError,), "tls", "TLS failed: {error.reason}"),
+    ((ConnectionRefusedError,), "refused", "connection refused"),
+    ((ConnectionError, http.client.IncompleteRead), "reset", "the connection broke off"),
+    ((urllib3.exceptions.DecodeError,), "encoding", "the answer's compression is broken"),
+    ((OSError,), "network", "the network fails: {error}"),
+    ((http.client.HTTPException, urllib3.exceptions.HTTPError), "protocol", "the answer is not proper HTTP"),
+)
+"""Each kind of error, its stable code, and a sentence without the URL, which may hold a secret; the first one holds."""
+
+
+class _FailedError(Exception):
+    """A failure that is in words already."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.why)
+        self.failure = failure
+
+
+def explain(error: Exception, timeout: float) -> Failure:
+    """Put a failed poll in words."""
+    told = _find(error, _FailedError)
+    if isinstance(told, _FailedError):
+        return told.failure
+    for kinds, reason, sentence in _KINDS:
+        if found := _find(error, *kinds):
+            return Failure(reason, sentence.format(error=found, timeout=timeout))
+    return Failure("failed", f"the request cannot be made: {type(error).__name__}")
+
+
+def _find(error: Exception, *kinds: type[BaseException]) -> BaseException | None:
+    """The first error of these kinds among an error and what caused it; None if there is none."""
+    return next((cause for cause in _causes(error) if isinstance(cause, kinds)), None)
+
+
+def _causes(error: Exception) -> Iterator[BaseException]:
+    """An error and what caused it: requests and urllib3 wrap the telling one several times."""
+    seen: list[BaseException] = []
+    todo: list[Any] = [error]
+    while todo:
+        here = todo.pop(0)
+        if isinstance(here, BaseException) and here not in seen:
+            seen.append(here)
+            if not isinstance(here, requests.RequestException):
+                yield here
+            todo += [getattr(here, "reason", None), here.__cause__, here.__context__, *here.args]
+
+
+# The deadline, kept by the sockets themselves
+
+
+_NO_TIMEOUT = urllib3.Timeout()
+"""For requests: its timeout is one of each wait, and no deadline."""
+_here = threading.local()
+"""The `flight` a thread is busy with."""
+
+
+class _Flight:
+    """A poll on its way: what bounds it, and the socket it waits on."""
+
+    def __init__(self, timeout: float) -> None:
+        self.deadline = time.monotonic() + timeout
+        self.received = 0
+        self.fresh = False
+        self.sock: socket.socket | None = None
+
+    def left(self) -> float:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left
+
+    def cut(self) -> None:
+        """Let it fail at once."""
+        self.deadline = 0
+        if self.sock:
+            with suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 class _Socket(socket.socket):
-    """A socket whose every wait ends at its poll's deadline: a dripping answer gains no time."""
+    """A socket whose every wait ends at its poll's deadline: an answer that drips gains no time."""
 
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_left())
-        return super().recv_into(*args, **kwargs)
+    def settimeout(self, _: float | None) -> None:
+        """What requests and urllib3 would set is left out."""
+
+    def _bound(self, share: int = 1) -> _Flight:
+        flight: _Flight = _here.flight
+        flight.sock = self
+        super().settimeout(flight.left() / share)
+        return flight
+
+    def reach(self, address: Any, share: int) -> None:
+        """Connect within this share of the time that is left."""
+        self._bound(share)
+        self.connect(address)
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
-        self.settimeout(_left())
+        self._bound()
         super().sendall(*args, **kwargs)
 
+    def recv(self, *args: Any, **kwargs: Any) -> bytes:
+        self._bound()
+        return super().recv(*args, **kwargs)
 
-class _TLSSocket(ssl.SSLSocket):
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        flight = self._bound()
+        count = super().recv_into(*args, **kwargs)
+        if not count:
+            flight.left()  # what looks like the end of an answer may be that of the poll
+        flight.received += count
+        if flight.received > CAP + HEAD:
+            raise _FailedError(TOO_LARGE)
+        return count
+
+
+class _TLSSocket(_Socket, ssl.SSLSocket):
     """The same over TLS."""
 
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_left())
-        return super().recv_into(*args, **kwargs)
+    def do_handshake(self, *args: Any, **kwargs: Any) -> None:
+        self._bound()
+        super().do_handshake(*args, **kwargs)
 
-    def sendall(self, *args: Any, **kwargs: Any) -> None:
-        self.settimeout(_left())
-        super().sendall(*args, **kwargs)
+
+# Where requests meets those sockets
 
 
 class _Connection(HTTPConnection):
-    """Connects within the poll's deadline, however many addresses the name has."""
-
     def _new_conn(self) -> socket.socket:
+        flight: _Flight = _here.flight
+        flight.fresh = True
         try:
-            addresses = socket.getaddrinfo(self._dns_host, self.port, 0, socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        failed: OSError = OSError("the name has no address")
-        for *_, address in addresses:
+            addresses = _look_up(self._dns_host.strip("[]"), self.port or 0, flight.left)
+        except (socket.gaierror, UnicodeError) as error:
+            raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
+        failed: OSError | None = None
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
+            sock = _Socket(family, kind, protocol)
             try:
-                sock = create_connection(
-                    (str(address[0]), self.port), _left(), self.source_address, self.socket_options
-                )
-                return _Socket(fileno=sock.detach())
-            except TimeoutError as error:
-                raise ConnectTimeoutError(self, "timed out") from error
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                sock.reach(address, share=len(addresses) - tried)
+                return sock
             except OSError as error:
+                sock.close()
                 failed = error
         raise NewConnectionError(self, str(failed)) from failed
 
 
 class _TLSConnection(_Connection, HTTPSConnection):
-    def connect(self) -> None:
-        self.ssl_context = _context(self.ca_certs, self.ca_cert_dir)
-        super().connect()
-
-
-@lru_cache
-def _context(ca_certs: str | None, ca_cert_dir: str | None) -> ssl.SSLContext:
-    context = create_urllib3_context()
-    context.load_verify_locations(ca_certs, ca_cert_dir)
-    context.sslsocket_class = _TLSSocket
-    return context
+    pass
 
 
 class _Pool(HTTPConnectionPool):
@@ -120,149 +299,141 @@ class _TLSPool(HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
+_POOLS = {"http": _Pool, "https": _TLSPool}
+
+
 class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+    """Finds the way to each source once, and leaves out of an answer what polls do not use."""
+
+    def __init__(self, pool_connections: int, pool_maxsize: int) -> None:
+        super().__init__(pool_connections, pool_maxsize)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._making = threading.Lock()
+        self._ways: dict[requests.PreparedRequest, tuple[Any, str]] = {}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        if request not in self._ways:
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            self._ways[request] = pool, super().request_url(request, proxies)
+        return self._ways[request][0]
+
+    def request_url(self, request: requests.PreparedRequest, _: Any) -> str:
+        return self._ways[request][1]
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> tuple[Any, Any]:
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {"ssl_context": self._context(verify)} if host["scheme"] == "https" else {}
+
+    def _context(self, verify: str | bool) -> ssl.SSLContext:
+        trusted = DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
+        with self._making:
+            if trusted not in self._contexts:
+                self._contexts[trusted] = _trusting(trusted)
+            return self._contexts[trusted]
+
+    def cert_verify(self, *_: Any) -> None:
+        """Leave this to the TLS context, which always verifies."""
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if proxy.lower().startswith("https:"):
+            kwargs["proxy_ssl_context"] = self._context(os.environ.get("REQUESTS_CA_BUNDLE") or True)
         manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        manager.pool_classes_by_scheme = _POOLS
         return manager
 
-
-class _Prepared(NamedTuple):
-    name: str
-    request: requests.PreparedRequest
-    timeout: float
-    settings: dict[str, Any]
-
-
-class Requests:
-    """Polls over `requests`: each request is prepared once, connections are kept alive, threads are few."""
-
-    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
-        sources = list(sources)
-        hosts = Counter(urlsplit(source.url).netloc for source in sources)
-        self._clock = clock
-        self._workers = Workers("poll")
-        self._session = requests.Session()
-        self._session.headers["Accept"] = "application/json"
-        self._session.cookies.set_policy(_NoCookies())
-        adapter = _Adapter(pool_connections=len(hosts) + 1, pool_maxsize=min(32, max(hosts.values(), default=1)))
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
-        self._prepared = {source.name: self._prepare(source) for source in sources}
-
-    def _prepare(self, source: HttpSource) -> _Prepared:
-        auth = get_auth_from_url(source.url)
-        request = requests.Request(
-            "GET", source.url, headers=dict(source.headers), auth=auth if any(auth) else _no_netrc
-        )
-        prepared = self._session.prepare_request(request)
-        settings = self._session.merge_environment_settings(source.url, {}, True, source.ca_file, None)
-        return _Prepared(source.name, prepared, source.timeout, dict(settings))
-
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
-        """Begin one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
-        self._workers.run([partial(self._run, self._prepared[name], deliver) for name in names])
-
-    def _run(self, source: _Prepared, deliver: Callable[[Poll], None]) -> None:
-        _poll.deadline = time.monotonic() + source.timeout
-        try:
-            body = self._fetch(source)
-        except Exception as error:
-            deliver(Poll(source.name, self._clock(), failure=explain(error, source.timeout)))
-        else:
-            deliver(Poll(source.name, self._clock(), (Answer(body),)))
-
-    def _fetch(self, source: _Prepared) -> bytes:
-        try:
-            response = self._send(source)
-        except requests.ConnectionError as error:
-            # A machine may close a kept connection just as it is used again: that says nothing of the machine.
-            if not any(isinstance(e, http.client.RemoteDisconnected) for e in _chain(error)):
-                raise
-            response = self._send(source)
-        with response:
-            if response.status_code >= 300:
-                raise _BadStatusError(response.status_code)
-            body: bytes = response.raw.read(CAP + 1, decode_content=True)
-        if len(body) > CAP:
-            raise _TooLargeError
-        return body
-
-    def _send(self, source: _Prepared) -> requests.Response:
-        return self._session.send(
-            source.request, allow_redirects=False, timeout=_left(), **{**source.settings, "stream": True}
-        )
+    def build_response(self, _: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code = resp.status
+        response.raw = resp
+        return response
 
     def close(self) -> None:
-        """Begin no further poll and let the connections go."""
-        self._workers.close()
-        self._session.close()
+        """Close the connections that are kept; urllib3 would leave that to the garbage collector."""
+        for pool, _ in list(self._ways.values()):
+            pool.close()
+        super().close()
 
 
-class _NoCookies(http.cookiejar.DefaultCookiePolicy):
-    """Polls are independent of one another: nothing a machine sets is kept."""
+class _Session(requests.Session):
+    """Polls are independent of one another: nothing a machine sets is kept, and nobody is sent elsewhere."""
 
-    def set_ok(self, *_: Any) -> bool:
-        return False
+    def __init__(self, sources: Iterable[HttpSource]) -> None:
+        super().__init__()
+        self.headers.clear()
+        self.headers.update({"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT})
+        self.cookies = _NoCookies()
+        self.trust_env = any(name.lower() in ENVIRONMENT for name in os.environ)
+        shares = Counter(urlsplit(source.url).netloc for source in sources)
+        kept = KEPT if self.trust_env else min(KEPT, max(shares.values(), default=1))
+        adapter = _Adapter(pool_connections=shares.total() + 1, pool_maxsize=kept)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+
+    def prepare(self, source: HttpSource) -> tuple[requests.PreparedRequest, dict[str, Any]]:
+        """The request for a source, and how to send it."""
+        url = urlsplit(source.url)
+
+        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            """Credentials come from the config only: without this, requests would look into .netrc."""
+            if url.username is not None:
+                login = unquote(url.username).encode(), unquote(url.password or "").encode()
+                requests.auth.HTTPBasicAuth(*login)(request)
+            return request
+
+        headers = {name: value.encode() for name, value in source.headers.items()}
+        request = self.prepare_request(requests.Request("GET", source.url, headers=headers, auth=sign))
+        how = self.merge_environment_settings(source.url, {}, True, source.ca_file, None)
+        return request, {**how, "timeout": _NO_TIMEOUT, "allow_redirects": False}
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Any:
+        return iter(())
 
 
-def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Credentials come from the config only."""
-    return request
+class _NoCookies(RequestsCookieJar):
+    def extract_cookies(self, *_: Any) -> None:
+        pass
 
 
-class _BadStatusError(Exception):
-    pass
+def _trusting(trusted: str) -> ssl.SSLContext:
+    """A TLS context that trusts these certificates; with those that come with requests, the system's as well."""
+    context = create_urllib3_context()
+    context.sslsocket_class = _TLSSocket
+    try:
+        if trusted == DEFAULT_CA_BUNDLE_PATH:
+            context.load_default_certs()
+        context.load_verify_locations(**{"capath" if os.path.isdir(trusted) else "cafile": trusted})
+    except OSError as error:
+        raise _FailedError(Failure("tls", f"the certificates in ca_file cannot be read: {error.strerror}")) from error
+    return context
 
 
-class _TooLargeError(Exception):
-    pass
+_asked: dict[tuple[str, int], Future[list[Any]]] = {}
+_asking = threading.Lock()
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what caused it: requests and urllib3 wrap the telling one several times."""
-    seen: list[BaseException] = []
-    todo = [error]
-    while todo:
-        here = todo.pop()
-        if isinstance(here, BaseException) and here not in seen:
-            seen.append(here)
-            yield here
-            todo += [getattr(here, "reason", None), here.__cause__, here.__context__, *here.args]
+def _look_up(host: str, port: int, left: Callable[[], float]) -> list[Any]:
+    """Resolve a name on a thread of its own: the system's resolver knows no deadline, and may take a minute."""
+    with suppress(OSError):
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    with _asking:
+        answer = _asked.get((host, port))
+        if answer is None:
+            answer = Future()
+            threading.Thread(target=_ask, args=(host, port, answer), name="resolve", daemon=True).start()
+            _asked[host, port] = answer
+    return answer.result(left())
 
 
-def explain(error: BaseException, timeout: float) -> Failure:
-    """Put a failed poll in words: a stable code and a sentence without the URL, which may hold a secret."""
-    causes = list(_chain(error))
-
-    def first(*kinds: type[BaseException]) -> Any:
-        return next((cause for cause in causes if isinstance(cause, kinds)), None)
-
-    if status := first(_BadStatusError):
-        code = status.args[0]
-        if code < 400:
-            return Failure("redirect", f"HTTP {code}: redirects are not followed")
-        return Failure("http_status", f"HTTP {code} {http.client.responses.get(code, '')}".rstrip())
-    if first(_TooLargeError):
-        return Failure("too_large", f"the answer is larger than {CAP >> 20} MiB")
-    if first(TimeoutError, urllib3.exceptions.TimeoutError):
-        return Failure("timeout", f"no answer within {timeout:g} s")
-    if first(socket.gaierror, NameResolutionError):
-        return Failure("dns", "the host's name does not resolve")
-    if tls := first(ssl.SSLCertVerificationError):
-        return Failure("tls", f"the certificate is not trusted: {tls.verify_message}")
-    if tls := first(ssl.SSLError):
-        return Failure("tls", f"TLS failed: {tls.reason or tls}")
-    if first(ConnectionRefusedError):
-        return Failure("refused", "connection refused")
-    if first(ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected, http.client.IncompleteRead):
-        return Failure("reset", "the connection broke off")
-    if first(urllib3.exceptions.DecodeError):
-        return Failure("encoding", "the answer's compression is broken")
-    if system := first(OSError):
-        return Failure("network", system.strerror or type(causes[-1]).__name__)
-    return Failure("failed", f"{type(error).__name__}: {error}"[:200])
+def _ask(host: str, port: int, answer: Future[list[Any]]) -> None:
+    try:
+        answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except Exception as error:
+        answer.set_exception(error)
+    finally:
+        with _asking:
+            del _asked[host, port]
