@@ -12,13 +12,15 @@ from api.routes import answer
 
 
 class Views(NamedTuple):
-    """What a running process shows: lines of JSON, the days that have a report, a report's bytes, why not ready."""
+    """What a running process shows: lines of JSON, the days that have a report, a report's bytes, why not ready,
+    its metrics as Prometheus text."""
 
     averages: Callable[[], Iterable[bytes]]
     events: Callable[[], Iterable[bytes]]
     reports: Callable[[], list[str]]
     report: Callable[[str], bytes | None]
     not_ready: Callable[[], list[str]]
+    metrics: Callable[[], bytes]
 
 
 def console_routes(views: Views) -> Blueprint:
@@ -49,6 +51,10 @@ def console_routes(views: Views) -> Blueprint:
     @routes.get("/healthz")
     def healthz() -> Response:
         return answer({"status": "ok"})
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        return Response(views.metrics(), mimetype="text/plain; version=0.0.4; charset=utf-8")
 
     @routes.get("/readyz")
     def readyz() -> Response:

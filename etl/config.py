@@ -21,8 +21,7 @@ import yaml
 from msgspec import Meta
 from tzlocal import get_localzone_name
 
-from etl.document import ConfigError as ConfigError
-from etl.document import Document, Where
+from etl.document import ConfigError, Document, Where
 from etl.records import Settings
 
 BIGGEST = 1 << 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,10 @@ class Failure(NamedTuple):
 
     reason: str
     why: str
+
+
+CLOSED = Failure("closed", "the poll was cut off because polling ends")
+"""What a poll that was begun gives when its transport is closed: it says nothing of the source."""
 
 
 class Answer(NamedTuple):
@@ -52,10 +56,10 @@ class Reading(NamedTuple):
 class Settings(msgspec.Struct, frozen=True):
     """What averages and reports depend on, beside the raw log. `interval` in seconds, `timezone` an IANA name."""
 
-    window: int
+    window: Annotated[int, msgspec.Meta(ge=1)]
     parameters: dict[str, str]
     timezone: str
-    interval: float
+    interval: Annotated[float, msgspec.Meta(gt=0)]
     threshold: float
 
 

@@ -247,6 +247,7 @@ def console(reasons=()):
         reports=lambda: ["2026-11-21", "2026-11-22"],
         report={"2026-11-22": REPORT}.get,
         not_ready=lambda: list(reasons),
+        metrics=lambda: b"# HELP telemetry_readings Readings taken.\n",
     ))  # fmt: skip
 
 
@@ -278,7 +279,7 @@ def test_a_process_that_is_not_ready_says_why():
 
 def test_nothing_to_show_is_an_empty_list():
     """A process that has just begun shows empty lists."""
-    app = client(views=Views(list, list, list, lambda day: None, list))
+    app = client(views=Views(list, list, list, lambda day: None, list, bytes))
     assert [app.get(path).json for path in ("/averages", "/events", "/reports")] == [[], [], []]
 
 
@@ -288,7 +289,7 @@ def test_a_view_that_fails_is_told_to_the_log_alone(caplog):
     def broken():
         raise RuntimeError("secret")
 
-    app = client(views=Views(broken, broken, broken, lambda day: None, broken))
+    app = client(views=Views(broken, broken, broken, lambda day: None, broken, broken))
     answer = app.get("/averages")
     assert is_error(answer, 500)
     assert "secret" not in answer.text
@@ -305,7 +306,7 @@ def test_a_view_that_fails_is_told_to_the_log_alone(caplog):
 def test_a_report_is_named_by_its_day_alone(day):
     """A path, another spelling of a day and a day without a report are a JSON 404."""
     asked = []
-    app = client(views=Views(list, list, list, asked.append, list))
+    app = client(views=Views(list, list, list, asked.append, list, bytes))
     assert is_error(app.get(f"/reports/{day}"), 404)
     assert asked in ([], ["2026-11-23"])
 

@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etl import config
+from etl.document import ConfigError
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "config.yaml"
@@ -53,7 +54,7 @@ def read(folder, text, **environment):
 
 def refused(file, environment=None):
     """The problems of a config that cannot be used."""
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(ConfigError) as error:
         config.load(file, environment or {})
     return error.value.problems
 
@@ -238,7 +239,7 @@ def loads_or_tells(file, content):
     file.write_bytes(content)
     try:
         config.load(file, {})
-    except config.ConfigError as error:
+    except ConfigError as error:
         assert error.problems
         for problem in error.problems:
             assert problem.isprintable()
@@ -305,7 +306,7 @@ def test_an_address_that_is_accepted_can_be_asked(rest, scratch):
     scratch.write_bytes(b"sources: " + sources)
     try:
         url = config.load(scratch, {}).config.sources[0].url
-    except config.ConfigError:
+    except ConfigError:
         return
     requests.Request("GET", url, auth=lambda request: request).prepare()
 

@@ -1,0 +1,95 @@
+"""CPU per poll, lateness and memory of `etl run`, in paired runs.
+
+python -m tests.benchmarks.polls [--machines 1000] [--seconds 40] [--rounds 3] [--ports 1] VARIANT ...
+
+A variant is keys of the config, such as `transport=curl` or `transport=requests,fsync=never`; the variants run in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+from tests.benchmarks.idle import cpu_seconds, rss_mib
+from tests.test_run import free_port
+
+WARM = 15
+
+
+def measure(variant: str, machines: int, seconds: int, first: int, ports: int) -> dict[str, float]:
+    keys = dict(pair.split("=") for pair in variant.split(",") if pair)
+    api = free_port()
+    url = f"http://127.0.0.1:{first}/m/{{n}}/data"
+    sources = [{"name": "m-{n}", "url": url, "count": machines}]
+    if ports > 1:
+        sources = [{"name": f"m-{n}", "url": f"http://127.0.0.1:{first + n % ports}/data"} for n in range(machines)]
+    config = {
+        "timezone": "UTC",
+        "transport": keys.get("transport", "requests"),
+        "sources": sources,
+        "output": {"stdout": [], "fsync": keys.get("fsync", "always")},
+        "api": {"port": api},
+    }
+    with tempfile.TemporaryDirectory(dir=keys.get("dir")) as aside:
+        Path(aside, "config.yaml").write_text(yaml.safe_dump(config))
+        with subprocess.Popen(
+            [sys.executable, "-m", "etl", "run"], cwd=aside, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        ) as process:
+            time.sleep(WARM)
+            cpu, polls = cpu_seconds(process.pid), answered(api)
+            time.sleep(seconds)
+            cpu, polls = cpu_seconds(process.pid) - cpu, answered(api) - polls
+            shown = metrics(api)
+            figures = {
+                "us_a_poll": 1e6 * cpu / polls,
+                "polled": polls / (machines * seconds / 10),
+                "late_p99_ms": 1000 * shown['telemetry_poll_lateness_seconds{quantile="0.99"}'],
+                "rss_mib": rss_mib(process.pid),
+            }
+            process.send_signal(signal.SIGTERM)
+    return figures
+
+
+def metrics(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def answered(port: int) -> float:
+    return metrics(port)['telemetry_polls_total{result="answered"}']
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("variants", nargs="+", metavar="VARIANT")
+    for name, default in (("machines", 1000), ("seconds", 40), ("rounds", 3), ("ports", 1)):
+        options.add_argument(f"--{name}", type=int, default=default)
+    given = options.parse_args()
+    runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in given.variants}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.target", "--ports", str(given.ports)], stdout=subprocess.PIPE
+    ) as target:
+        first = int(target.stdout.readline())
+        for _ in range(given.rounds):
+            for variant, found in runs.items():
+                found.append(measure(variant, given.machines, given.seconds, first, given.ports))
+                print(variant, json.dumps({key: round(value, 3) for key, value in found[-1].items()}), flush=True)
+        target.terminate()
+    for variant, found in runs.items():
+        medians = {key: round(statistics.median(run[key] for run in found), 2) for key in found[0]}
+        print(f"median {variant}: {medians}")
+
+
+if __name__ == "__main__":
+    main()
