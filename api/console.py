@@ -12,8 +12,10 @@ from api.routes import answer
 
 
 class Views(NamedTuple):
-    """What a running process shows: lines of JSON, the days that have a report, a report's bytes, why not ready,
-    its metrics as Prometheus text."""
+    """What a running process shows.
+
+    Lines of JSON, the days that have a report, a report's bytes, why it is not ready, its metrics as Prometheus text.
+    """
 
     averages: Callable[[], Iterable[bytes]]
     events: Callable[[], Iterable[bytes]]

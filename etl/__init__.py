@@ -7,13 +7,19 @@ The map of the program, from the edge inwards:
     schedule   when: APScheduler jobs on a fixed grid of moments
     tick       one tick: read, average, write
     report     one night: read the day, analyze, write the report
+    verify     the folder proved: averages and reports follow from the raw log, line by line
+    rebuild    both derived anew where they do not
     recover    the end of the folder put right, at start and after a disturbance
-    http_source, file_source, workers     readings from machines and files, none waiting for another
+    retention  what becomes of closed days: compressed, deleted
+    metrics    what the process counts, as Prometheus text
+    http_requests, http_curl, file_source     readings from machines and files, none waiting for another
+    http_source, http_sockets, workers        what every poll over HTTP keeps to; deadlines; threads
     log, folder, events, stdout           the output folder written and read back; lines for the terminal
-    config     settings: typed, frozen, strict
+    signals    what the process is asked from outside
+    config     settings: typed, frozen, strict; document reads the YAML and knows the place of each value
     derive     averages lines follow from raw lines: the one fold everything shares
     wire       bytes <-> records
-    averages, rewind, analysis, days      the arithmetic; pure
+    averages, rewind, analysis, days, clock    the arithmetic; pure
     records    what passes between them
 
 The raw log with settings.jsonl is the only state: everything else is derived from it, and can be derived again.

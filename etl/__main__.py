@@ -64,6 +64,28 @@ def report(file: Path, day: str | None) -> None:
 
 @cli.command()
 @_CONFIG
+def verify(file: Path) -> None:
+    """Prove that averages and reports follow from the raw log; changes nothing.
+
+    Also beside a running `etl run`. Each line says what is wrong, or what else to know, and where; the exit code is 1
+    if anything is wrong. `etl rebuild` puts it right.
+    """
+    _do(file, "verify")
+
+
+@cli.command()
+@_CONFIG
+def rebuild(file: Path) -> None:
+    """Derive averages and reports anew from the raw log, where they differ from it.
+
+    Says which files changed, then proves the folder as `etl verify` does. The raw log stays as it is, but for a torn
+    end, which is kept in *.torn. Stop `etl run` first.
+    """
+    _do(file, "rebuild")
+
+
+@cli.command()
+@_CONFIG
 def check(file: Path) -> None:
     """Check the config and say what it means; touches no network.
 
@@ -101,10 +123,11 @@ def _leave(code: int) -> None:
 
 def _load(file: Path) -> Loaded:
     from etl import config  # noqa: PLC0415
+    from etl.document import ConfigError  # noqa: PLC0415
 
     try:
         return config.load(file)
-    except config.ConfigError as error:
+    except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(78)
 

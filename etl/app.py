@@ -8,19 +8,21 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import jmespath
 
 from etl.clock import Jump, Times, jump
 from etl.days import day_finder, due, next_change, next_reports
 from etl.events import Events
 from etl.file_source import Files, FileSource
 from etl.folder import Folder
-from etl.http_source import HttpSource, Requests
-from etl.log import ALWAYS, NEVER, Appender, HeldError, Sync, take_lock
+from etl.http_source import HttpSource
+from etl.log import ALWAYS, NEVER, Appender, HeldError, Sync, renew_lock, take_lock
 from etl.recover import ended_cleanly, last_reading, positions
 from etl.report import StoppedError, due_days, encode, make_report, never, write_report
 from etl.retention import compress, delete_old
@@ -61,44 +63,48 @@ class Pipeline:
         config = loaded.config
         self.loaded = loaded
         self.folder = Folder(loaded.path(config.output.folder))
-        self.names = [source.name for source in config.sources]
-        self.events = Events(Appender(self.folder, "events", system=system), day_finder(loaded.zone), clock)
+        self.names = [source.name for source in loaded.sources]
+        self.events = Events(
+            Appender(self.folder, "events", system=system), day_finder(loaded.zone), clock,
+            self.folder.newest_day("events"),
+        )  # fmt: skip
         self.tick = Tick(
             self.folder, loaded.settings, day_finder(loaded.zone), self.events, self._emit(loaded, stdout), clock,
             SYNCS[config.output.fsync], system,
         )  # fmt: skip
         self._clock = clock
         self._stdout = stdout
-        self._http: Requests | None = None
+        self._http: Transport | None = None
         self._files: Files | None = None
-        self._use_sources()
+        self._use_sources(loaded)
 
     @staticmethod
     def _emit(loaded: Loaded, stdout: Stdout | None) -> dict[str, Callable[[list[bytes]], None]]:
         return {str(kind): stdout.put for kind in loaded.config.output.stdout} if stdout else {}
 
-    def _use_sources(self) -> None:
-        loaded = self.loaded
+    def _use_sources(self, loaded: Loaded) -> None:
         web = [
             HttpSource(source.name, source.url, loaded.timeout(source), source.headers,
                        str(loaded.path(source.ca_file)) if source.ca_file else None)
-            for source in loaded.config.sources if source.url
+            for source in loaded.sources if source.url
         ]  # fmt: skip
-        files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.config.sources if source.file]
-        http = Requests(web, self._clock) if web else None
-        self._files = Files(files, self._clock, self._positions(files)) if files else None
+        files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
+        http = _transport(loaded.config.transport)(web, self._clock) if web else None
+        self._files = Files(files, self._clock, self._positions(files), self._files) if files else None
         self._http = http
         transports: dict[str, Transport] = {}
         for sources, transport in ((web, self._http), (files, self._files)):
             if transport:
                 transports |= {source.name: transport for source in sources}
-        self.tick.use(transports)
+        records = {source.name: jmespath.compile(source.records) for source in loaded.sources if source.records}
+        self.tick.use(transports, records)
 
     def _positions(self, files: list[FileSource]) -> dict[str, int]:
-        """Where following goes on: in this process where it is, else behind the last line in the raw log."""
-        known = self._files.positions() if self._files else {}
-        followed = {source.name for source in files if source.path.suffix == ".jsonl"}
-        return known | positions(self.folder, followed - known.keys())
+        """Where following begins, of what is not followed yet: behind the last line in the raw log."""
+        known = self._files.reading if self._files else {}
+        return positions(
+            self.folder, {source.name for source in files if source.path.suffix == ".jsonl" and source not in known}
+        )
 
     def reload(self, loaded: Loaded) -> None:
         """Go on with another config: its sources, headers, report and output options.
@@ -107,22 +113,35 @@ class Pipeline:
             ExitError: something else changed, and nothing was taken over.
 
         """
-        changed = needs_restart(self.loaded.config, loaded.config)
+        before = self.loaded
+        changed = needs_restart(before.config, loaded.config)
         if changed:
             raise ExitError(f"{', '.join(changed)} changed: that needs a restart", BAD_CONFIG)
         retired = [transport for transport in (self._http, self._files) if transport]
+        self._use_sources(loaded)
         self.loaded = loaded
-        self.names = [source.name for source in loaded.config.sources]
-        self._use_sources()
+        self.names = [source.name for source in loaded.sources]
         self.tick.reconfigure(loaded.settings, self._emit(loaded, self._stdout), SYNCS[loaded.config.output.fsync])
-        self.tick.wait(LAST_CALL)
-        for transport in retired:
-            transport.close()
+        self._retire(retired, max((before.timeout(source) for source in before.sources), default=0.0))
+
+    def _retire(self, transports: Iterable[Transport], deadline: float) -> None:
+        """Close transports once their polls are in: soon, or else when all of them have met their deadline."""
+
+        def close() -> None:
+            for transport in transports:
+                transport.close()
+
+        if self.tick.wait(LAST_CALL):
+            close()
+        else:
+            later = threading.Timer(deadline, close)
+            later.daemon = True
+            later.start()
 
     def tick_once(self) -> None:
         """Read every source now, and write what they answer."""
         self.tick.start(self.names)
-        self.tick.wait(max(self.loaded.timeout(source) for source in self.loaded.config.sources) + 1)
+        self.tick.wait(max((self.loaded.timeout(source) for source in self.loaded.sources), default=0.0) + 1)
         self.tick.finish()
 
     def close_due_days(self, stopping: Callable[[], bool] = never) -> list[Path]:
@@ -142,10 +161,10 @@ class Pipeline:
         output = self.loaded.config.output
         if output.keep_days is not None:
             today = day_finder(self.loaded.zone)(self._clock())
-            deleted = delete_old(self.folder, today, output.keep_days, self.loaded.settings)
+            deleted = delete_old(self.folder, today, output.keep_days, self.loaded.settings, self.tick.still)
             if deleted:
                 log.info("Older than %d days and deleted: %s", output.keep_days, ", ".join(deleted))
-        if output.compress and (packed := compress(self.folder, stopping)):
+        if output.compress and (packed := compress(self.folder, stopping, self.tick.still)):
             log.info("Compressed the files of %s", ", ".join(packed))
 
     def not_ready(self) -> list[str]:
@@ -165,18 +184,30 @@ class Pipeline:
                 transport.close()
 
 
+def _transport(name: str) -> Callable[[Iterable[HttpSource], Callable[[], float]], Transport]:
+    if name == "curl":
+        from etl.http_curl import Curl  # noqa: PLC0415  pycurl is an extra
+
+        return Curl
+    from etl.http_requests import Requests  # noqa: PLC0415  each transport is paid for only where it is used
+
+    return Requests
+
+
 def needs_restart(old: Config, new: Config) -> list[str]:
     """The keys that changed and cannot be taken over by a running process."""
     changed = [
-        key for key in ("interval", "window", "timezone", "parameters") if getattr(old, key) != getattr(new, key)
+        key
+        for key in ("interval", "window", "timezone", "parameters", "transport", "shard")
+        if getattr(old, key) != getattr(new, key)
     ]
     changed += [f"api.{key}" for key in old.api.__struct_fields__ if getattr(old.api, key) != getattr(new.api, key)]
     return changed + ["output.folder"] * (old.output.folder != new.output.folder)
 
 
 @contextmanager
-def held(loaded: Loaded) -> Iterator[None]:
-    """Hold the output folder for this process.
+def held(loaded: Loaded) -> Iterator[Callable[[], None]]:
+    """Hold the output folder for this process; what is given is to be called now and then to hold it still.
 
     Raises:
         ExitError: another process holds it, or it cannot be created.
@@ -186,26 +217,38 @@ def held(loaded: Loaded) -> Iterator[None]:
     try:
         lock = take_lock(root)
     except HeldError as error:
-        raise ExitError(f"{error}. Stop it first, or set another output.folder.", HELD) from None
+        raise _is_held(error) from None
     except OSError as error:
         raise ExitError(
             f"{root} cannot be created or written: {error.strerror}. Check output.folder and its owner.", CANNOT_CREATE
         ) from None
+
+    def hold() -> None:
+        nonlocal lock
+        with suppress(OSError):
+            lock = renew_lock(root, lock)
+
     try:
         for kind in ("raw", "averages", "events", "reports"):
             with suppress(OSError):
                 (root / kind).mkdir(exist_ok=True)
             if not os.access(root / kind, os.W_OK | os.X_OK):
                 raise ExitError(f"{root / kind} cannot be written. Check its owner and mode.", CANNOT_CREATE)
-        yield
+        yield hold
+    except HeldError as error:
+        raise _is_held(error) from None
     finally:
         os.close(lock)
+
+
+def _is_held(error: HeldError) -> ExitError:
+    return ExitError(f"{error}. Stop it first, or set another output.folder.", HELD)
 
 
 def run(loaded: Loaded) -> int:
     """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code."""
     signals = Signals()
-    with held(loaded):
+    with held(loaded) as hold:
         _raise_descriptor_limit()
         stdout = Stdout()
         pipeline = Pipeline(loaded, time.time, stdout)
@@ -223,30 +266,37 @@ def run(loaded: Loaded) -> int:
         log.info(
             "Reading %d sources every %g s into %s", len(pipeline.names), loaded.config.interval, pipeline.folder.root
         )
-        _attend(pipeline, schedule, signals)
+        _attend(pipeline, schedule, signals, hold=hold)
         schedule.stop()
         return _finish(pipeline, writer, stdout, signals)
 
 
-def _attend(pipeline: Pipeline, schedule: Schedule, signals: Signals) -> None:
-    """Watch the clock and act on signals until the process is asked to stop."""
+def _times() -> Times:
+    return Times(time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def _attend(
+    pipeline: Pipeline,
+    schedule: Schedule,
+    signals: Signals,
+    times: Callable[[], Times] = _times,
+    hold: Callable[[], None] = lambda: None,
+) -> None:
+    """Watch the clock, hold the folder and act on signals until the process is asked to stop."""
     period = min(WATCH, pipeline.loaded.config.interval)
-    before = _times()
+    before = times()
     while not signals.stopping():
-        signals.wait(max(0.0, before.monotonic + period - time.monotonic()))
+        signals.wait(max(0.0, before.monotonic + period - times().monotonic))
         if signals.take_reload():
             _reload(pipeline, schedule)
-        now = _times()
+        now = times()
         if now.monotonic - before.monotonic >= period:
             if jumped := jump(before, now, period):
                 _tell_jump(pipeline, jumped, before)
                 if jumped.reason == "set back":
                     schedule.resume()
+            hold()
             before = now
-
-
-def _times() -> Times:
-    return Times(time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def _tell_jump(pipeline: Pipeline, jumped: Jump, before: Times) -> None:
@@ -261,11 +311,12 @@ def _tell_jump(pipeline: Pipeline, jumped: Jump, before: Times) -> None:
 
 def _reload(pipeline: Pipeline, schedule: Schedule) -> None:
     """Take over the config as it stands now, all of it or nothing."""
-    from etl.config import ConfigError, load  # noqa: PLC0415
+    from etl.config import load  # noqa: PLC0415
+    from etl.document import ConfigError  # noqa: PLC0415
 
     try:
         pipeline.reload(load(pipeline.loaded.file))
-    except (ConfigError, ExitError) as error:
+    except (ConfigError, ExitError, OSError) as error:
         log.error("The config is not taken over, the old one stays: %s", error)
         return
     schedule.set_sources(pipeline.names)
@@ -339,12 +390,64 @@ def _is_closed(folder: Folder, day: str) -> bool:
     return True
 
 
+def verify(loaded: Loaded) -> int:
+    """Prove that averages and reports follow from the raw log; what was found goes to stdout."""
+    from etl.verify import is_held  # noqa: PLC0415  no other command proves anything
+
+    return _prove(loaded, is_held)
+
+
+def _prove(loaded: Loaded, running: Callable[[Path], bool]) -> int:
+    from etl.verify import Proof  # noqa: PLC0415
+
+    folder = Folder(loaded.path(loaded.config.output.folder))
+    try:
+        unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
+        proof = Proof(folder, loaded.settings, unreported, running)
+        for finding in proof.findings():
+            print(f"{'wrong' if finding.wrong else 'note'}: {finding.text}")  # noqa: T201
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ExitError(f"{error.filename or folder.root} cannot be read: {error.strerror}.", IO_ERROR) from None
+    print(proof.summary())  # noqa: T201
+    return FOUND if proof.counts["wrong"] else OK
+
+
+def rebuild(loaded: Loaded) -> int:
+    """Derive averages and reports anew from the raw log, and prove them; what changed goes to stdout."""
+    from etl.rebuild import rebuild as derive_anew  # noqa: PLC0415  no other command rebuilds anything
+
+    folder = Folder(loaded.path(loaded.config.output.folder))
+    if not folder.days("raw"):
+        raise ExitError(f"There is no raw log in {folder.root}.", FOUND)
+    with held(loaded):
+        events = Events(
+            Appender(folder, "events"), day_finder(loaded.zone), time.time, folder.newest_day("events")
+        )  # fmt: skip
+        unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
+        keep = loaded.config.output.keep_days is not None
+        try:
+            for line in derive_anew(folder, loaded.settings, unreported, keep, events.tell):
+                print(line)  # noqa: T201
+            events.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ExitError(
+                f"{error.filename or folder.root} cannot be written: {error.strerror}. "
+                "No file is half done: run `etl rebuild` again when it can be.",
+                CANNOT_CREATE,
+            ) from None
+        return _prove(loaded, lambda _: False)
+
+
 def summary(loaded: Loaded) -> str:
     """What `etl check` says of a sound config."""
     config, zone, now = loaded.config, loaded.zone, time.time()
     api = f"http://{config.api.host}:{config.api.port}" if config.api.serve else "not served"
     lines = [
-        f"{len(config.sources)} sources, read every {config.interval:g} s into {loaded.path(config.output.folder)}",
+        f"{len(loaded.sources)} sources, read every {config.interval:g} s into {loaded.path(config.output.folder)}",
         f"averages over {config.window} readings of {', '.join(config.parameters)}",
         f"API {api}",
         f"next reports ({loaded.settings.timezone}):",
@@ -382,12 +485,18 @@ def _serve(pipeline: Pipeline) -> None:
         except FileNotFoundError:
             return None
 
+    def read_metrics() -> bytes:
+        from etl.metrics import exposition  # noqa: PLC0415  only who asks pays for it
+
+        return exposition(pipeline.tick)
+
     views = Views(
         averages=lambda: list(pipeline.tick.latest.values()),
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
         report=read_report,
         not_ready=pipeline.not_ready,
+        metrics=read_metrics,
     )
     try:
         serve(create_app(Machines(config.machines), views), config.host, config.port)

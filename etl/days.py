@@ -12,6 +12,11 @@ def _start(day: date, zone: ZoneInfo) -> float:
     return datetime.combine(day, time(), tzinfo=zone).timestamp()
 
 
+def day_after(day: str) -> str:
+    """The day after a day."""
+    return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
+
+
 def length(day: str, zone: ZoneInfo) -> float:
     """Seconds of a local day: 82,800, 86,400 or 90,000 in most zones."""
     first = date.fromisoformat(day)

@@ -14,14 +14,16 @@ HELD = 1 << 20
 
 
 class Events:
-    """The events log; `latest` holds the newest lines for the API."""
+    """The events log, from `day` on; `latest` holds the newest lines for the API."""
 
-    def __init__(self, appender: Appender, day_of: Callable[[float], str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, appender: Appender, day_of: Callable[[float], str], clock: Callable[[], float], day: str = ""
+    ) -> None:
         self._appender = appender
         self._day_of = day_of
         self._clock = clock
         self._told: deque[tuple[float, bytes]] = deque()
-        self._day = ""
+        self._day = day
         self.latest: deque[bytes] = deque(maxlen=200)
 
     def tell(self, event: str, *, source: str | None = None, reason: str | None = None, **more: Any) -> None:
@@ -47,6 +49,10 @@ class Events:
             self.tell("truncated", reason=error.reason, file=f"events/{error.path.name}")
             self._put()
             self._write()
+
+    def reopen(self) -> None:
+        """Take the file, at the next flush, as it stands then."""
+        self._appender.forget()
 
     def _put(self) -> None:
         while self._told:

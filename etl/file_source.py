@@ -34,18 +34,24 @@ class _Reader(Protocol):
 class Files:
     """Polls of files, each on a thread of its own: a stuck network drive costs only itself.
 
-    `positions` says, for each followed file by its source's name, where the last kept line ended.
+    `positions` says, for each followed file by its source's name, where the last kept line ended. What `before` reads
+    already is read on from where it is.
     """
 
-    def __init__(self, sources: Iterable[FileSource], clock: Callable[[], float], positions: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        sources: Iterable[FileSource],
+        clock: Callable[[], float],
+        positions: Mapping[str, int],
+        before: Files | None = None,
+    ) -> None:
         self._clock = clock
         self._workers = Workers("file")
-        self._readers: dict[str, _Reader] = {
-            source.name: _Followed(source.path, positions.get(source.name, 0))
-            if source.path.suffix == ".jsonl"
-            else _Document(source.path)
-            for source in sources
+        known = before.reading if before else {}
+        self.reading: dict[FileSource, _Reader] = {
+            source: known.get(source) or _reader(source, positions.get(source.name, 0)) for source in sources
         }
+        self._readers = {source.name: reader for source, reader in self.reading.items()}
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
         """Begin one poll of each source; `deliver` gets each result, from another thread."""
@@ -65,13 +71,13 @@ class Files:
             return
         deliver(Poll(name, self._clock(), failure=failure))
 
-    def positions(self) -> dict[str, int]:
-        """Where each followed file is read next, by its source's name."""
-        return {name: reader.position for name, reader in self._readers.items() if isinstance(reader, _Followed)}
-
     def close(self) -> None:
         """Begin no further poll."""
         self._workers.close()
+
+
+def _reader(source: FileSource, position: int) -> _Reader:
+    return _Followed(source.path, position) if source.path.suffix == ".jsonl" else _Document(source.path)
 
 
 class _Document:

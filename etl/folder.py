@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from datetime import date
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, cast
@@ -59,7 +60,8 @@ class Folder:
         try:
             return self.path(kind, day).open("rb")
         except FileNotFoundError:
-            return cast(IO[bytes], gzip.open(self.packed_path(kind, day), "rb"))
+            # A GzipFile gives its lines one by one in Python; a buffer around it does so in C.
+            return BufferedReader(cast(RawIOBase, gzip.open(self.packed_path(kind, day), "rb")), _BLOCK)
 
     def open_anywhere(self, kind: str, day: str) -> IO[bytes]:
         """Open a day's file to read at any offset; a compressed one is unpacked beside the system's other files."""

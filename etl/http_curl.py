@@ -22,7 +22,7 @@ from etl.records import CLOSED, Answer, Failure, Poll
 
 WORKING = 48
 """Polls in flight that have just begun, at most: more of them cost memory and win nothing."""
-SLOW = 0.05
+SLOW = 0.02
 """Seconds after which a poll in flight holds up no other any more."""
 IN_FLIGHT = 2048
 """Polls in flight, at most: more than hang at a time, or those that hang would hold up the others."""

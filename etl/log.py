@@ -70,6 +70,7 @@ class Appender:
         self._size: int | None = None
         self._unsynced: list[_Batch] = []
         self._since = 0.0
+        self._surplus = False
 
     def put(self, day: str, lines: list[bytes]) -> None:
         """Let lines of one day wait for the next flush."""
@@ -146,6 +147,8 @@ class Appender:
             OSError: it cannot be; what was written since the last time is cut off and waits again.
 
         """
+        if self._surplus:
+            self._open()
         if not self._unsynced:
             return
         try:
@@ -167,6 +170,7 @@ class Appender:
         path = self._folder.path(self.kind, self._day)
         if self._fd is not None and not _same(self._os, self._fd, path):
             self._close()
+            self._surplus = False
             raise DisturbedError(path, "renamed or deleted")
         if self._fd is None:
             self._fd = self._create(path)
@@ -175,7 +179,8 @@ class Appender:
             self._size = size
         if size > self._size:
             self._os.ftruncate(self._fd, self._size)
-        elif size < self._size:
+        self._surplus = False
+        if size < self._size:
             self._close()
             raise DisturbedError(path, "truncated")
         return self._fd
@@ -186,6 +191,7 @@ class Appender:
         try:
             fd: int = self._os.open(path, flags)
         except FileNotFoundError:
+            self._surplus = False
             if self._size:
                 raise DisturbedError(path, "renamed or deleted") from None
             self._os.makedirs(path.parent, exist_ok=True)
@@ -204,8 +210,10 @@ class Appender:
 
     def _take_back(self, fd: int) -> None:
         """Cut off what a failed write left; where even that fails, the next open does it."""
-        with suppress(OSError):
+        try:
             self._os.ftruncate(fd, self._size)
+        except OSError:
+            self._surplus = True
         self._close()
 
     def _close(self) -> None:
@@ -226,10 +234,18 @@ class Appender:
         return any(batch.day <= day for batch in self._queue)
 
     def forget(self) -> None:
-        """Close the file and take it, at the next flush, as it stands then."""
+        """Close the file and take it, at the next flush, as it stands then, but for what a failed write left there."""
         self._close()
-        self._size = None
+        if not self._surplus:
+            self._size = None
         self._unsynced = []
+
+    def take(self, day: str) -> None:
+        """Take a day's file as it stands now; what others do to it from now on is noticed."""
+        self.forget()
+        self._day = day
+        with suppress(FileNotFoundError):
+            self._size = self._os.stat(self._folder.path(self.kind, day)).st_size
 
 
 def _same(system: Any, fd: int, path: Path) -> bool:
@@ -386,3 +402,18 @@ def take_lock(root: Path) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def renew_lock(root: Path, fd: int) -> int:
+    """Take the output folder anew where it was deleted, and the lock with it; the lock to hold from now on.
+
+    Raises:
+        HeldError: another process took it first.
+        OSError: the folder cannot be created or written.
+
+    """
+    if _same(os, fd, root / ".lock"):
+        return fd
+    anew = take_lock(root)
+    os.close(fd)
+    return anew

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
@@ -46,7 +47,10 @@ class Derivation:
 
     def day(self, day: str, line: int = 1, offset: int = 0) -> Iterator[bytes]:
         """The averages lines of a day, from its line `line` (which starts at `offset`) on."""
-        lines = (raw for _, raw in self._folder.lines("raw", day, offset))
+        return self.fold(day, (raw for _, raw in self._folder.lines("raw", day, offset)), line)
+
+    def fold(self, day: str, lines: Iterator[bytes], line: int = 1) -> Iterator[bytes]:
+        """The averages lines of a day's raw lines; the first one given is its line `line`."""
         for first, end, settings in segments(self._entries, day, self._otherwise):
             if end <= line:
                 continue
@@ -58,9 +62,9 @@ class Derivation:
                 yield averages
 
 
-def shape(settings: Settings) -> tuple[int, dict[str, str]]:
-    """What makes every window start anew where it changes."""
-    return settings.window, settings.parameters
+def shape(settings: Settings) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """What makes every window start anew where it changes; the order of the parameters is that of the averages."""
+    return settings.window, tuple(settings.parameters.items())
 
 
 def segments(entries: list[Governed], day: str, otherwise: Settings) -> list[tuple[int, float, Settings]]:
@@ -86,7 +90,7 @@ def recover(folder: Folder, settings: Settings, today: str, tell: Tell) -> Windo
         OSError: the folder cannot be written now; it is safe to try again later.
 
     """
-    _repair_ends(folder, tell)
+    repair_ends(folder, tell, 2)
     settle(folder, settings, today, tell)
     days = folder.days("raw")
     for day in folder.days("averages"):
@@ -99,9 +103,9 @@ def recover(folder: Folder, settings: Settings, today: str, tell: Tell) -> Windo
     return windows if shape(last) == shape(settings) else {}
 
 
-def _repair_ends(folder: Folder, tell: Tell) -> None:
-    """Cut what a crash left torn off the newest files, and keep it aside in `*.torn`."""
-    paths = [(folder.path(kind, day), kind) for kind in KINDS for day in folder.days(kind)[-2:]]
+def repair_ends(folder: Folder, tell: Tell, newest: int | None = None) -> None:
+    """Cut what a crash left torn off the files, or off the `newest` ones of each kind, and keep it in `*.torn`."""
+    paths = [(folder.path(kind, day), kind) for kind in KINDS for day in folder.days(kind)[-(newest or 0) :]]
     for path, kind in [*paths, (folder.settings_path, "settings")]:
         cut = repair(path, is_raw if kind == "raw" else is_object)
         if cut:
@@ -113,7 +117,10 @@ def settle(folder: Folder, settings: Settings, today: str, tell: Tell) -> None:
     day = max([today, *folder.days("raw")[-1:]])
     line = folder.count("raw", day) + 1
     entries = folder.settings()
-    if entries and governing(entries, day, line, settings) == settings:
+    now = governing(entries, day, line, settings)
+    # An entry for a later line, which a file cut by others no longer has, would come to govern lines it must not.
+    last = entries and (entries[-1].day, entries[-1].line) <= (day, line)
+    if last and now == settings and shape(now) == shape(settings):
         return
     append_whole(folder.settings_path, settings_line(Governed(day, line, settings)))
     if entries:
@@ -121,7 +128,10 @@ def settle(folder: Folder, settings: Settings, today: str, tell: Tell) -> None:
 
 
 def _tail(folder: Folder, days: list[str]) -> Place:
-    """Where the raw log's last TAIL bytes start, or its first line without an averages line if that is earlier."""
+    """Where the raw log's last TAIL bytes start, or its first line without an averages line if that is earlier.
+
+    Days before the oldest averages were deleted on purpose, and stay so.
+    """
     left = TAIL
     place = Place(days[-1], 1, 0)
     for back, day in enumerate(reversed(days)):
@@ -136,7 +146,10 @@ def _tail(folder: Folder, days: list[str]) -> Place:
         left -= path.stat().st_size
         if left <= 0 and back:
             break
-    return place
+    averaged = [day for day in folder.days("averages") if day in days]
+    lacking = [i for i, day in enumerate(days) if day > min(averaged, default="") and day not in averaged]
+    # A start that was killed while it derived them may have left the day before unfinished.
+    return min(place, Place(days[max(0, lacking[0] - 1)], 1, 0)) if lacking else place
 
 
 def _line_at(folder: Folder, day: str, offset: int) -> Place:
@@ -185,11 +198,14 @@ def _put_right(folder: Folder, settings: Settings, start: Place, tell: Tell) -> 
 def _mend(folder: Folder, day: str, line: int, derived: Iterator[bytes], tell: Tell) -> bool:
     """Make a day's averages from line `line` on equal to `derived`.
 
-    False, with nothing changed, where the file's very first line to compare differs.
+    False, with nothing changed, where the file's very first line to compare differs. A compressed file stays as it is.
     """
     path = folder.path("averages", day)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.exists()
+    if fresh and folder.packed_path("averages", day).exists():
+        deque(derived, 0)  # for the windows alone: what was compressed was whole
+        return True
     with path.open("ab+") as file:
         start = end = _nth_line(folder, day, line, "averages").offset
         file.seek(start)

@@ -136,7 +136,7 @@ def _timestamps(folder: Folder, day: str, blocks: list[_Block], wanted: list[int
 def day_settings(folder: Folder, day: str, otherwise: Settings) -> Settings:
     """The settings of a day's last line, which its report is made with."""
     entries = folder.settings()
-    last = folder.count("raw", day) if any(entry.day == day for entry in entries) else 1
+    last = max(1, folder.count("raw", day)) if any(entry.day == day for entry in entries) else 1
     return governing(entries, day, last, otherwise)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -14,8 +14,17 @@ from etl.log import sync_folder
 from etl.records import Settings
 from etl.recover import oldest_needed
 
+_BLOCK = 1 << 20
+Still = Callable[[], AbstractContextManager[bool]]
+"""Keeps everybody from writing to the folder for a moment; whether its files may be touched in it."""
 
-def compress(folder: Folder, stopping: Callable[[], bool]) -> list[str]:
+
+def undisturbed() -> AbstractContextManager[bool]:
+    """Nobody else writes to the folder."""
+    return nullcontext(enter_result=True)
+
+
+def compress(folder: Folder, stopping: Callable[[], bool], still: Still = undisturbed) -> list[str]:
     """Compress the files of every closed, reported day; the days done.
 
     A day's plain file is deleted only after its compressed form is durable: killed in between, both stand, the plain
@@ -25,29 +34,39 @@ def compress(folder: Folder, stopping: Callable[[], bool]) -> list[str]:
     for day in _reported(folder):
         plain = [path for kind in KINDS if (path := folder.path(kind, day)).exists()]
         for path in plain:
-            if stopping():
+            if not _pack(path, stopping, still):
                 return done
-            _pack(path)
         if plain:
             done.append(day)
     return done
 
 
-def _pack(path: Path) -> None:
+def _pack(path: Path, stopping: Callable[[], bool], still: Still) -> bool:
+    """Compress a file; False, with nothing changed, when it is to stop or the file is changed meanwhile."""
     packed = path.with_name(path.name + ".gz")
     aside = packed.with_name(f".{packed.name}.tmp")
     with path.open("rb") as source, aside.open("wb") as target:
+        before = os.fstat(source.fileno())
         # The name and the time of packing stay out of the file: the same day packs to the same bytes.
         with gzip.GzipFile("", "wb", 6, target, 0) as zipped:
-            shutil.copyfileobj(source, zipped, 1 << 20)
+            while not stopping() and (block := source.read(_BLOCK)):
+                zipped.write(block)
         target.flush()
         os.fsync(target.fileno())
-    aside.replace(packed)
-    sync_folder(packed.parent)
-    path.unlink()
+    with still() as may:
+        now = path.stat()
+        if not may or stopping() or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            aside.unlink()
+            return False
+        aside.replace(packed)
+        sync_folder(packed.parent)
+        path.unlink()
+    return True
 
 
-def delete_old(folder: Folder, today: str, keep_days: int, otherwise: Settings) -> list[str]:
+def delete_old(
+    folder: Folder, today: str, keep_days: int, otherwise: Settings, still: Still = undisturbed
+) -> list[str]:
     """Delete what is older than `keep_days` days before `today`; the names of the files deleted.
 
     Averages and events go first, the raw log a day later, and not before no later averages line depends on it. Reports
@@ -57,13 +76,14 @@ def delete_old(folder: Folder, today: str, keep_days: int, otherwise: Settings) 
     deleted: list[str] = []
     for day in _reported(folder):
         if day < oldest.isoformat():
-            deleted += _delete(folder, "averages", day) + _delete(folder, "events", day)
-    averages = folder.days("averages")
+            deleted += _delete(folder, "averages", day, still) + _delete(folder, "events", day, still)
+    raw = set(folder.days("raw"))
+    averages = [day for day in folder.days("averages") if day in raw]
     for day in _reported(folder):
         if day < (oldest - timedelta(days=1)).isoformat() and averages and day < averages[0]:
             if day >= oldest_needed(folder, averages[0], otherwise):
                 break
-            deleted += _delete(folder, "raw", day)
+            deleted += _delete(folder, "raw", day, still)
     return deleted
 
 
@@ -73,11 +93,12 @@ def _reported(folder: Folder) -> list[str]:
     return [day for day in folder.days("raw")[:-1] if day in reports]
 
 
-def _delete(folder: Folder, kind: str, day: str) -> list[str]:
+def _delete(folder: Folder, kind: str, day: str, still: Still) -> list[str]:
     deleted = []
     plain = folder.path(kind, day)
-    for path in (plain, folder.packed_path(kind, day), plain.with_name(plain.name + ".torn")):
-        if path.exists():
-            path.unlink()
-            deleted.append(str(path.relative_to(folder.root)))
+    with still() as may:
+        for path in (plain, folder.packed_path(kind, day), plain.with_name(plain.name + ".torn")):
+            if may and path.exists():
+                path.unlink()
+                deleted.append(str(path.relative_to(folder.root)))
     return deleted

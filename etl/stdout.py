@@ -43,21 +43,29 @@ class Stdout:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                data = self._waiting.popleft()
+                data = self._waiting[0]
             try:
                 write_all(self._fd, data)
             except OSError:
                 with self._changed:
-                    self.gone = True
-                    self.left_out += sum(block.count(b"\n") for block in [data, *self._waiting])
-                    self._waiting.clear()
+                    self._give_up()
                 return
             with self._changed:
-                self._size -= len(data)
+                if not self.gone:
+                    self._waiting.popleft()
+                    self._size -= len(data)
+
+    def _give_up(self) -> None:
+        """Count what waits as left out: the reader is gone, or does not take it."""
+        self.gone = True
+        self.left_out += sum(block.count(b"\n") for block in self._waiting)
+        self._waiting.clear()
 
     def close(self, patience: float) -> None:
-        """Wait up to `patience` seconds for the reader to take what waits."""
+        """Wait up to `patience` seconds for the reader to take what waits; then the rest is left out."""
         with self._changed:
             self._ending = True
             self._changed.notify()
         self._thread.join(patience)
+        with self._changed:
+            self._give_up()

@@ -6,19 +6,21 @@ import logging
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from datetime import date, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import accumulate, takewhile
 from typing import Any, Protocol
 
+from jmespath.parser import ParsedResult
+
+from etl.days import day_after
 from etl.derive import Windows, derive, rules
 from etl.events import Events
 from etl.folder import Folder
 from etl.log import ALWAYS, Appender, DisturbedError, Sync
-from etl.records import Failure, Machine, Poll, Settings
+from etl.records import CLOSED, Answer, Failure, Machine, Poll, Settings
 from etl.recover import recover
-from etl.wire import RejectedError, parse, raw_line, rfc3339
+from etl.wire import RejectedError, as_reading, extract, parse, raw_line, rfc3339
 
 GATHER = 0.1
 """Seconds an answer waits, at most, to be written together with others."""
@@ -26,6 +28,10 @@ RETRY = 1.0
 """Seconds between two tries to write to a disk that does not take it."""
 DERIVED = 10.0
 """Seconds within which averages are made durable; a power cut takes the last ones, and the next start derives them."""
+LATENESS = 10_000
+"""Polls whose lateness is remembered."""
+LONGEST = 0.8
+"""Share of the interval a poll takes, at most; where its turn comes sooner (after a start), it may still answer."""
 HELD = 64 << 20
 """Bytes of lines that wait for such a disk, at most; newer ones are refused, and counted."""
 
@@ -70,10 +76,11 @@ class Tick:
         self._clock = clock
         self._raw = Appender(folder, "raw", sync, system)
         self._averages = Appender(folder, "averages", Sync(max(sync.every, DERIVED)), system)
-        self._day = max([day_of(clock()), *folder.days("raw")[-1:], *map(_day_after, folder.reports()[-1:])])
+        self._day = max(day_of(clock()), folder.newest_day("raw"))
         self._windows: Windows | None = None
         self._transports: Mapping[str, Transport] = {}
-        self._inbox: deque[Poll] = deque()
+        self._records: Mapping[str, ParsedResult] = {}
+        self._inbox: deque[tuple[Poll, float]] = deque()
         self._taken: list[bytes] = []
         self._wake = threading.Event()
         self._all_in = threading.Event()
@@ -81,17 +88,23 @@ class Tick:
         self._writing = threading.Lock()
         self._ending = False
         self._refused = 0
-        self.in_flight: set[str] = set()
+        self.in_flight: dict[str, float] = {}
         self.down: dict[str, tuple[float, Failure]] = {}
         self.counts: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.lateness: deque[float] = deque(maxlen=LATENESS)
         self.latest: dict[Machine, bytes] = {}
         self.stuck: OSError | None = None
         self.last_write: float | None = None
 
-    def use(self, transports: Mapping[str, Transport]) -> None:
-        """Read each source, by its name, through this transport from now on; what is not among them is forgotten."""
+    def use(self, transports: Mapping[str, Transport], records: Mapping[str, ParsedResult] | None = None) -> None:
+        """Read each source, by its name, through this transport from now on; what is not among them is forgotten.
+
+        `records` takes the readings out of a source's answers, where it has an expression for that.
+        """
         with self._writing:
             self._transports = transports
+            self._records = records or {}
             self.down = {name: state for name, state in self.down.items() if name in transports}
             self.latest = {machine: line for machine, line in self.latest.items() if machine[0] in transports}
 
@@ -104,18 +117,25 @@ class Tick:
             self._raw.sync = sync
             self._averages.sync = Sync(max(sync.every, DERIVED))
             self._windows = None
+            self._events.reopen()
         self._wake.set()
 
-    def start(self, names: Iterable[str]) -> None:
-        """Begin one poll of each source; one that is still in flight is skipped, counted and taken for down."""
+    def start(self, names: Iterable[str], due: float | None = None) -> None:
+        """Begin one poll of each source; one that is still in flight is skipped, counted and, if overdue, down.
+
+        `due` is the moment (seconds since the epoch) the polls are late against; now without it.
+        """
+        due = self._clock() if due is None else due
         polls: dict[int, tuple[Transport, list[str]]] = {}
         with self._flying:
             for name in names:
                 if name in self.in_flight:
                     self.counts["skipped"] += 1
-                    self._inbox.append(Poll(name, self._clock(), failure=Failure("timeout", "still no answer")))
+                    if due - self.in_flight[name] >= LONGEST * self._settings.interval:
+                        late = Poll(name, self._clock(), failure=Failure("timeout", "still no answer"))
+                        self._inbox.append((late, due))
                 elif transport := self._transports.get(name):
-                    self.in_flight.add(name)
+                    self.in_flight[name] = due
                     self._all_in.clear()
                     polls.setdefault(id(transport), (transport, []))[1].append(name)
         for transport, started in polls.values():
@@ -123,9 +143,8 @@ class Tick:
 
     def deliver(self, poll: Poll) -> None:
         """Take what a poll gave."""
-        self._inbox.append(poll)
         with self._flying:
-            self.in_flight.discard(poll.source)
+            self._inbox.append((poll, self.in_flight.pop(poll.source, poll.at)))
             if not self.in_flight:
                 self._all_in.set()
         if not self._wake.is_set():
@@ -178,12 +197,28 @@ class Tick:
         """Raw lines that wait for the disk or were refused."""
         return len(self._raw) + self._refused
 
+    @property
+    def held(self) -> int:
+        """Bytes of lines that wait for the disk."""
+        return self._raw.waiting + self._averages.waiting
+
+    @property
+    def sources(self) -> int:
+        """How many sources are read."""
+        return len(self._transports)
+
+    @contextmanager
+    def still(self) -> Iterator[bool]:
+        """Nothing is written or put right meanwhile; whether the folder was put right before."""
+        with self._writing:
+            yield self._windows is not None
+
     def close_day(self, day: str) -> bool:
         """Let no further line go to this day's file; False while some still wait for it."""
         with self._writing:
             if self._windows is None or self._raw.waits_for(day) or self._averages.waits_for(day):
                 return False
-            self._day = max(self._day, _day_after(day))
+            self._day = max(self._day, day_after(day))
             return True
 
     def write(self) -> None:
@@ -201,8 +236,13 @@ class Tick:
     def _handle(self) -> None:
         """Turn what was delivered into raw lines that wait to be written."""
         polls = []
+        now = self._clock()
         while self._inbox:
-            polls.append(self._inbox.popleft())
+            poll, due = self._inbox.popleft()
+            if poll.failure == CLOSED:
+                continue
+            polls.append(poll)
+            self.lateness.append(now - due)
         for poll in sorted(polls, key=lambda poll: (poll.at, poll.source)):
             failure = poll.failure or self._take(poll)
             if failure:
@@ -214,15 +254,17 @@ class Tick:
     def _take(self, poll: Poll) -> Failure | None:
         """Take the readings of a poll; a failure if it has answers and none is a reading."""
         failure = None
-        lines = []
+        lines: list[bytes] = []
         at = round(poll.at, 3)
+        records = self._records.get(poll.source)
         for answer in poll.answers:
             try:
-                lines.append(raw_line(parse(answer.body), poll.source, at, answer.position))
+                if records is None:
+                    lines.append(raw_line(parse(answer.body), poll.source, at, answer.position))
+                else:
+                    failure = self._take_records(poll.source, at, answer, records, lines)
             except RejectedError as error:
-                failure = Failure(error.reason, str(error))
-                self.counts["rejected"] += 1
-                self._events.tell("rejected", source=poll.source, reason=failure.reason, why=failure.why)
+                failure = self._reject(poll.source, error)
         if not lines:
             return failure
         day = self._day_of(at)
@@ -232,10 +274,27 @@ class Tick:
         self._taken += lines
         return None
 
+    def _take_records(
+        self, source: str, at: float, answer: Answer, records: ParsedResult, lines: list[bytes]
+    ) -> Failure | None:
+        """Take the readings out of an answer; the failure of the last one that is none."""
+        failure = None
+        for record in extract(answer.body, records):
+            try:
+                lines.append(raw_line(as_reading(record), source, at, answer.position))
+            except RejectedError as error:
+                failure = self._reject(source, error)
+        return failure
+
+    def _reject(self, source: str, error: RejectedError) -> Failure:
+        self.counts["rejected"] += 1
+        self._events.tell("rejected", source=source, reason=error.reason, why=str(error))
+        return Failure(error.reason, str(error))
+
     def _put_taken(self) -> None:
         """Let what was taken wait for the disk, as far as there is room to hold it."""
         lines, self._taken = self._taken, []
-        room = HELD - self._raw.waiting - self._averages.waiting
+        room = HELD - self.held
         if sum(map(len, lines)) > room:
             kept = takewhile(lambda held: held <= room, accumulate(map(len, lines)))
             count = sum(1 for _ in kept)
@@ -246,7 +305,7 @@ class Tick:
             self._raw.put(self._day, lines)
 
     def _goes_down(self, poll: Poll, failure: Failure) -> None:
-        self.counts["failed"] += 1
+        self.failures[failure.reason] += 1
         if poll.source not in self.down:
             self.down[poll.source] = (poll.at, failure)
             log.error("Error fetching data from %s: %s", poll.source, failure.why)
@@ -280,6 +339,8 @@ class Tick:
             self._raw.forget()
             self._averages.forget()
             self._windows = recover(self._folder, self._settings, self._day, self._events.tell)
+            self._raw.take(self._day)
+            self._averages.take(self._day)
             self._print("averages", self._averages.drain())
         for day, lines in self._raw.flush():
             self.last_write = self._clock()
@@ -315,7 +376,3 @@ class Tick:
             self._refused = 0
             self.stuck = None
             self._wake.set()
-
-
-def _day_after(day: str) -> str:
-    return (date.fromisoformat(day) + timedelta(days=1)).isoformat()

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice, zip_longest
+from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from etl.claims import Claims, Report, read_report
-from etl.compare import Difference, described, differences
-from etl.derive import Rules, rules
-from etl.folder import KINDS, Folder
-from etl.records import Reading, Settings
+import orjson
+
+from etl.folder import KINDS, Folder, governing
+from etl.rebuild import BROKEN, UNMADE
+from etl.records import Settings
 from etl.recover import Derivation
-from etl.report import day_settings
-from etl.wire import RejectedError, parse_settings, rfc3339
+from etl.report import encode, make_report
+from etl.wire import RejectedError, parse_settings, raw_decoder, rfc3339
 
 FIRST = 5
 """Findings of one kind that are told one by one for each day; the others are counted."""
 GAP = 3
 """Intervals without a reading of any source that are a gap."""
-WHOLE = float("inf")
+LONGEST = 200
+"""Characters of a value or a line that are shown, at most."""
 
 
 class Finding(NamedTuple):
@@ -34,147 +37,46 @@ class Finding(NamedTuple):
     wrong: int = 1
 
 
-class UnreadableError(Exception):
-    """A file of the folder cannot be read to its end."""
-
-    def __init__(self, path: Path, error: Exception) -> None:
-        super().__init__(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
-        self.path = path
-        self.gone = isinstance(error, FileNotFoundError)
-
-
-class Standing(NamedTuple):
-    """What stood in the folder at one moment. A process that writes goes on; what it adds later is not looked at.
-
-    `averages` and `raw` hold the size of each day's file. What is derived was looked at before what it is derived
-    from, and newer days before older ones: nothing can seem to stand there without its reason.
-    """
-
-    running: bool
-    reports: list[str]
-    averages: dict[str, float]
-    raw: dict[str, float]
-
-
-def look(folder: Folder, running: Callable[[Path], bool]) -> Standing:
-    """See what stands in the folder now, and whether a process is writing to it."""
-    before = running(folder.root)
-    reports = folder.reports()
-    averages, raw = _sizes(folder, "averages"), _sizes(folder, "raw")
-    return Standing(before or running(folder.root), reports, averages, raw)
-
-
-def _sizes(folder: Folder, kind: str) -> dict[str, float]:
-    sizes: dict[str, float] = {}
-    for day in reversed(folder.days(kind)):
-        sizes[day] = WHOLE  # a compressed file is whole
-        with suppress(FileNotFoundError):
-            sizes[day] = folder.path(kind, day).stat().st_size
-    return dict(sorted(sizes.items()))
-
-
 def is_held(root: Path) -> bool:
     """Whether a process holds the folder. To see it the lock is shared for an instant, which a start waits out."""
     try:
-        fd = os.open(root / ".lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with (root / ".lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except OSError:
         return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
     return False
 
 
-class Few:
-    """Findings of one kind: the first few are kept, the others counted."""
-
-    def __init__(self, kind: str, most: int = FIRST) -> None:
-        self._kind = kind
-        self._most = most
-        self._kept: list[Finding] = []
-        self._more = 0
-        self._wrong = 0
-
-    def add(self, text: str, wrong: int = 1) -> None:
-        """Take another finding."""
-        if len(self._kept) < self._most:
-            self._kept.append(Finding(text, wrong))
-        else:
-            self._more += 1
-            self._wrong += wrong
-
-    def __iter__(self) -> Iterator[Finding]:
-        """Give the first ones, and how many more there are."""
-        yield from self._kept
-        if self._more:
-            yield Finding(f"... and {self._more} more {self._kind}", self._wrong)
-
-
-class Lines:
-    """The complete lines of a day's file as far as it stood; `count` of them were given so far."""
-
-    def __init__(self, folder: Folder, kind: str, day: str, size: float) -> None:
-        plain, packed = folder.path(kind, day), folder.packed_path(kind, day)
-        self.path = packed if packed.exists() and not plain.exists() else plain
-        self.count = 0
-        self.torn = False
-        self._folder, self._kind, self._day, self._left = folder, kind, day, size
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Give the lines.
-
-        Raises:
-            UnreadableError: the file cannot be read to its end.
-
-        """
-        left = self._left
-        try:
-            with self._folder.open(self._kind, self._day) as file:
-                for line in file:
-                    if len(line) > left or line[-1] != 10:
-                        self.torn = left > 0
-                        return
-                    left -= len(line)
-                    self.count += 1
-                    yield line
-        except (OSError, EOFError, zlib.error) as error:
-            raise UnreadableError(self.path, error) from error
-
-    @property
-    def here(self) -> str:
-        """The place of the line that was given last."""
-        return f"{self.path}:{self.count}"
-
-
 class Proof:
-    """One walk over the folder, day by day; `counts` are whole when `findings` was read to its end.
+    """One walk over the folder, day by day, as far as it stood when the walk began, whoever writes to it meanwhile.
 
-    `otherwise` governs the lines before the first entry of settings.jsonl; `unreported` are the closed days that have
-    no report yet; `running` says whether a process writes to the folder.
+    `counts` are whole when `findings` was read to its end. `otherwise` governs the lines before the first entry of
+    settings.jsonl; `unreported` are closed days without a report; `running` says whether a process holds the folder.
     """
 
     def __init__(
         self, folder: Folder, otherwise: Settings, unreported: list[str], running: Callable[[Path], bool] = is_held
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self._folder = folder
-        self._otherwise = otherwise
-        self._unreported = unreported
-        self._standing = look(folder, running)
-        self._derivation = Derivation(folder, otherwise, prepare=self._watched)
-        self._gaps = Few("gaps", 10)
-        self._last: float | None = None
+        self._folder, self._otherwise, self._unreported = folder, otherwise, unreported
+        before = running(folder.root)
+        # What is derived is looked at before what it is derived from: nothing can seem to stand without its reason.
+        self._reports = folder.reports()
+        self._sizes = {kind: _sizes(folder, kind) for kind in ("averages", "raw")}
+        self._running = before or running(folder.root)
+        self._derivation = Derivation(folder, otherwise)
+        self._entries = folder.settings()
+        fields = {field for by in [otherwise, *(e.settings for e in self._entries)] for field in by.parameters.values()}
+        self._decode = raw_decoder(sorted(fields))
+        self._last = inf
 
     def findings(self) -> Iterator[Finding]:
         """Find everything that is wrong, and what else a reader should know, in the order of the days."""
-        for finding in self._findings():
-            self.counts["wrong"] += finding.wrong
-            yield finding
+        for text, wrong in self._findings():
+            self.counts["wrong"] += wrong
+            yield Finding(_printable(text[: 10 * LONGEST]), wrong)
 
     def summary(self) -> str:
         """One line for the end."""
@@ -183,18 +85,18 @@ class Proof:
         return f"{kinds} checked: " + (f"{counts['wrong']:,} wrong" if counts["wrong"] else "sound")
 
     def _findings(self) -> Iterator[Finding]:
-        standing, root = self._standing, self._folder.root
-        if not standing.raw:
+        root, raw = self._folder.root, self._sizes["raw"]
+        if not raw:
             yield Finding(f"{root}: there is no {'raw log' if root.exists() else 'such folder'}; is it output.folder?")
             return
         yield from self._settings()
-        yield from self._averages_alone()
-        yield from self._reports_alone()
-        for day in standing.raw:
-            self.counts["days"] += 1
-            yield from self._day(day)
-        yield from self._gaps
-        yield from self._torn_files()
+        yield from self._alone()
+        for day in sorted({*raw, *self._reports}):
+            if day in raw:
+                yield from self._lines_of(day)
+            yield from _few(self._report(day))
+        for path in sorted(path for kind in (".", *KINDS) for path in (root / kind).glob("*.torn")):
+            yield Finding(f"{path}: keeps torn lines that were cut off, {path.stat().st_size} bytes", 0)
 
     def _settings(self) -> Iterator[Finding]:
         path = self._folder.settings_path
@@ -203,174 +105,175 @@ class Proof:
             try:
                 parse_settings(line)
             except RejectedError as error:
-                if line.endswith(b"\n") or not self._standing.running:
+                if line.endswith(b"\n") or not self._running:
                     yield Finding(f"{path}:{number}: {error}; everything is derived as if it were not there")
 
-    def _day(self, day: str) -> Iterator[Finding]:
-        self._raw = Lines(self._folder, "raw", day, self._standing.raw[day])
-        self._damaged = Few("damaged lines")
-        self._claims: Claims | None = None
-        try:
-            yield from self._report(day)
-            derived = self._derivation.fold(day, iter(self._raw))
-            yield from self._averages(day, derived)
-            deque(derived, maxlen=0)  # later days and the report need the rest of this one, whatever its averages are
-        except UnreadableError as error:
-            yield self._unreadable(error)
-        else:
-            yield from self._read(day)
-        self.counts["raw lines"] += self._raw.count
+    def _alone(self) -> Iterator[Finding]:
+        """Tell of averages and reports whose raw log is gone, as output.keep_days leaves reports."""
+        raw, reports = self._sizes["raw"], self._folder.reports_path
+        for path, there in ((self._folder.root / "averages", self._sizes["averages"]), (reports, self._reports)):
+            if days := sorted(set(there) - raw.keys()):
+                what = f"{len(days)} days from {days[0]} to {days[-1]} have no raw log, so nothing proves them"
+                yield Finding(f"{path}: {what}", 0)
+        if self._reports and (newest := self._reports[-1]) > max(raw):
+            what = "no reading is as new; `etl run` would write to the day after it. Move it away"
+            yield Finding(f"{self._folder.report_path(newest)}: {what}")
 
-    def _read(self, day: str) -> Iterator[Finding]:
-        """What reading a day's raw log to its end has shown."""
-        yield from self._damaged
-        if self._raw.torn and not (self._standing.running and day == max(self._standing.raw)):
-            yield Finding(
-                f"{self._raw.here} is the last whole line, the rest is torn; "
-                "`etl run`, at its start, or `etl rebuild` cuts it off and keeps it in *.torn"
-            )
-        if self._claims:
-            few = Few("differences")
-            for what in self._claims.finish():
-                few.add(f"{self._folder.report_path(day)}: {what}")
-            yield from few
+    def _lines_of(self, day: str) -> Iterator[Finding]:
+        self.counts["days"] += 1
+        seen: list[Finding] = []
+        ends: list[Finding] = []
+        differing = list(_few(self._averages(day, seen, ends)))
+        damaged, gaps = _few(f for f in seen if f.wrong), _few(f for f in seen if not f.wrong)
+        yield from (*damaged, *differing, *ends, *gaps)
 
-    def _unreadable(self, error: UnreadableError) -> Finding:
-        if error.gone and self._standing.running:
-            return Finding(f"{error.path}: was deleted meanwhile, as output.keep_days does", 0)
-        return Finding(str(error))
+    def _averages(self, day: str, seen: list[Finding], ends: list[Finding]) -> Iterator[Finding]:
+        """Hold a day's averages, line by line, against what its raw log gives.
 
-    def _averages(self, day: str, derived: Iterator[bytes]) -> Iterator[Finding]:
-        """Hold the averages of a day against what its raw log gives."""
-        there = self._standing.averages
-        if day not in there and there and day < min(there):
-            yield Finding(f"{self._folder.path('averages', day)}: is gone, as output.keep_days deletes it first", 0)
+        `seen` takes what is found in the raw log, `ends` what is found at the end of both files.
+        """
+        path, there = self._folder.path("averages", day), self._sizes["averages"]
+        derived = self._derivation.fold(day, self._raw(day, seen, ends))
+        missing = surplus = 0
+        for number, (line, expected) in enumerate(zip_longest(self._lines("averages", day, ends), derived), start=1):
+            self.counts["averages lines"] += line is not None
+            if line == expected:
+                continue
+            if expected is None:
+                surplus += 1
+            elif line is None or not line.endswith(b"\n"):
+                missing += 1
+            else:
+                yield Finding(f"{path}:{number}: {_apart(line, expected)}")
+        if ends:
+            return  # one of them cannot be read to its end
+        if surplus:
+            ends.append(Finding(f"{path}: {surplus} lines at the end are surplus", surplus))
+        if there and day < min(there):
+            ends.append(Finding(f"{path}: is gone, as output.keep_days deletes it first", 0))
+        elif missing and not (self._running and not any(there[later] for later in there if later > day)):
+            what = f"{missing} lines at the end are missing or torn; `etl rebuild` derives them anew"
+            ends.append(Finding(f"{path}: {what}", missing))
+
+    def _raw(self, day: str, seen: list[Finding], ends: list[Finding]) -> Iterator[bytes]:
+        """Give the whole raw lines of a day, and see which are damaged and where gaps are."""
+        path = self._folder.path("raw", day)
+        for number, line in enumerate(self._lines("raw", day, ends), start=1):
+            if not line.endswith(b"\n"):
+                if not (self._running and day == max(self._sizes["raw"])):
+                    seen.append(Finding(f"{path}:{number}: the line is torn; `etl rebuild` keeps it in *.torn"))
+                return
+            self.counts["raw lines"] += 1
+            try:
+                line.decode()
+                at = self._decode(line).polled_at
+            except ValueError as error:
+                seen.append(Finding(f"{path}:{number}: {error}"))
+            else:
+                silent = at - self._last
+                if silent > GAP * governing(self._entries, day, number, self._otherwise).interval:
+                    what = f"no reading of any source for {silent:,.1f} s, since {rfc3339(self._last)}"
+                    seen.append(Finding(f"{path}:{number}: {what}", 0))
+                self._last = at
+            yield line
+
+    def _lines(self, kind: str, day: str, ends: list[Finding]) -> Iterator[bytes]:
+        """The lines of a day's file as far as it stood; the last one may be torn, and a missing file has none."""
+        left = self._sizes[kind].get(day, 0)
+        if not left:
             return
-        found = Lines(self._folder, "averages", day, there.get(day, 0))
-        few = Few("differences")
-        ended = False
-        broken: UnreadableError | None = None
         try:
-            for difference in differences(derived, found if day in there else ()):
-                if difference.end and difference.expected:
-                    ended = True
-                    yield from self._missing_end(day, found, difference)
-                else:
-                    few.add(f"{found.path}:{difference.line}: {described(difference)}", difference.lines)
-        except UnreadableError as error:
-            broken = error
-        else:
-            if found.torn and not ended:
-                few.add(f"{found.here} is the last whole line, the rest is torn and belongs to no raw line")
-        self.counts["averages lines"] += found.count
-        yield from few
-        if broken and broken.path == self._raw.path:
-            raise broken
-        if broken:
-            yield self._unreadable(broken)
-
-    def _missing_end(self, day: str, found: Lines, missing: Difference) -> Iterator[Finding]:
-        """Say that averages end too early, unless they are being written now."""
-        there = self._standing.averages
-        if self._standing.running and not any(size for later, size in there.items() if later > day):
-            return
-        if day not in there:
-            what = f"is missing, {missing.lines} lines"
-        else:
-            torn = f", line {missing.line} is torn" if found.torn else ""
-            lines = "line is" if missing.lines == 1 else f"{missing.lines} lines are"
-            what = f"the last {lines} missing{torn}"
-        yield Finding(
-            f"{found.path}: {what}; `etl run`, at its start, or `etl rebuild` derives them from the raw log",
-            missing.lines,
-        )
+            with self._folder.open(kind, day) as file:
+                for line in file:
+                    yield line[:left]
+                    left -= len(line)
+                    if left <= 0:
+                        return
+        except (OSError, *BROKEN) as error:
+            ends.append(self._unread(self._folder.path(kind, day), "cannot be read", error))
 
     def _report(self, day: str) -> Iterator[Finding]:
-        """Read what the report of a day claims, to hold it against the readings."""
+        """Hold the report of a day against one that is made anew."""
         path = self._folder.report_path(day)
-        if day in self._unreported:
-            yield Finding(f"{path}: the day is closed and has no report yet; `etl report` makes it", 0)
-        if day in self._standing.reports:
-            self.counts["reports"] += 1
-            try:
-                report = _claimed(path)
-                # A raw log that cannot be read is found when it is folded.
-                with suppress(OSError, EOFError, zlib.error):
-                    self._claims = Claims(report, day, day_settings(self._folder, day, self._otherwise))
-            except ValueError as error:
-                yield Finding(f"{path}: {error}")
+        if day not in self._reports:
+            if day in self._unreported:
+                yield Finding(f"{path}: the day is closed and has no report yet; `etl report` makes it", 0)
+            return
+        try:
+            report = path.read_bytes()
+            there = orjson.loads(report)
+        except (OSError, ValueError) as error:
+            yield Finding(f"{path}: cannot be read: {error}")
+            return
+        if day not in self._sizes["raw"]:
+            return
+        self.counts["reports"] += 1
+        try:
+            made = encode(make_report(self._folder, day, self._otherwise))
+        except (OSError, *UNMADE) as error:
+            yield self._unread(path, "cannot be made anew", error)
+            return
+        if report != made:
+            yield from (Finding(f"{path}: {what}") for what in differences(there, orjson.loads(made)))
 
-    def _averages_alone(self) -> Iterator[Finding]:
-        few = Few("averages whose raw log is gone")
-        for day in sorted(self._standing.averages.keys() - self._standing.raw.keys()):
-            few.add(f"{Lines(self._folder, 'averages', day, 0).path}: its raw log is gone, so nothing proves it", 0)
-        yield from few
+    def _unread(self, path: Path, what: str, error: Exception) -> Finding:
+        if isinstance(error, FileNotFoundError) and self._running:
+            return Finding(f"{path}: its day was deleted meanwhile, as output.keep_days does", 0)
+        return Finding(f"{path}: {what}: {error}")
 
-    def _reports_alone(self) -> Iterator[Finding]:
-        """Read the reports whose raw log is gone, as output.keep_days leaves them."""
-        few = Few("reports whose raw log is gone")
-        for day in sorted(set(self._standing.reports) - self._standing.raw.keys()):
-            path = self._folder.report_path(day)
-            try:
-                _claimed(path)
-            except ValueError as error:
-                yield Finding(f"{path}: {error}")
-            if day < max(self._standing.raw):
-                few.add(f"{path}: its raw log is gone, so nothing proves it", 0)
+
+def differences(found: Any, expected: Any, path: str = "", *, strict: bool = False) -> Iterator[str]:
+    """Say where a JSON value is not the expected one; further keys are fine, but not if `strict` or in an anomaly."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key, value in expected.items():
+            below = f"{path}.{key}".lstrip(".")
+            if key in found:
+                items = key == "anomalies" and isinstance(value, list)
+                yield from differences(found[key], value, below, strict=strict or items)
             else:
-                yield Finding(
-                    f"{path}: there is no reading as new; `etl run` would write to the day after it. Move it away"
-                )
-        yield from few
-
-    def _torn_files(self) -> Iterator[Finding]:
-        few = Few("files of torn lines")
-        for path in sorted(path for kind in (".", *KINDS) for path in (self._folder.root / kind).glob("*.torn")):
-            few.add(f"{path}: keeps torn lines that were cut off, {path.stat().st_size} bytes", 0)
-        yield from few
-
-    def _watched(self, settings: Settings) -> Rules:
-        """The rules of the fold, with everything else that is to be seen of each raw line."""
-        by, claims, longest = rules(settings), self._claims, GAP * settings.interval
-        decode = by.decode
-        apart = claims and claims.fields != tuple(settings.parameters.values())
-
-        def watched(line: bytes) -> Reading:
-            if claims and apart:
-                with suppress(RejectedError):
-                    claims.see(claims.decode(line))
-            try:
-                reading = decode(line)
-                if not line.isascii():
-                    line.decode()
-            except RejectedError as error:
-                self._damaged.add(f"{self._raw.here}: {error}; nothing follows from it")
-                raise
-            except UnicodeDecodeError as error:
-                self._damaged.add(f"{self._raw.here}: the line is damaged: {error}")
-            if claims and not apart:
-                claims.see(reading)
-            at = reading.polled_at
-            if self._last is not None and at - self._last > longest:
-                self._gap(self._last, at)
-            self._last = at
-            return reading
-
-        return by._replace(decode=watched)
-
-    def _gap(self, since: float, at: float) -> None:
-        what = f"no reading of any source for {at - since:,.1f} s, since {rfc3339(since)}"
-        self._gaps.add(f"{self._raw.here}: {what}", 0)
+                yield f"{below} is missing"
+        if strict:
+            yield from (f"{path}.{key} is surplus".lstrip(".") for key in found if key not in expected)
+    elif isinstance(found, list) and isinstance(expected, list):
+        for i, (item, value) in enumerate(zip(found, expected, strict=False)):
+            yield from differences(item, value, f"{path}[{i}]", strict=strict)
+        if len(found) != len(expected):
+            yield f"{path} has {len(found)} items, expected {len(expected)}"
+    elif found != expected or isinstance(found, bool) != isinstance(expected, bool):
+        yield f"{path or 'it'} is {_shown(found)}, expected {_shown(expected)}"
 
 
-def _claimed(path: Path) -> Report:
-    """What a report file claims.
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return json.dumps(value)[:LONGEST]
 
-    Raises:
-        ValueError: it cannot be read, or is no report; the message says why.
 
-    """
-    try:
-        return read_report(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
+def _apart(found: bytes, expected: bytes) -> str:
+    with suppress(orjson.JSONDecodeError):
+        if keys := list(differences(orjson.loads(found), orjson.loads(expected), strict=True)):
+            return ", ".join(keys)
+    return f"it is {found[:LONGEST]!r}, expected {expected[:LONGEST]!r}"
+
+
+def _few(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The first few of these findings, and how many more there are."""
+    findings = iter(findings)
+    yield from islice(findings, FIRST)
+    if more := [finding.wrong for finding in findings]:
+        yield Finding(f"... and {len(more)} more", sum(more))
+
+
+def _printable(text: str) -> str:
+    """Make text safe for a terminal, whatever stood in the files."""
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+
+
+def _sizes(folder: Folder, kind: str) -> dict[str, int]:
+    """The size of each day's file, looked at from the newest day on: an older one is then as new or newer."""
+    sizes: dict[str, int] = {}
+    for day in reversed(folder.days(kind)):
+        sizes[day] = sys.maxsize  # a compressed file is whole
+        with suppress(FileNotFoundError):
+            sizes[day] = folder.path(kind, day).stat().st_size
+    return sizes

@@ -8,11 +8,14 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Annotated, Any
 
+import jmespath
 import msgspec
 import orjson
 
 from etl.records import Governed, Machine, Reading
 
+RECORDS = 10_000
+"""Readings in one answer, at most."""
 OURS = ("_source", "_polled_at", "_position")
 """The keys this program adds behind a machine's own; a machine that sends one of them is not believed."""
 
@@ -35,15 +38,52 @@ def parse(body: bytes) -> dict[str, Any]:
         RejectedError: the body is empty, not JSON (NaN, infinity and a byte order mark are not JSON), or no object.
 
     """
+    return _object(_json(body), "answer")
+
+
+def extract(body: bytes, records: jmespath.parser.ParsedResult) -> list[Any]:
+    """Take the records of an answer by a JMESPath expression; each is a reading if `as_reading` says so.
+
+    Raises:
+        RejectedError: the body is empty or not JSON, the expression does not apply to it, or gives nothing or more than
+            RECORDS.
+
+    """
+    try:
+        found = records.search(_json(body))
+    except (jmespath.exceptions.JMESPathError, RecursionError) as error:
+        raise RejectedError("no_records", f"records cannot be taken from the answer: {error}"[:200]) from None
+    if found is None:
+        raise RejectedError("no_records", "the answer has nothing where `records` points")
+    several = found if isinstance(found, list) else [found]
+    if len(several) > RECORDS:
+        raise RejectedError("too_many", f"the answer has more than {RECORDS} records")
+    return several
+
+
+def as_reading(record: Any) -> dict[str, Any]:
+    """Take a record for a reading.
+
+    Raises:
+        RejectedError: it is no object.
+
+    """
+    return _object(record, "record")
+
+
+def _json(body: bytes) -> Any:
     if not body.strip():
         raise RejectedError("empty", "the answer is empty")
     try:
-        reading = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RejectedError("not_json", f"the answer is not JSON: {error}") from None
-    if not isinstance(reading, dict):
-        raise RejectedError("not_object", f"the answer is {_kind(reading)}, not a JSON object")
-    return reading
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RejectedError("not_object", f"the {what} is {_kind(value)}, not a JSON object")
+    return value
 
 
 def _kind(value: Any) -> str:
@@ -95,7 +135,8 @@ def _line_type(fields: Sequence[str]) -> tuple[type[msgspec.Struct], dict[str, s
     return line_type, names
 
 
-def _reader(fields: Sequence[str]) -> tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Any, ...]]]:
+@lru_cache(maxsize=16)
+def _reader(fields: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Any, ...]]]:
     """A decoder of raw lines, and the function that takes these fields, in order, from what it gives."""
     line_type, names = _line_type(fields)
     return msgspec.json.Decoder(line_type), attrgetter(*(names[key] for key in fields))
@@ -114,7 +155,7 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
         a function from a line to its Reading; it raises RejectedError for a damaged line.
 
     """
-    decoder, read = _reader(["_source", "_polled_at", "id", "timestamp", "status", "name", *fields])
+    decoder, read = _reader(("_source", "_polled_at", "id", "timestamp", "status", "name", *fields))
     decode = decoder.decode
 
     def decode_line(line: bytes) -> Reading:
@@ -122,7 +163,10 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
             source, polled_at, key, stamp, status, name, *values = read(decode(line))
         except _UNREADABLE as error:
             raise RejectedError("damaged", f"the line is damaged: {error}") from None
-        return Reading((source, _id(key)), polled_at.timestamp(), stamp, status, name, values)
+        at = polled_at.timestamp()
+        if not _FIRST <= at <= _LAST:
+            raise RejectedError("damaged", "the line is damaged: nothing is polled in the year 0 or 10000")
+        return Reading((source, _id(key)), at, stamp, status, name, values)
 
     return decode_line
 
@@ -135,7 +179,7 @@ def block_decoder(fields: Sequence[str]) -> Callable[[bytes], list[tuple[Any, ..
         None for a damaged line.
 
     """
-    decoder, read = _reader(["_source", "id", "name", *fields])
+    decoder, read = _reader(("_source", "id", "name", *fields))
 
     def one(line: bytes) -> tuple[Any, ...] | None:
         try:

@@ -96,8 +96,9 @@ def test_check_tells_every_problem_and_exits_with_78():
 def test_a_file_that_is_not_there_is_told_with_a_hint(tmp_path):
     """A missing file and a folder are told by name."""
     missing = tmp_path / "missing.yaml"
-    assert refused(missing) == [f"{missing}:1:1: cannot be read: No such file or directory; check its name, its owner and its mode"]
-    assert refused(tmp_path) == [f"{tmp_path}:1:1: cannot be read: Is a directory; check its name, its owner and its mode"]
+    hint = "check its name, its owner and its mode"
+    assert refused(missing) == [f"{missing}:1:1: cannot be read: No such file or directory; {hint}"]
+    assert refused(tmp_path) == [f"{tmp_path}:1:1: cannot be read: Is a directory; {hint}"]
 
 
 def test_a_file_over_a_mebibyte_is_refused_unread(tmp_path):
@@ -313,7 +314,8 @@ def test_an_address_that_is_accepted_can_be_asked(rest, scratch):
 
 def test_a_template_stands_for_as_many_sources(tmp_path):
     """With count, {n} in name and url runs from 1 to N; names must still be unique."""
-    loaded = config.load(written(tmp_path, "sources:\n  - {name: 'm-{n}', url: 'http://127.0.0.1:1/m/{n}/data', count: 3}\n"))
+    text = "sources:\n  - {name: 'm-{n}', url: 'http://127.0.0.1:1/m/{n}/data', count: 3}\n"
+    loaded = config.load(written(tmp_path, text))
     assert [source.name for source in loaded.sources] == ["m-1", "m-2", "m-3"]
     assert loaded.sources[2].url == "http://127.0.0.1:1/m/3/data"
     (problem,) = refused(written(tmp_path, "sources:\n  - {name: m, url: 'http://127.0.0.1:1/', count: 2}\n"))

@@ -165,6 +165,7 @@ def test_a_hanging_source_costs_only_itself(scripted):
             deadline = time.monotonic() + 5
             while tick.counts["answered"] < wanted and time.monotonic() < deadline:
                 time.sleep(0.005)
+            here.clock.now += 10
     finally:
         tick.end()
         writer.join()
