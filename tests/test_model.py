@@ -156,14 +156,16 @@ class History(RuleBasedStateMachine):
         """Time passes without a poll, or the clock is set."""
         self.here.clock.now += seconds
 
-    @rule(before=sound, after=sound, days=st.integers(1, 3))
-    def midnight(self, before, after, days):
-        """A day ends with a poll before and after midnight, and days later the nightly job runs."""
+    @rule(before=sound, after=polls, days=st.integers(1, 3), back=st.sampled_from([0, 0, 3600, 200_000]))
+    def midnight(self, before, after, days, back):
+        """A day ends with a poll before and perhaps after midnight; later the nightly job runs, or the clock is set."""
         ends = date.fromisoformat(day_after(self.day))
         self.here.clock.now = datetime(ends.year, ends.month, ends.day, tzinfo=UTC).timestamp() - 5
         self.tick([before, after])
         self.here.clock.now += days * 86_400
         self.night()
+        self.here.clock.now -= back
+        self.tick([before])
 
     @rule()
     def night(self):
@@ -203,9 +205,19 @@ class History(RuleBasedStateMachine):
         self._write()
         self.here.clock.now += 10
 
-    @rule(change=reloadable)
-    def reload(self, change):
-        """The config is reloaded."""
+    @rule(change=reloadable, outcomes=sound, calls=failing, meddled=st.booleans())
+    def reload(self, change, outcomes, calls, meddled):
+        """The config is reloaded, while the disk fails or before somebody cuts the raw log."""
+        if not meddled:
+            self.system.failing = calls
+            self.tick([outcomes])
+        self._reload(change)
+        if not meddled:
+            self.disk_heals()
+        elif not self._stuck() and not self.system.failing:
+            self.disturb("raw", "cut", 0.9, outcomes, dies=False)
+
+    def _reload(self, change):
         self.here.config |= change
         path = self.root / "config.yaml"
         path.write_text(yaml.safe_dump(self.here.config))
