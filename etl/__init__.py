@@ -4,6 +4,7 @@ The map of the program, from the edge inwards:
 
     __main__   the command line, one function a verb
     app        puts the parts together; the only file that reads the clock
+    pipeline   the parts that turn polls into files, put together
     schedule   when: APScheduler jobs on a fixed grid of moments
     tick       one tick: read, average, write
     report     one night: read the day, analyze, write the report

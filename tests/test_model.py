@@ -217,15 +217,6 @@ class History(RuleBasedStateMachine):
         elif not self._stuck() and not self.system.failing:
             self.disturb("raw", "cut", 0.9, outcomes, dies=False)
 
-    def _reload(self, change):
-        self.here.config |= change
-        path = self.root / "config.yaml"
-        path.write_text(yaml.safe_dump(self.here.config))
-        self.here.loaded = config.load(path)
-        self.here.pipeline.reload(self.here.loaded)
-        self._use_script()
-        self._write()
-
     @rule(calls=failing)
     def disk_fails(self, calls):
         """From now on these calls of the system fail."""
@@ -361,6 +352,15 @@ class History(RuleBasedStateMachine):
         self._abandon()
         self.here.open()
         self._begin()
+
+    def _reload(self, change) -> None:
+        self.here.config |= change
+        path = self.root / "config.yaml"
+        path.write_text(yaml.safe_dump(self.here.config))
+        self.here.loaded = config.load(path)
+        self.here.pipeline.reload(self.here.loaded)
+        self._use_script()
+        self._write()
 
     def _abandon(self) -> None:
         """Close the files of a process that is gone."""
