@@ -28,6 +28,7 @@ def serve(app: Flask, host: str, port: int) -> int:
         threads=THREADS,
         max_request_body_size=BIGGEST,
         asyncore_loop_timeout=60,
+        asyncore_use_poll=True,  # select() fails once the process has more than 1,024 descriptors
         ident=None,
     )
     threading.Thread(target=server.run, name="api", daemon=True).start()

@@ -44,15 +44,25 @@ class Plant:
         self.clock = Clock(start)
         shutil.copy(FIXTURE, root)
         self.config = {"timezone": "UTC", "sources": [{"name": "machine-1", "file": "readings.json"}], **settings}
+        self.pipeline = None
         self.open()
 
     def open(self) -> None:
         """Start the pipeline anew, as a restarted process does."""
+        self.close()
         path = self.root / "config.yaml"
         path.write_text(yaml.safe_dump(self.config))
         self.loaded = config.load(path)
         self.pipeline = app.Pipeline(self.loaded, self.clock, self.stdout, self.system)
         self.folder = self.pipeline.folder
+
+    def close(self) -> None:
+        """Let go of what a process that ended would have let go of."""
+        if self.pipeline:
+            self.pipeline.close()
+            tick = self.pipeline.tick
+            for appender in (tick._raw, tick._averages, self.pipeline.events._appender):
+                appender._close()
 
     def tick(self, times: int = 1, interval: float = 10.0) -> None:
         """Run ticks, one interval apart."""
@@ -90,4 +100,4 @@ def plant(tmp_path):
 
     yield build
     for built in plants:
-        built.pipeline.close()
+        built.close()

@@ -48,7 +48,7 @@ def ticks_and_a_night(root: Path) -> Path:
     here.clock.now = MIDNIGHT + 300
     here.night()
     here.pipeline.tick.write()
-    here.pipeline.close()
+    here.close()
     return here.folder.root
 
 

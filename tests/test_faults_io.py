@@ -71,7 +71,7 @@ def run(root, faulty) -> Plant:
         here.tick(8)
     except Crash:
         faulty.healed = True
-        here.pipeline.close()
+        here.close()
         here.open()
         here.pipeline._files._readers["machine-1"]._turn = reader._turn
         here.clock.now += 10
@@ -79,7 +79,7 @@ def run(root, faulty) -> Plant:
     faulty.healed = True
     here.tick(2)
     here.pipeline.tick.write()
-    here.pipeline.close()
+    here.close()
     return here
 
 

@@ -270,7 +270,7 @@ class History(RuleBasedStateMachine):
         self._write()
         self._reopen()
         self.check()
-        self.here.pipeline.close()
+        self.here.close()
         self._abandon()
         shutil.rmtree(self.root)
 
@@ -348,7 +348,7 @@ class History(RuleBasedStateMachine):
 
     def _reopen(self) -> None:
         """Start anew; what was not acknowledged may stand in the raw log, from its beginning on."""
-        self.here.pipeline.close()
+        self.here.close()
         self._abandon()
         self.here.open()
         self._begin()

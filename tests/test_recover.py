@@ -25,7 +25,7 @@ def test_a_restart_goes_on_as_if_nothing_had_happened(plant):
     for ticks in (3, 1, 0, 6, 7):
         restarted.tick(ticks)
         turn = sum(1 for _ in restarted.records("raw"))
-        restarted.pipeline.close()
+        restarted.close()
         restarted.open()
         reader = restarted.pipeline._files._readers["machine-1"]
         reader._turn = turn
@@ -59,7 +59,7 @@ def test_damaged_averages_are_put_right_from_the_raw_log(plant, how, byte):
     recover(here.folder, here.loaded.settings, "2026-11-22", lambda event, **more: told.append(event))
     assert here.bytes_of("averages") == whole
     assert ("repaired" in told) == damaged
-    here.pipeline.close()
+    here.close()
 
 
 @pytest.mark.parametrize("tail", [1, 400, 5000])

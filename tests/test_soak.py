@@ -175,7 +175,7 @@ class Soak:
         tick = self.here.pipeline.tick
         for appender in (tick._raw, tick._averages, self.here.pipeline.events._appender):
             appender._close()
-        self.here.pipeline.close()
+        self.here.close()
         self.here.open()
         self.here.pipeline.tick.use(dict.fromkeys(SOURCES, self.machines))
 
@@ -219,7 +219,7 @@ def soak():
     root = Path(mkdtemp(dir=RAM))
     soak = Soak(root)
     yield soak
-    soak.here.pipeline.close()
+    soak.here.close()
     shutil.rmtree(root)
 
 

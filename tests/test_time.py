@@ -19,7 +19,7 @@ import orjson
 import pytest
 from apscheduler.executors.debug import DebugExecutor
 
-from etl import app
+from etl import app, pipeline
 from etl.clock import Times
 from etl.days import day_finder, length
 from etl.recover import Derivation
@@ -411,7 +411,7 @@ def restart(process: World, monkeypatch) -> World:
 
 def reopen(here) -> None:
     """Start the pipeline anew; without `finish` before, the process was killed."""
-    here.pipeline.close()
+    here.close()
     here.open()
     answer(here)
 
@@ -453,7 +453,7 @@ def test_a_process_killed_during_the_report_makes_it_at_the_next_start(plant, mo
         with pytest.raises(Crash):
             here.night()
     assert here.folder.reports() == []
-    here.pipeline.close()
+    here.close()
     here.open()
     here.tick()
     (path,) = here.night()
@@ -547,7 +547,7 @@ def test_every_reading_of_days_a_second_long_stands_in_one_file(world, monkeypat
     def day_of(moment: float) -> str:
         return (date(2026, 11, 22) + timedelta(days=int(moment - NOON))).isoformat()
 
-    monkeypatch.setattr(app, "day_finder", lambda _zone: day_of)
+    monkeypatch.setattr(pipeline, "day_finder", lambda _zone: day_of)
     here = world(NOON).here
     wanted = Counter()
     for n in range(300):

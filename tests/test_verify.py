@@ -67,7 +67,7 @@ def lived(tmp_path_factory):
     here.config["parameters"] = {"speed": "fan_speed", "heat": "temperature"}
     here.open()
     here.tick(3)
-    here.pipeline.close()
+    here.close()
     assert here.folder.reports() == here.folder.days("averages")[:3] == ["2026-11-22", "2026-11-23", "2026-11-24"]
     return here.root
 
