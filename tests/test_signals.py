@@ -25,9 +25,9 @@ import pytest
 import yaml
 
 from etl import config
-from etl.app import ExitError
 from etl.folder import Folder
 from etl.log import take_lock
+from etl.pipeline import NeedsRestartError
 from etl.records import Governed, Settings
 from etl.recover import Derivation, settle
 from etl.report import encode, make_report
@@ -297,7 +297,7 @@ def test_a_reload_takes_over_what_the_night_does(plant):
     assert here.folder.packed_path("raw", here.folder.days("raw")[-2]).exists()
     here.config["window"] = 3
     path.write_text(yaml.safe_dump(here.config))
-    with pytest.raises(ExitError, match="window changed: that needs a restart"):
+    with pytest.raises(NeedsRestartError, match="window changed: that needs a restart"):
         here.pipeline.reload(config.load(path))
 
 
