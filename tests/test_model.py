@@ -267,12 +267,14 @@ class History(RuleBasedStateMachine):
         """Whatever happened, a sound disk and a start put everything right."""
         self.system.failing = {}
         self.system.left = None
-        self._write()
-        self._reopen()
-        self.check()
-        self.here.close()
-        self._abandon()
-        shutil.rmtree(self.root)
+        try:
+            self._write()
+            self._reopen()
+            self.check()
+        finally:
+            self.here.close()
+            self._abandon()
+            shutil.rmtree(self.root)
 
     # What must hold
 

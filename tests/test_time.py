@@ -630,6 +630,8 @@ def test_the_clock_of_a_real_process_is_set(steady, monkeypatch, by, events):
         until(lambda: told_by(steady))
         more_lines(steady, 3)
         end(process)
+    for left in Path("/dev/shm").glob(f"*faketime_s*_{process.pid}"):
+        left.unlink()
     assert told_by(steady) == events
     assert min(os.listdir(steady.root / "output" / "raw")) == days[0]
 
