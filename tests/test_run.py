@@ -115,6 +115,11 @@ def test_run_writes_files_and_stdout_and_ends_on_sigterm(site):
         assert site.ask("/averages")[0]["source"] == "machine-1"
         assert site.ask("/readyz") == {"ready": True, "reasons": []}
         assert site.ask("/events")[0]["event"] == "start"
+        with urllib.request.urlopen(f"http://127.0.0.1:{site.port}/metrics", timeout=5) as answer:
+            metrics = answer.read().decode()
+        assert int(float(metrics.split('telemetry_polls_total{result="answered"} ')[1].split()[0])) >= 6
+        assert 'telemetry_sources{state="down"} 0.0' in metrics
+        assert "machine-1" not in metrics
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=5)
     assert process.returncode == 0
