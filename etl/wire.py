@@ -105,9 +105,14 @@ def raw_line(reading: dict[str, Any], source: str, at: float, position: int | No
     if position is not None:
         line["_position"] = position
     try:
-        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        return _whole_line(line)
     except orjson.JSONEncodeError as error:
         raise RejectedError("too_deep", f"the reading cannot be written: {error}") from None
+
+
+def _whole_line(record: dict[str, Any]) -> bytes:
+    # What orjson gives keeps a buffer of 4 KiB alive, however short it is: lines that wait or are shown must be copies.
+    return orjson.dumps(record) + b"\n"
 
 
 def rfc3339(at: float) -> str:
@@ -223,7 +228,7 @@ def averages_line(
         "polled_at": polled_at,
     }
     try:
-        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        return _whole_line(line)
     except orjson.JSONEncodeError:
         # An integer beyond 64 bits, in a line made by hand: what was decoded can be encoded.
         return msgspec.json.encode(line) + b"\n"
@@ -231,16 +236,13 @@ def averages_line(
 
 def event_line(at: float, event: str, source: str | None, reason: str | None, more: dict[str, Any]) -> bytes:
     """Encode a line of the events log."""
-    return orjson.dumps(
-        {"at": rfc3339(at), "event": event, "source": source, "reason": reason, **more},
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
+    return _whole_line({"at": rfc3339(at), "event": event, "source": source, "reason": reason, **more})
 
 
 def settings_line(entry: Governed) -> bytes:
     """Encode a line of settings.jsonl."""
     flat = {"day": entry.day, "line": entry.line, **msgspec.structs.asdict(entry.settings)}
-    return orjson.dumps(flat, option=orjson.OPT_APPEND_NEWLINE)
+    return _whole_line(flat)
 
 
 def parse_settings(line: bytes) -> Governed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import orjson
 import pytest
 from hypothesis import given
@@ -107,3 +109,14 @@ def test_settings_read_back_equal():
     for damaged in (b"{}", b"[]", b"nonsense", settings_line(entry)[:40], b'{"day":1,"line":"x"}'):
         with pytest.raises(RejectedError):
             parse_settings(damaged)
+
+
+def test_a_line_holds_no_more_memory_than_its_bytes():
+    """Ten thousand latest lines are kept, and a full disk lets 64 MiB of them wait: what a line holds counts."""
+    tracemalloc.start()
+    try:
+        lines = [raw_line({"id": 1, "temperature": 20.5}, "a", 0.0) for _ in range(1000)]
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / len(lines) < len(lines[0]) + 100
