@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pycurl
 
-from etl.http_source import AGENT, CAP, HEAD, TOO_LARGE, HttpSource, refusal, timed_out
+from etl.http_source import AGENT, CAP, TOO_LARGE, HttpSource, refusal, timed_out
 from etl.records import CLOSED, Answer, Failure, Poll
 
 WORKING = 48
@@ -54,38 +54,21 @@ class _Flight:
     def __init__(self, easy: Any) -> None:
         self.easy = easy
         self.body = BytesIO()
-        self.head = 0
+        self.headers: list[bytes] = []
         self.too_large = False
-        self.refused: Failure | None = None
         self.waiting: _Waiting
         self.began = 0.0
         easy.setopt(pycurl.WRITEFUNCTION, self._take)
-        easy.setopt(pycurl.HEADERFUNCTION, self._take_header)
 
     def begin(self, waiting: _Waiting) -> None:
         self.body = BytesIO()
-        self.head = 0
         self.too_large = False
-        self.refused = None
         self.waiting = waiting
         self.began = time.monotonic()
 
     def _take(self, piece: bytes) -> int:
-        if self.refused or self.body.tell() + len(piece) > CAP:
-            self.too_large = True
-            return 0
-        return self.body.write(piece)
-
-    def _take_header(self, line: bytes) -> int:
-        self.head += len(line)
-        if line.startswith(b"HTTP/"):
-            # An answer that is refused by its status is not worth its body.
-            status = line.split()[1:2]
-            self.refused = refusal(int(status[0])) if status and status[0].isdigit() else None
-        if self.head > HEAD:
-            self.too_large = True
-            return 0
-        return len(line)
+        self.too_large = self.body.tell() + len(piece) > CAP
+        return 0 if self.too_large else self.body.write(piece)
 
 
 class Curl:
@@ -98,7 +81,11 @@ class Curl:
     def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
         self._sources = {source.name: source for source in sources}
         self._clock = clock
-        self._headers = {name: _headers(source.headers) for name, source in self._sources.items()}
+        shared: dict[tuple[bytes, ...], list[bytes]] = {}
+        self._headers = {
+            name: shared.setdefault(tuple(sent), sent)
+            for name, sent in ((name, _headers(source.headers)) for name, source in self._sources.items())
+        }
         self._asked: deque[_Waiting] = deque()
         self._waiting: deque[_Waiting] = deque()
         self._idle: list[_Flight] = []
@@ -190,7 +177,10 @@ class Curl:
             flight.begin(waiting)
             easy, source = flight.easy, waiting.source
             easy.setopt(pycurl.URL, source.url.encode())
-            easy.setopt(pycurl.HTTPHEADER, self._headers[source.name])
+            headers = self._headers[source.name]
+            if flight.headers is not headers:
+                flight.headers = headers
+                easy.setopt(pycurl.HTTPHEADER, headers)
             easy.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1000)))
             if source.ca_file:
                 easy.setopt(pycurl.CAINFO, source.ca_file)
@@ -217,6 +207,7 @@ class Curl:
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
+        easy.setopt(pycurl.FAILONERROR, 1)  # an answer that is refused by its status is not worth its body
         easy.setopt(pycurl.ACCEPT_ENCODING, "gzip, deflate")
         easy.setopt(pycurl.USERAGENT, AGENT)
         easy.setopt(pycurl.MAXFILESIZE_LARGE, CAP)
@@ -263,8 +254,9 @@ class Curl:
         unconnected = code == pycurl.E_COULDNT_CONNECT
         if easy.getinfo(pycurl.USED_PROXY) and (unconnected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
             return _KINDS[pycurl.E_COULDNT_RESOLVE_PROXY]
-        if flight.refused or flight.too_large:
-            return flight.refused or TOO_LARGE
+        refused = refusal(easy.getinfo(pycurl.RESPONSE_CODE))
+        if refused or flight.too_large:
+            return refused or TOO_LARGE
         if code == pycurl.E_OPERATION_TIMEDOUT:
             return timed_out(flight.waiting.source.timeout)
         if unconnected:

@@ -50,7 +50,9 @@ class _Counts:
         lateness = sorted(tick.lateness.copy())
         if lateness:
             late = GaugeMetricFamily(
-                "telemetry_poll_lateness_seconds", "From due to processed, of the latest polls.", labels=["quantile"]
+                "telemetry_poll_lateness_seconds",
+                "From due to processed, of the latest answered polls.",
+                labels=["quantile"],
             )
             for quantile in (0.5, 0.99):
                 late.add_metric([str(quantile)], lateness[min(len(lateness) - 1, int(quantile * len(lateness)))])

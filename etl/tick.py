@@ -29,7 +29,7 @@ RETRY = 1.0
 DERIVED = 10.0
 """Seconds within which averages are made durable; a power cut takes the last ones, and the next start derives them."""
 LATENESS = 10_000
-"""Polls whose lateness is remembered."""
+"""Answered polls whose lateness is remembered."""
 LONGEST = 0.8
 """Share of the interval a poll takes, at most; where its turn comes sooner (after a start), it may still answer."""
 HELD = 64 << 20
@@ -241,13 +241,13 @@ class Tick:
             poll, due = self._inbox.popleft()
             if poll.failure == CLOSED:
                 continue
-            polls.append(poll)
-            self.lateness.append(now - due)
-        for poll in sorted(polls, key=lambda poll: (poll.at, poll.source)):
+            polls.append((poll, due))
+        for poll, due in sorted(polls, key=lambda one: (one[0].at, one[0].source)):
             failure = poll.failure or self._take(poll)
             if failure:
                 self._goes_down(poll, failure)
             else:
+                self.lateness.append(now - due)
                 self._comes_up(poll)
         self._put_taken()
 

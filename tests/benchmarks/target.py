@@ -1,5 +1,7 @@
 """Machines to poll at little cost: one process that answers every GET with a reading, on one port or on many.
 
+A path that begins with /hang gets no answer, one that begins with /garbage one that is no JSON.
+
 python -m tests.benchmarks.target [--ports 1]   prints the first port; the others follow it
 """
 
@@ -26,8 +28,12 @@ class Machine(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.head += data
         while b"\r\n\r\n" in self.head:
-            _, self.head = self.head.split(b"\r\n\r\n", 1)
+            head, self.head = self.head.split(b"\r\n\r\n", 1)
+            if head.startswith(b"GET /hang"):
+                continue
             body = BODY % (random.uniform(600, 700), random.uniform(40, 50))
+            if head.startswith(b"GET /garbage"):
+                body = b"<html>busy</html>"
             self.transport.write(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
             )

@@ -1,0 +1,95 @@
+"""CPU of a reading without the network: parse, check, step, encode both lines, its share of a write; and a profile.
+
+python -m tests.benchmarks.hot_path [--batch 100] [--fsync never]
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from etl.days import day_finder
+from etl.derive import derive, rules
+from etl.events import Events
+from etl.folder import Folder
+from etl.log import Appender
+from etl.pipeline import SYNCS
+from etl.records import Answer, Poll, Settings
+from etl.tick import Tick
+from etl.wire import parse, raw_line
+from tests.conftest import RAM
+
+BODY = (
+    b'{"description":"Machine for processing ","fan_speed":694.11,"id":1,"name":"DELL G450","status":"IDLE",'
+    b'"temperature":49.44,"timestamp":"2026-11-23T01:12:03.045386+00:00"}'
+)
+SETTINGS = Settings(5, {"temperature": "temperature", "speed": "fan_speed"}, "UTC", 10.0, 0.2)
+READINGS = 10_000
+START = 1_795_341_600.123
+
+
+def whole(tick: Tick, batch: int) -> Callable[[], None]:
+    """Ticks as the running process makes them, from the delivered answers to both files."""
+
+    def run() -> None:
+        for at in range(READINGS // batch):
+            for number in range(batch):
+                tick.deliver(Poll(f"machine-{number}", START + at * 10, (Answer(BODY),)))
+            tick.write()
+
+    return run
+
+
+def parse_all() -> None:
+    for _ in range(READINGS):
+        parse(BODY)
+
+
+def encode_all() -> None:
+    reading = parse(BODY)
+    for _ in range(READINGS):
+        raw_line(reading, "machine-1", START)
+
+
+def derive_all() -> None:
+    line = raw_line(parse(BODY), "machine-1", START)
+    for _ in derive({}, [line] * READINGS, rules(SETTINGS)):
+        pass
+
+
+def best(work: Callable[[], None]) -> float:
+    """Microseconds of CPU a reading, best of 5."""
+    spent = []
+    for _ in range(5):
+        before = time.process_time()
+        work()
+        spent.append(time.process_time() - before)
+    return 1e6 * min(spent) / READINGS
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--batch", type=int, default=100)
+    options.add_argument("--fsync", choices=SYNCS, default="never")
+    given = options.parse_args()
+    for what, work in (("parse", parse_all), ("encode raw", encode_all), ("derive: step, encode", derive_all)):
+        print(f"{what:24} {best(work):6.2f} us")
+    with tempfile.TemporaryDirectory(dir=RAM) as aside:
+        folder, day_of = Folder(Path(aside)), day_finder(ZoneInfo("UTC"))
+        events = Events(Appender(folder, "events"), day_of, time.time)
+        tick = Tick(folder, SETTINGS, day_of, events, {}, time.time, SYNCS[given.fsync])
+        work = whole(tick, given.batch)
+        print(f"{'all, with its write':24} {best(work):6.2f} us")
+        with cProfile.Profile() as profile:
+            work()
+        pstats.Stats(profile).sort_stats("tottime").print_stats(14)
+
+
+if __name__ == "__main__":
+    main()
