@@ -90,6 +90,7 @@ class Curl:
         self._waiting: deque[_Waiting] = deque()
         self._idle: list[_Flight] = []
         self._flights: dict[Any, _Flight] = {}
+        self._left: set[int] = set()
         self._slow = 0
         self._closed = False
         self._ending = threading.Lock()
@@ -134,6 +135,8 @@ class Curl:
                 if fd == self._wake:
                     os.eventfd_read(self._wake)
                     self._waiting.extend(self._asked.popleft() for _ in range(len(self._asked)))
+                elif fd in self._left:
+                    self._leave(fd)
                 else:
                     self._multi.socket_action(fd, _mask(happened))
             if self._due is not None and time.monotonic() >= self._due:
@@ -155,14 +158,21 @@ class Curl:
 
     def _watch(self, event: int, fd: int, _multi: Any, _known: Any) -> None:
         if event == pycurl.POLL_REMOVE:
-            with suppress(OSError, ValueError):
-                self._epoll.unregister(fd)
+            # It is a kept connection, most likely, and soon watched again: that is one call into the system, not two.
+            self._left.add(fd)
             return
+        self._left.discard(fd)
         wanted = (select.EPOLLIN if event & pycurl.POLL_IN else 0) | (select.EPOLLOUT if event & pycurl.POLL_OUT else 0)
         try:
-            self._epoll.register(fd, wanted)
-        except FileExistsError:
             self._epoll.modify(fd, wanted)
+        except FileNotFoundError:
+            self._epoll.register(fd, wanted)
+
+    def _leave(self, fd: int) -> None:
+        """Watch a socket no longer that libcurl has no interest in: its other end closed it."""
+        self._left.discard(fd)
+        with suppress(OSError):
+            self._epoll.unregister(fd)
 
     def _launch(self) -> None:
         """Begin the polls that wait, as far as there is room; those whose deadline has passed fail."""
