@@ -7,7 +7,8 @@ The map of the program, from the edge inwards:
     pipeline   the parts that turn polls into files, put together
     schedule   when: APScheduler jobs on a fixed grid of moments
     tick       one tick: read, average, write
-    report     one night: read the day, analyze, write the report
+    night      a closed day's report, made here or in a child, by one process, several, or a cluster
+    report     read the day, analyze, write the report
     verify     the folder proved: averages and reports follow from the raw log, line by line
     rebuild    both derived anew where they do not
     recover    the end of the folder put right, at start and after a disturbance
@@ -17,6 +18,7 @@ The map of the program, from the edge inwards:
     http_source, http_sockets, workers        what every poll over HTTP keeps to; deadlines; threads
     log, folder, events, stdout           the output folder written and read back; lines for the terminal
     signals    what the process is asked from outside
+    executors, child                      where work is done: worker processes, a cluster, a child at low priority
     config     settings: typed, frozen, strict; document reads the YAML and knows the place of each value
     derive     averages lines follow from raw lines: the one fold everything shares
     wire       bytes <-> records

@@ -63,6 +63,15 @@ class Columns:
         self.values = tuple(array("d") for _ in range(parameters))
         self.holes = False
 
+    def extend(self, later: Columns) -> None:
+        """Add the columns of a later part of the day."""
+        self.lines.extend(later.lines)
+        for column, values in zip(self.values, later.values, strict=True):
+            column.extend(values)
+        self.holes |= later.holes
+        if later.name is not None:
+            self.name = later.name
+
 
 class Figures(NamedTuple):
     """What is said of one column: average, maximum, minimum, and (line, value, deviation) of each anomaly."""
@@ -94,6 +103,22 @@ def collect(rows: Iterable[Row | None], parameters: int) -> dict[Machine, Column
             else:
                 column.append(nan)
                 columns.holes = True
+    return machines
+
+
+def join(parts: Iterable[tuple[int, dict[Machine, Columns]]]) -> dict[Machine, Columns]:
+    """Put the columns of a day's parts (each with the number of its lines, damaged ones too) together, in order."""
+    machines: dict[Machine, Columns] = {}
+    before = 0
+    for lines, part in parts:
+        for machine, columns in part.items():
+            if before:
+                columns.lines = array("I", [line + before for line in columns.lines])
+            if machine in machines:
+                machines[machine].extend(columns)
+            else:
+                machines[machine] = columns
+        before += lines
     return machines
 
 

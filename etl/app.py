@@ -14,14 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etl.child import StoppedError
 from etl.clock import Jump, Times, jump
 from etl.days import day_finder, due, next_change, next_reports
 from etl.events import Events
 from etl.folder import Folder
 from etl.log import Appender, HeldError, renew_lock, take_lock
+from etl.night import in_a_child, make_here
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
 from etl.recover import ended_cleanly, last_reading
-from etl.report import StoppedError, due_days, encode, make_report, write_report
+from etl.report import due_days, encode, make_report
 from etl.signals import Signals
 from etl.stdout import Stdout
 from etl.wire import rfc3339
@@ -94,7 +96,7 @@ def run(loaded: Loaded) -> int:
     with held(loaded) as hold:
         _raise_descriptor_limit()
         stdout = Stdout()
-        pipeline = Pipeline(loaded, time.time, stdout)
+        pipeline = Pipeline(loaded, time.time, stdout, make_report=in_a_child(signals.stopping))
         if loaded.config.api.serve:
             _serve(pipeline)
         _tell_start(pipeline)
@@ -215,7 +217,8 @@ def report(loaded: Loaded, day: str | None) -> int:
         days = [day]
     for closed in days:
         try:
-            path = write_report(folder, closed, loaded.settings)
+            asked = loaded.config.report
+            path = make_here(folder.root, closed, loaded.settings, asked.workers, asked.cluster)
         except OSError as error:
             raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
         print(path)  # noqa: T201

@@ -35,6 +35,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ADDRESS = re.compile(r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Za-z:.%]+\])(:[0-9]+)?")
+_CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:[0-9]{1,5}")
 _SHARD = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
 
 
@@ -66,10 +67,12 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When the night's report is made, and what it calls an anomaly."""
+    """When the night's report is made, what it calls an anomaly, and who makes it."""
 
     at: Annotated[str, Meta(pattern=r"\A([01][0-9]|2[0-3]):[0-5][0-9]\Z")] = "00:05"
     threshold: Annotated[float, Meta(ge=0)] = 0.2
+    workers: Annotated[int, Meta(ge=1, le=1000)] = 1
+    cluster: str | None = None
 
 
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +126,8 @@ HINTS = {
     "report": "write at: and threshold: below it",
     "at": 'write a local time in quotes, such as "00:05"',
     "threshold": "write a number without quotes, 0 or more; 0.2 is 20 %",
+    "workers": "write how many processes make the report, 1 to 1000",
+    "cluster": "write the address of a dask scheduler, such as tcp://10.0.0.5:8786",
     "api": "write serve:, host:, port: and machines: below it",
     "serve": "write true or false without quotes",
     "host": "write an address to listen on, such as 127.0.0.1",
@@ -352,6 +357,8 @@ def _problems(config: Config) -> Iterator[_Problem]:
     if config.transport == "curl" and importlib.util.find_spec("pycurl") is None:
         what, hint = "transport curl needs pycurl", "install the extra: pip install 'machine-telemetry-etl[fleet]'"
         yield _Problem(("transport",), "transport", what, hint)
+    if config.report.cluster is not None:
+        yield from _cluster_problems(config.report.cluster)
     names: set[str] = set()
     for i, source in enumerate(config.sources):
         yield from _source_problems(config, source, ("sources", i))
@@ -360,6 +367,15 @@ def _problems(config: Config) -> Iterator[_Problem]:
                 yield _Problem(("sources", i, "name"), "name", f"name {written.name} is taken already")
                 break
             names.add(written.name)
+
+
+def _cluster_problems(cluster: str) -> Iterator[_Problem]:
+    path = ("report", "cluster")
+    if not _CLUSTER.fullmatch(cluster):
+        yield _Problem(path, "cluster", "cluster is no address of a scheduler")
+    elif importlib.util.find_spec("distributed") is None:
+        what, hint = "report.cluster needs dask", "install the extra: pip install 'machine-telemetry-etl[cluster]'"
+        yield _Problem(path, "cluster", what, hint)
 
 
 def _source_problems(config: Config, source: Source, path: Where) -> Iterator[_Problem]:

@@ -84,15 +84,41 @@ class Folder:
                 yield offset, line
                 offset += len(line)
 
-    def blocks(self, kind: str, day: str) -> Iterator[tuple[int, bytes]]:
-        """The complete lines of a day in blocks of about a MiB, with the offset of each block."""
+    def cuts(self, kind: str, day: str, parts: int) -> list[tuple[int, int | None]]:
+        """Cut a day's file into parts of whole lines: where each starts, and the next one (None: the file ends).
+
+        There are at most `parts`, of about one size; a compressed file, which is read from its start only, is one.
+        """
+        try:
+            with self.path(kind, day).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                starts = {0}
+                for number in range(1, parts):
+                    file.seek(max(0, number * size // parts - 1))
+                    file.readline()
+                    starts.add(file.tell())
+        except FileNotFoundError:
+            return [(0, None)]
+        cuts = sorted(starts - {size} | {0})
+        return list(zip(cuts, [*cuts[1:], None], strict=True))
+
+    def blocks(self, kind: str, day: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """The complete lines of a day, or of a part of it, in blocks of about a MiB, each with its offset.
+
+        Raises:
+            EOFError: the file ends before `end`.
+
+        """
         with self.open(kind, day) as file:
-            offset = 0
-            while block := file.read(_BLOCK):
-                block += file.readline()
+            offset = file.seek(start)
+            while block := file.read(_BLOCK if end is None else min(_BLOCK, end - offset)):
+                if not block.endswith(b"\n"):
+                    block += file.readline()
                 whole = block[: block.rfind(b"\n") + 1]
                 yield offset, whole
                 offset += len(block)
+        if end is not None and offset < end:
+            raise EOFError(f"{self.path(kind, day)} is shorter here than it was: {offset} bytes, not {end}")
 
     def last_lines(self, kind: str) -> list[bytes]:
         """The complete lines in about the last 64 KiB of the newest file, oldest first; a missing one has none."""

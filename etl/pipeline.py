@@ -17,8 +17,9 @@ from etl.file_source import Files, FileSource
 from etl.folder import Folder
 from etl.http_source import HttpSource
 from etl.log import ALWAYS, NEVER, Appender, Sync
+from etl.night import MakeReport, make_here
 from etl.recover import positions
-from etl.report import due_days, never, write_report
+from etl.report import due_days
 from etl.retention import compress, delete_old
 from etl.stdout import Stdout
 from etl.tick import Tick, Transport
@@ -41,7 +42,12 @@ class Pipeline:
     """The parts that turn polls into files, put together from the config; `with held(...)` goes around it."""
 
     def __init__(
-        self, loaded: Loaded, clock: Callable[[], float], stdout: Stdout | None = None, system: Any = os
+        self,
+        loaded: Loaded,
+        clock: Callable[[], float],
+        stdout: Stdout | None = None,
+        system: Any = os,
+        make_report: MakeReport = make_here,
     ) -> None:
         config = loaded.config
         self.loaded = loaded
@@ -57,6 +63,7 @@ class Pipeline:
         )  # fmt: skip
         self._clock = clock
         self._stdout = stdout
+        self._make_report = make_report
         self._http: Transport | None = None
         self._files: Files | None = None
         self._use_sources(loaded)
@@ -127,12 +134,15 @@ class Pipeline:
         self.tick.wait(max((self.loaded.timeout(source) for source in self.loaded.sources), default=0.0) + 1)
         self.tick.finish()
 
-    def close_due_days(self, stopping: Callable[[], bool] = never) -> list[Path]:
+    def close_due_days(self, stopping: Callable[[], bool] = lambda: False) -> list[Path]:
         """Report every closed day that has no report yet; the nightly job."""
         written = []
-        for day in due_days(self.folder, self._clock(), self.loaded.config.report.at, self.loaded.zone):
+        asked = self.loaded.config.report
+        for day in due_days(self.folder, self._clock(), asked.at, self.loaded.zone):
             if self.tick.close_day(day):
-                written.append(write_report(self.folder, day, self.loaded.settings, stopping))
+                written.append(
+                    self._make_report(self.folder.root, day, self.loaded.settings, asked.workers, asked.cluster)
+                )
                 log.info("Report of %s written to %s", day, written[-1])
                 self.events.tell("report", reason="written", day=day)
                 self.tick.wake()

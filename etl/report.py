@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,21 +12,13 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from etl.analysis import Figures, Row, collect, figures
+from etl.analysis import Columns, Figures, Row, collect, figures, join
 from etl.days import due, length
+from etl.executors import HERE, Executing
 from etl.folder import Folder, governing
 from etl.log import write_whole
-from etl.records import Settings
+from etl.records import Machine, Settings
 from etl.wire import block_decoder, raw_decoder, timestamp
-
-
-class StoppedError(Exception):
-    """The process is ending: the report is left for the next start."""
-
-
-def never() -> bool:
-    """Nothing asks to stop."""
-    return False
 
 
 def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
@@ -34,17 +27,16 @@ def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
     return [day for day in folder.days("raw") if day not in reported and due(day, at, zone) <= now]
 
 
-def write_report(folder: Folder, day: str, otherwise: Settings, stopping: Callable[[], bool] = never) -> Path:
+def write_report(folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE) -> Path:
     """Make a day's report and write it; made again from the same raw log it has the same bytes.
 
     Raises:
         FileNotFoundError: there is no raw log of that day.
         OSError: the report cannot be written.
-        StoppedError: `stopping` became true.
 
     """
     path = folder.report_path(day)
-    write_whole(path, encode(make_report(folder, day, otherwise, stopping)))
+    write_whole(path, encode(make_report(folder, day, otherwise, executing)))
     return path
 
 
@@ -53,11 +45,14 @@ def encode(report: dict[str, Any]) -> bytes:
     return orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def make_report(folder: Folder, day: str, otherwise: Settings, stopping: Callable[[], bool] = never) -> dict[str, Any]:
-    """Analyze a day's raw log under the settings of its last line; `otherwise` govern what settings.jsonl does not."""
+def make_report(folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE) -> dict[str, Any]:
+    """Analyze a day's raw log under the settings of its last line; `otherwise` govern what settings.jsonl does not.
+
+    The result is the same, to the last bit, however many parts the day is split into and wherever they are read.
+    """
     settings = day_settings(folder, day, otherwise)
     blocks: list[_Block] = []
-    machines = collect(_rows(folder, day, settings, blocks, stopping), len(settings.parameters))
+    machines = join(_parts(folder, day, settings, executing, blocks))
     expected = _whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
     analyzed = [
         (machine, columns.name, len(columns.lines), [
@@ -100,24 +95,52 @@ def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
 
 class _Block(NamedTuple):
     line: int
-    """The number of its first line in the day, counted from 0."""
+    """The number of its first line in the day, or the part of it, counted from 0."""
     offset: int
     size: int
 
 
-def _rows(
-    folder: Folder, day: str, settings: Settings, blocks: list[_Block], stopping: Callable[[], bool]
-) -> Iterator[Row | None]:
-    """The rows of a day; where its blocks stand is noted in `blocks`."""
-    decode = block_decoder(tuple(settings.parameters.values()))
-    line = 0
-    for offset, block in folder.blocks("raw", day):
-        if stopping():
-            raise StoppedError
-        rows = decode(block)
-        blocks.append(_Block(line, offset, len(block)))
-        line += len(rows)
-        yield from rows
+class Part(NamedTuple):
+    """A part of a day, read: its columns, how many lines it has, and where its blocks stand."""
+
+    machines: dict[Machine, Columns]
+    lines: int
+    blocks: list[_Block]
+
+
+def _parts(
+    folder: Folder, day: str, settings: Settings, executing: Executing, blocks: list[_Block]
+) -> Iterator[tuple[int, dict[Machine, Columns]]]:
+    """The columns of each part of a day with the number of its lines; where the blocks stand is noted in `blocks`."""
+    starts, ends = zip(*folder.cuts("raw", day, executing.parts), strict=True)
+    read = partial(read_part, folder.root, day, tuple(settings.parameters.values()))
+    before = 0
+    for part in executing.map(read, starts, ends):
+        blocks += [block._replace(line=block.line + before) for block in part.blocks]
+        before += part.lines
+        yield part.lines, part.machines
+
+
+def read_part(root: Path, day: str, fields: tuple[str, ...], start: int, end: int | None) -> Part:
+    """Read the lines between two offsets of a day's raw log, in whatever process this runs.
+
+    Raises:
+        OSError, EOFError: the file is not there, or shorter than the part.
+
+    """
+    decode = block_decoder(fields)
+    blocks: list[_Block] = []
+    lines = 0
+
+    def rows() -> Iterator[Row | None]:
+        nonlocal lines
+        for offset, block in Folder(root).blocks("raw", day, start, end):
+            found = decode(block)
+            blocks.append(_Block(lines, offset, len(block)))
+            lines += len(found)
+            yield from found
+
+    return Part(collect(rows(), len(fields)), lines, blocks)
 
 
 def _timestamps(folder: Folder, day: str, blocks: list[_Block], wanted: list[int]) -> dict[int, Any]:

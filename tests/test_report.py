@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import orjson
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl import analyze_values
 from etl.averages import number
+from etl.executors import Executing
 from etl.folder import Folder
 from etl.records import Settings
-from etl.report import StoppedError, due_days, make_report, write_report
+from etl.report import make_report, write_report
 from etl.wire import raw_line
 
 MIDNIGHT = 1_795_392_000.0
@@ -33,9 +33,10 @@ columns = st.lists(values, max_size=30) | ramps
 @given(
     st.lists(st.tuples(st.sampled_from([("a", 1), ("a", "1"), ("b", None)]), columns, columns), max_size=4),
     st.booleans(),
+    st.integers(1, 9),
 )
-def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_factory, groups, damaged):
-    """For each machine and parameter the report has what analyze_values gives; damaged lines change nothing."""
+def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_factory, groups, damaged, parts):
+    """Damaged lines change nothing, nor does it matter into how many parts the day is split."""
     folder = Folder(tmp_path_factory.mktemp("day"))
     lines, data, at = [], {}, MIDNIGHT
     for machine, temperatures, speeds in groups:
@@ -52,7 +53,7 @@ def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_fac
     path = folder.path("raw", "2026-11-23")
     path.parent.mkdir()
     path.write_bytes(b"".join(lines))
-    report = make_report(folder, "2026-11-23", SETTINGS)
+    report = make_report(folder, "2026-11-23", SETTINGS, Executing(parts, map))
     assert [(entry["source"], entry["id"]) for entry in report["machines"]] == list(data)
     for entry in report["machines"]:
         expected = {p: analyze_values(v, 0.2) for p, v in data[entry["source"], entry["id"]].items()}
@@ -138,13 +139,3 @@ def test_the_days_last_line_names_the_settings(plant):
     here.clock.now = MIDNIGHT + 301
     here.tick()
     assert orjson.loads(here.night()[0].read_bytes())["threshold"] == 0.01
-
-
-def test_a_report_that_is_stopped_leaves_nothing(plant):
-    """Asked to stop, the report is left for the next start, whole or not at all."""
-    here = plant(start=MIDNIGHT - 100)
-    here.tick(3)
-    with pytest.raises(StoppedError):
-        write_report(here.folder, "2026-11-22", here.loaded.settings, lambda: True)
-    assert here.folder.reports() == []
-    assert due_days(here.folder, MIDNIGHT + 300, "00:05", here.loaded.zone) == ["2026-11-22"]

@@ -1,0 +1,84 @@
+"""Where the parts of a day are analyzed: here in turn, in processes beside this one, or on a cluster that exists."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any, NamedTuple, TypeVar
+
+REACHED = 10
+"""Seconds within which a cluster must answer."""
+LOOK = 5.0
+"""Seconds between two looks whether a cluster still has workers."""
+
+Result = TypeVar("Result")
+
+
+class Executing(NamedTuple):
+    """How many parts a day is split into, and what maps a function over them, in order."""
+
+    parts: int
+    map: Callable[..., Iterator[Any]]
+
+
+HERE = Executing(1, map)
+
+
+def executed(
+    work: Callable[[Executing], Result], workers: int, cluster: str | None, tell: Callable[[str], None]
+) -> Result:
+    """Do the work on the cluster, if there is one, else in `workers` processes; where that breaks, here in turn.
+
+    `work` may be called again from its start; `tell` is given a sentence for people when that happens.
+    """
+    if cluster:
+        try:
+            with _on_cluster(cluster) as executing:
+                return work(executing)
+        except Exception as error:  # whatever breaks there, the report is made here
+            why = str(error) or type(error).__name__
+            tell(f"The cluster {cluster} cannot do it: {why}. The report is made on this machine.")
+    if workers > 1:
+        try:
+            with _in_processes(workers) as executing:
+                return work(executing)
+        except BrokenExecutor as error:
+            tell(f"A worker process died: {error}. The report is made by one process.")
+    return work(HERE)
+
+
+@contextmanager
+def _in_processes(workers: int) -> Iterator[Executing]:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+        yield Executing(workers, executor.map)
+
+
+@contextmanager
+def _on_cluster(address: str) -> Iterator[Executing]:
+    from distributed import Client  # noqa: PLC0415  an extra, and 60 MB
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with Client(address, timeout=REACHED, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise ConnectionError("it has no workers")
+        executor = client.get_executor(pure=False)  # closing it would wait for workers that may be gone
+
+        def map_watched(function: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+            tasks = [executor.submit(function, *each) for each in zip(*arguments, strict=False)]
+            return (_watched(task, client) for task in tasks)
+
+        yield Executing(threads, map_watched)
+
+
+def _watched(task: Future[Any], client: Any) -> Any:
+    """The result of a task; a cluster that lost its workers or its scheduler would let us wait forever."""
+    while True:
+        try:
+            return task.result(timeout=LOOK)
+        except TimeoutError:
+            if client.status != "running" or not client.nthreads():
+                raise ConnectionError("it lost its workers") from None

@@ -1,0 +1,135 @@
+"""The report is the same bytes whoever makes it: this process, several, a cluster, or what is left when one breaks."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from datetime import date
+
+import pytest
+
+from api.machines import Machines
+from etl import executors
+from etl.executors import executed
+from etl.folder import Folder
+from etl.night import make_here
+from etl.records import Settings
+from etl.report import encode, make_report
+from tests.benchmarks.generate import write_day
+from tests.test_run import free_port
+
+DAY = "2026-01-05"
+SETTINGS = Settings(5, {"temperature": "temperature", "speed": "fan_speed"}, "UTC", 10.0, 0.2)
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    """A folder with one day of two machines, and its report made here in turn."""
+    folder = Folder(tmp_path_factory.mktemp("night"))
+    write_day(folder.path("raw", DAY), date.fromisoformat(DAY), Machines(2, random.Random(1)))
+    return folder, encode(make_report(folder, DAY, SETTINGS))
+
+
+class Dask:
+    """A scheduler and two workers, each a process of its own, on loopback."""
+
+    def __init__(self) -> None:
+        self.address = f"tcp://127.0.0.1:{free_port()}"
+        self._processes: list[subprocess.Popen] = []
+
+    @contextmanager
+    def running(self):
+        with ExitStack() as stack:
+            self.scheduler = self._start(stack, "scheduler", "--host", self.address, "--no-dashboard")
+            self.workers = [
+                self._start(stack, "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
+                            "--local-directory", "/tmp")
+                for _ in range(2)
+            ]  # fmt: skip
+            for worker in self.workers:
+                self._await(worker, b"Starting established connection")
+            try:
+                yield self
+            finally:
+                for process in (*self.workers, self.scheduler):
+                    process.kill()
+                    process.wait()
+
+    def _start(self, stack, role, *arguments):
+        command = [sys.executable, "-m", "distributed.cli.dask_" + role, *arguments]
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
+        if role == "scheduler":
+            self._await(process, b"Scheduler at")
+        return process
+
+    @staticmethod
+    def _await(process, what):
+        for line in process.stderr:
+            if what in line:
+                return
+        raise AssertionError(f"the process ended before it said {what!r}")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_processes_make_the_same_report(day, workers, caplog):
+    """Any number of worker processes gives the same bytes, and none is left."""
+    folder, expected = day
+    path = make_here(folder.root, DAY, SETTINGS, workers, None)
+    assert path.read_bytes() == expected
+    assert not caplog.records
+
+
+def _first_dies(workers):
+    """Work whose tasks end their process, wherever that is not this one."""
+    return lambda executing: "here" if executing.parts == 1 else list(executing.map(os._exit, range(1, workers + 1)))
+
+
+def test_where_a_worker_dies_the_report_is_made_in_turn():
+    """A worker process that is killed costs the report nothing but time."""
+    told = []
+    assert executed(_first_dies(2), 2, None, told.append) == "here"
+    assert re.match("A worker process died: .* The report is made by one process.", told[0])
+
+
+def test_a_cluster_makes_the_same_report(day, caplog):
+    """A scheduler and two workers give the same bytes as this process does."""
+    folder, expected = day
+    with Dask().running() as dask:
+        path = make_here(folder.root, DAY, SETTINGS, 1, dask.address)
+    assert path.read_bytes() == expected
+    assert not caplog.records
+
+
+def test_where_the_cluster_is_down_the_report_is_made_here(day, caplog, monkeypatch):
+    """A cluster that does not answer is told, and the report is the same."""
+    monkeypatch.setattr(executors, "REACHED", 1)
+    folder, expected = day
+    address = f"tcp://127.0.0.1:{free_port()}"
+    assert make_here(folder.root, DAY, SETTINGS, 1, address).read_bytes() == expected
+    assert address in caplog.text
+    assert "made on this machine" in caplog.text
+
+
+@pytest.mark.parametrize("victim", ["scheduler", "workers"])
+def test_where_the_cluster_dies_halfway_the_report_is_made_here(victim, monkeypatch):
+    """Its scheduler or its workers gone in the middle of the work, the work is done again here, and that is told."""
+    monkeypatch.setattr(executors, "LOOK", 0.2)
+    told = []
+    with Dask().running() as dask:
+
+        def work(executing):
+            if executing is executors.HERE:
+                return "here"
+            results = executing.map(subprocess.call, [["sleep", "5"]] * 2)
+            killed = dask.workers if victim == "workers" else [dask.scheduler]
+            for process in killed:
+                process.send_signal(signal.SIGKILL)
+            return list(results)
+
+        assert executed(work, 1, dask.address, told.append) == "here"
+    assert len(told) == 1
