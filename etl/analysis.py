@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from math import fsum, isfinite, nan
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import count
+from math import fsum, isfinite, isnan, nan
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from etl.averages import LIMIT
-from etl.records import Machine
+from etl.records import Machine, Rows
 
 
 def analyze_values(data: list[tuple[str, float]], anomaly_threshold: float = 0.2) -> dict[str, Any]:
@@ -40,37 +42,16 @@ def analyze_values(data: list[tuple[str, float]], anomaly_threshold: float = 0.2
     return {"average": average, "max": max(values), "min": min(values), "anomalies": anomalies}
 
 
-Row = tuple[Any, ...]
-"""Of a line of the raw log: source, id, name, then the value of each parameter."""
-
-
-_IDS = (int, str, float)
-_NUMBERS = (float, int)
-
-
-class Columns:
+class Columns(NamedTuple):
     """One machine's day, or a part of it, in the order of its lines.
 
     `lines` holds the number of each line, counted from 0; `values` a column for each parameter, NaN where the reading
-    has no number; `holes` says whether there is such a place.
+    has no number; `name` is the one last seen.
     """
 
-    __slots__ = ("holes", "lines", "name", "values")
-
-    def __init__(self, parameters: int) -> None:
-        self.name: Any = None
-        self.lines = array("I")
-        self.values = tuple(array("d") for _ in range(parameters))
-        self.holes = False
-
-    def extend(self, later: Columns) -> None:
-        """Add the columns of a later part of the day."""
-        self.lines.extend(later.lines)
-        for column, values in zip(self.values, later.values, strict=True):
-            column.extend(values)
-        self.holes |= later.holes
-        if later.name is not None:
-            self.name = later.name
+    name: Any
+    lines: array[int]
+    values: tuple[array[float], ...]
 
 
 class Figures(NamedTuple):
@@ -82,28 +63,41 @@ class Figures(NamedTuple):
     anomalies: list[tuple[int, float, float]]
 
 
-def collect(rows: Iterable[Row | None], parameters: int) -> dict[Machine, Columns]:
-    """Sort rows into columns, machines in order of appearance; None stands for a damaged line."""
-    machines: dict[Machine, Columns] = {}
-    for line, row in enumerate(rows):
-        if row is None:
-            continue
-        source, key, name, *values = row
-        machine = source, (key if type(key) in _IDS else None)
-        columns = machines.get(machine)
-        if columns is None:
-            columns = machines[machine] = Columns(parameters)
-        columns.lines.append(line)
-        if name is not None:
-            columns.name = name
-        for column, value in zip(columns.values, values):  # noqa: B905  as many as there are parameters
-            # What `number` says, written out: a call for each value would cost a fifth of the analysis.
-            if type(value) in _NUMBERS and -LIMIT <= value <= LIMIT:
-                column.append(value)
-            else:
-                column.append(nan)
-                columns.holes = True
-    return machines
+class _Table(dict[Machine | None, "tuple[array[Any], ...]"]):
+    """For each machine, in order of appearance, its lines and then its columns."""
+
+    def __init__(self, parameters: int) -> None:
+        super().__init__()
+        self._parameters = parameters
+
+    def __missing__(self, machine: Machine | None) -> tuple[array[Any], ...]:
+        fresh = self[machine] = (array("I"), *(array("d") for _ in range(self._parameters)))
+        return fresh
+
+
+def collect(blocks: Iterable[Rows], parameters: int) -> dict[Machine, Columns]:
+    """Sort the rows of blocks into columns, machines in order of appearance; damaged lines only count."""
+    table = _Table(parameters)
+    names: dict[Machine | None, Any] = {}
+    line = 0
+    # No Python code runs for a single row: a loop that sorts them one by one costs twice as much.
+    for rows in blocks:
+        here = list(map(table.__getitem__, rows.machines))
+        _run(map(array.append, map(itemgetter(0), here), count(line)))
+        for number, values in enumerate(rows.values, 1):
+            known = [nan if value is None else value for value in values] if None in values else values
+            _run(map(array.append, map(itemgetter(number), here), known))
+        named = zip(rows.machines, rows.names, strict=True)
+        names.update([pair for pair in named if pair[1] is not None] if None in rows.names else named)
+        line += len(here)
+    return {
+        machine: Columns(names.get(machine), lines, tuple(values))
+        for machine, (lines, *values) in table.items() if machine is not None
+    }  # fmt: skip
+
+
+def _run(calls: Iterable[Any]) -> None:
+    deque(calls, maxlen=0)
 
 
 def join(parts: Iterable[tuple[int, dict[Machine, Columns]]]) -> dict[Machine, Columns]:
@@ -111,32 +105,39 @@ def join(parts: Iterable[tuple[int, dict[Machine, Columns]]]) -> dict[Machine, C
     machines: dict[Machine, Columns] = {}
     before = 0
     for lines, part in parts:
-        for machine, columns in part.items():
-            if before:
-                columns.lines = array("I", [line + before for line in columns.lines])
-            if machine in machines:
-                machines[machine].extend(columns)
-            else:
-                machines[machine] = columns
+        for machine, later in part.items():
+            columns = machines.setdefault(machine, later)
+            moved = array("I", [line + before for line in later.lines]) if before else later.lines
+            if columns is later:
+                machines[machine] = later._replace(lines=moved)
+                continue
+            columns.lines.extend(moved)
+            for column, values in zip(columns.values, later.values, strict=True):
+                column.extend(values)
+            if later.name is not None:
+                machines[machine] = columns._replace(name=later.name)
         before += lines
     return machines
 
 
-def figures(values: array[float], lines: array[int], threshold: float, *, holes: bool) -> Figures:
+def figures(values: array[float], lines: array[int], threshold: float) -> Figures:
     """What analyze_values gives for one column, to the last bit; anomalies are named by their lines."""
-    if holes:
-        kept = [i for i, value in enumerate(values) if value == value]  # noqa: PLR0124  NaN is not itself
-        values, lines = array("d", [values[i] for i in kept]), array("I", [lines[i] for i in kept])
-    if not values:
+    column: Sequence[float] = values.tolist()
+    total = fsum(column)
+    if isnan(total):
+        kept = [i for i, value in enumerate(column) if not isnan(value)]
+        column, lines = [column[i] for i in kept], array("I", [lines[i] for i in kept])
+        total = fsum(column)
+    if not column:
         return Figures(None, None, None, [])
-    average = fsum(values) / len(values)
-    highest, lowest = max(values), min(values)
+    average = total / len(column)
+    highest, lowest = max(column), min(column)
     limit = threshold * abs(average)
     anomalies = []
     if abs(highest - average) > limit or abs(lowest - average) > limit:
         anomalies = [
             (line, value, abs(value - average))
-            for line, value in zip(lines, values, strict=True)
+            for line, value in zip(lines, column, strict=True)
             if abs(value - average) > limit
         ]
     return Figures(average, highest, lowest, anomalies)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, NamedTuple, TypeVar
 
 REACHED = 10
@@ -52,8 +54,15 @@ def executed(
 
 @contextmanager
 def _in_processes(workers: int) -> Iterator[Executing]:
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent) as executor:
         yield Executing(workers, executor.map)
+
+
+def _follow_parent() -> None:
+    """End this worker when its parent is killed; otherwise it would wait for work forever."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 @contextmanager

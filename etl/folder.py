@@ -20,7 +20,8 @@ from etl.wire import RejectedError, parse_settings
 KINDS = ("raw", "averages", "events")
 _DAY = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(\.gz)?")
 _REPORT = re.compile(r"(\d{4}-\d\d-\d\d)\.json")
-_BLOCK = 1 << 20
+_BLOCK = 128 << 10
+"""Bytes read at once: what is made of more no longer fits into a processor's caches."""
 
 
 class Folder:
@@ -103,7 +104,7 @@ class Folder:
         return list(zip(cuts, [*cuts[1:], None], strict=True))
 
     def blocks(self, kind: str, day: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """The complete lines of a day, or of a part of it, in blocks of about a MiB, each with its offset.
+        """The complete lines of a day, or of a part of it, in blocks, each with its offset.
 
         Raises:
             EOFError: the file ends before `end`.

@@ -53,6 +53,18 @@ class Reading(NamedTuple):
     values: Sequence[Any]
 
 
+class Rows(NamedTuple):
+    """A block of raw lines as columns, with an item for each line.
+
+    The machine (None: the line is damaged), the name as sent, and for each parameter the value as a float, None where
+    there is no number.
+    """
+
+    machines: list[Machine | None]
+    names: list[Any]
+    values: list[list[float | None]]
+
+
 class Settings(msgspec.Struct, frozen=True):
     """What averages and reports depend on, beside the raw log. `interval` in seconds, `timezone` an IANA name."""
 

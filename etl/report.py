@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from etl.analysis import Columns, Figures, Row, collect, figures, join
+from etl.analysis import Columns, Figures, collect, figures, join
 from etl.days import due, length
 from etl.executors import HERE, Executing
 from etl.folder import Folder, governing
 from etl.log import write_whole
-from etl.records import Machine, Settings
+from etl.records import Machine, Rows, Settings
 from etl.wire import block_decoder, raw_decoder, timestamp
 
 
@@ -56,7 +56,7 @@ def make_report(folder: Folder, day: str, otherwise: Settings, executing: Execut
     expected = _whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
     analyzed = [
         (machine, columns.name, len(columns.lines), [
-            figures(values, columns.lines, settings.threshold, holes=columns.holes) for values in columns.values
+            figures(values, columns.lines, settings.threshold) for values in columns.values
         ])
         for machine, columns in machines.items()
     ]  # fmt: skip
@@ -132,13 +132,13 @@ def read_part(root: Path, day: str, fields: tuple[str, ...], start: int, end: in
     blocks: list[_Block] = []
     lines = 0
 
-    def rows() -> Iterator[Row | None]:
+    def rows() -> Iterator[Rows]:
         nonlocal lines
         for offset, block in Folder(root).blocks("raw", day, start, end):
             found = decode(block)
             blocks.append(_Block(lines, offset, len(block)))
-            lines += len(found)
-            yield from found
+            lines += len(found.machines)
+            yield found
 
     return Part(collect(rows(), len(fields)), lines, blocks)
 

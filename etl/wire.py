@@ -12,7 +12,8 @@ import jmespath
 import msgspec
 import orjson
 
-from etl.records import Governed, Machine, Reading
+from etl.averages import LIMIT, number
+from etl.records import Governed, Machine, Reading, Rows
 
 RECORDS = 10_000
 """Readings in one answer, at most."""
@@ -126,14 +127,14 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
-def _line_type(fields: Sequence[str]) -> tuple[type[msgspec.Struct], dict[str, str]]:
+def _line_type(fields: Sequence[str], **kinds: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
     """A raw line's type, with no more than these fields and what makes it a line of ours; attribute names by key."""
     keys = list(dict.fromkeys(["_source", "_polled_at", *fields]))
     names = {key: f"k{i}" for i, key in enumerate(keys)}
-    kinds: dict[str, Any] = {"_source": str, "_polled_at": Annotated[datetime, msgspec.Meta(tz=True)]}
+    needed: dict[str, Any] = {"_source": str, "_polled_at": Annotated[datetime, msgspec.Meta(tz=True)]}
     line_type = msgspec.defstruct(
         "RawLine",
-        [(names[key], kinds[key]) if key in kinds else (names[key], Any, None) for key in keys],
+        [(names[key], needed[key]) if key in needed else (names[key], kinds.get(key, Any), None) for key in keys],
         rename={names[key]: key for key in keys},
         gc=False,
     )
@@ -176,30 +177,39 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
     return decode_line
 
 
-def block_decoder(fields: Sequence[str]) -> Callable[[bytes], list[tuple[Any, ...] | None]]:
-    """Build the reader of blocks of whole raw lines.
+def block_decoder(fields: Sequence[str]) -> Callable[[bytes], Rows]:
+    """Build the reader of blocks of whole raw lines, for the analysis of a day.
 
-    Returns:
-        a function from a block to a row for each of its lines: source, id as sent, name, then the value of each field;
-        None for a damaged line.
-
+    A block whose lines all are as they should be is read in one go; any other one line by line.
     """
-    decoder, read = _reader(("_source", "id", "name", *fields))
+    number_or_none = Annotated[float, msgspec.Meta(ge=-LIMIT, le=LIMIT)] | None
+    line_type, names = _line_type(["_source", "id", "name", *fields], id=int | str | float | None, **dict.fromkeys(
+        set(fields) - {"_source", "_polled_at", "id", "name"}, number_or_none
+    ))  # fmt: skip
+    decode_all = msgspec.json.Decoder(line_type).decode_lines
+    machine, name = attrgetter(names["_source"], names["id"]), attrgetter(names["name"])
+    values = [attrgetter(names[field]) for field in fields]
+    plain = not {"_source", "_polled_at", "id", "name"} & {*fields}
+    decode_one = raw_decoder(fields)
 
-    def one(line: bytes) -> tuple[Any, ...] | None:
+    def one(line: bytes) -> tuple[Any, ...]:
         try:
-            return read(decoder.decode(line))
-        except _UNREADABLE:
-            return None
+            reading = decode_one(line)
+        except RejectedError:
+            return None, None, *([None] * len(fields))
+        return reading.machine, reading.name, *map(number, reading.values)
 
-    def decode_block(block: bytes) -> list[tuple[Any, ...] | None]:
+    def decode_block(block: bytes) -> Rows:
         try:
-            rows: list[tuple[Any, ...] | None] = list(map(read, decoder.decode_lines(block)))
+            lines = decode_all(block) if plain else []
         except _UNREADABLE:
-            rows = []
-        if len(rows) == block.count(b"\n"):
-            return rows
-        return [one(line) for line in block.split(b"\n")[:-1]]
+            lines = []
+        if len(lines) == block.count(b"\n"):
+            return Rows(
+                list(map(machine, lines)), list(map(name, lines)), [list(map(value, lines)) for value in values]
+            )
+        machines, sent, *columns = map(list, zip(*map(one, block.split(b"\n")[:-1]), strict=True))
+        return Rows(machines, sent, columns)
 
     return decode_block
 

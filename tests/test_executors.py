@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from etl.night import make_here
 from etl.records import Settings
 from etl.report import encode, make_report
 from tests.benchmarks.generate import write_day
+from tests.test_child import wait_until
 from tests.test_run import free_port
 
 DAY = "2026-01-05"
@@ -82,6 +84,32 @@ def test_processes_make_the_same_report(day, workers, caplog):
     path = make_here(folder.root, DAY, SETTINGS, workers, None)
     assert path.read_bytes() == expected
     assert not caplog.records
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    """Where the process that makes the report is killed, no worker is left."""
+    code = (
+        "import os, time; from etl.executors import executed\n"
+        "def pids(n): time.sleep(0.2); return os.getpid()\n"
+        "def work(executing): print(*executing.map(pids, range(4)), flush=True); time.sleep(60)\n"
+        "if __name__ == '__main__': executed(work, 2, None, print)\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}
+    ) as it:
+        workers = {int(pid) for pid in it.stdout.readline().split()}
+        it.kill()
+    assert workers
+    wait_until(lambda: not any(_lives(pid) for pid in workers))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _first_dies(workers):

@@ -1,0 +1,112 @@
+"""The night of a day's file, in paired runs: `etl report` with one process and with two, DuckDB, Polars.
+
+python -m tests.benchmarks.night FOLDER [--day 2026-01-05] [--rounds 5] [VARIANT ...]
+
+FOLDER is what tests.benchmarks.generate wrote. Each variant (one two duckdb polars) is a process of its own; CPU is
+that of the process and its children, memory the largest of them. Needs the extra `bench` for the last two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ETL = """
+import sys
+from pathlib import Path
+from etl.night import make_here
+from etl.records import Settings
+settings = Settings(5, {{"temperature": "temperature", "speed": "fan_speed"}}, "UTC", 10.0, 0.2)
+if __name__ == "__main__":
+    make_here(Path({folder!r}), {day!r}, settings, {workers}, None)
+"""
+DUCKDB = """
+import duckdb
+duckdb.sql('''
+create table day as select _source, id, name, timestamp, temperature, fan_speed from read_json({file!r},
+  format = 'newline_delimited', columns = {{_source: 'varchar', id: 'bigint', name: 'varchar', timestamp: 'varchar',
+  temperature: 'double', fan_speed: 'double'}});
+create table figures as select _source, id, last(name) as name, count(*) as readings,
+  avg(temperature) as mt, max(temperature) as ht, min(temperature) as lt,
+  avg(fan_speed) as mf, max(fan_speed) as hf, min(fan_speed) as lf from day group by _source, id;
+copy (select figures.*, a.anomalies from figures left join (
+  select day._source, day.id,
+    list({{timestamp: day.timestamp, t: temperature, f: fan_speed}}) as anomalies
+  from day join figures using (_source, id)
+  where abs(temperature - mt) > 0.2 * abs(mt) or abs(fan_speed - mf) > 0.2 * abs(mf) group by day._source, day.id
+) a using (_source, id)) to {out!r} (format json);
+''')
+"""
+POLARS = """
+import polars as pl
+day = pl.scan_ndjson({file!r}, schema={{"_source": pl.String, "id": pl.Int64, "name": pl.String, "timestamp": pl.String,
+  "temperature": pl.Float64, "fan_speed": pl.Float64}})
+parts = ("temperature", "fan_speed")
+figures = day.group_by("_source", "id").agg(pl.len().alias("readings"), pl.last("name"),
+  *(f(pl.col(p)).alias(n + p) for p in parts for n, f in (("a", pl.Expr.mean), ("h", pl.Expr.max), ("l", pl.Expr.min))))
+far = pl.any_horizontal(*((pl.col(p) - pl.col("a" + p)).abs() > 0.2 * pl.col("a" + p).abs() for p in parts))
+joined = day.join(figures, on=["_source", "id"]).filter(far).group_by("_source", "id").agg(
+  pl.struct("timestamp", *parts).alias("anomalies"))
+figures.join(joined, on=["_source", "id"], how="left").collect().write_json({out!r})
+"""
+
+
+class Run(NamedTuple):
+    """What one run took: seconds of CPU and of the clock, MiB of memory at most."""
+
+    cpu: float
+    wall: float
+    mib: float
+
+
+def measure(script: str) -> Run:
+    """Run a script in a process of its own."""
+    began = time.monotonic()
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(script)
+        file.flush()
+        process = subprocess.Popen([sys.executable, file.name], env={**os.environ, "PYTHONPATH": os.getcwd()})
+        _, status, used = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"a run failed with status {status}")
+    return Run(used.ru_utime + used.ru_stime, time.monotonic() - began, used.ru_maxrss / 1024)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folder")
+    options.add_argument("variants", nargs="*", default=["one", "two", "duckdb"], metavar="VARIANT")
+    options.add_argument("--day", default="2026-01-05")
+    options.add_argument("--rounds", type=int, default=5)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as aside:
+        names = {
+            "folder": given.folder, "day": given.day, "out": f"{aside}/out.json",
+            "file": str(Path(given.folder, "raw", f"{given.day}.jsonl")),
+        }  # fmt: skip
+        scripts = {
+            "one": ETL.format(**names, workers=1),
+            "two": ETL.format(**names, workers=2),
+            "duckdb": DUCKDB.format(**names),
+            "polars": POLARS.format(**names),
+        }
+        runs: dict[str, list[Run]] = {variant: [] for variant in given.variants}
+        for _ in range(given.rounds):
+            for variant, found in runs.items():
+                found.append(measure(scripts[variant]))
+    medians = {variant: Run(*map(statistics.median, zip(*found, strict=True))) for variant, found in runs.items()}
+    for variant, run in medians.items():
+        peer = medians.get("duckdb", run)
+        ratios = f"{run.cpu / peer.cpu:.2f} CPU {run.wall / peer.wall:.2f} wall {run.mib / peer.mib:.2f} memory"
+        print(f"{variant:8} {run.cpu:6.2f} s CPU {run.wall:6.2f} s {run.mib:6.0f} MiB   to duckdb: {ratios}")
+
+
+if __name__ == "__main__":
+    main()
