@@ -60,9 +60,13 @@ def _in_processes(workers: int) -> Iterator[Executing]:
 
 def _follow_parent() -> None:
     """End this worker when its parent is killed; otherwise it would wait for work forever."""
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
