@@ -6,14 +6,17 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from api.console import Views, console_routes
+from api.docs import docs_routes
+from api.guard import Guard, guard_with
 from api.machines import Machines
+from api.openapi import openapi
 from api.routes import answer, machine_routes
 
-__all__ = ["Machines", "Views", "create_app"]
+__all__ = ["Guard", "Machines", "Views", "create_app"]
 
 BODY = 16 << 10
 """Bytes of a request's body, at most."""
@@ -31,27 +34,27 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def create_app(machines: Machines, views: Views | None = None, now: Callable[[], datetime] = _utc_now) -> Flask:
+def create_app(
+    machines: Machines,
+    views: Views | None = None,
+    now: Callable[[], datetime] = _utc_now,
+    guard: Guard = Guard(),  # noqa: B008  it is immutable
+) -> Flask:
     """Build the WSGI application; without `views` it serves the machines alone."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # its answer has no JSON
     app.url_map.redirect_defaults = app.url_map.merge_slashes = False  # nor has a redirect
-    app.before_request(_refuse_other_sites)
+    app.before_request(guard_with(guard))
     app.after_request(_protect)
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
     app.register_blueprint(machine_routes(machines, now))
     if views:
         app.register_blueprint(console_routes(views))
+    described = openapi(len(machines), shows=views is not None, token=bool(guard.token), biggest=BODY)
+    app.register_blueprint(docs_routes(described))
     return app
-
-
-def _refuse_other_sites() -> None:
-    """A page of another site must not act through the browser of somebody who can reach this one."""
-    origin = request.headers.get("Origin")
-    if request.headers.get("Sec-Fetch-Site") == "cross-site" or (origin and origin.partition("://")[2] != request.host):
-        abort(403, "Requests from other sites are refused")
 
 
 def _protect(response: Response) -> Response:

@@ -33,12 +33,13 @@ def cli() -> None:
 
 @cli.command()
 @_CONFIG
-def run(file: Path) -> None:
+@click.option("--insecure", is_flag=True, help="Let everybody write to the API who reaches api.host, without a token.")
+def run(file: Path, insecure: bool) -> None:
     """Poll, average, write and report until SIGTERM or Ctrl-C.
 
     Readings and averages go to the output folder and, as JSON lines, to stdout; the log goes to stderr.
     """
-    _do(file, "run")
+    _do(file, "run", insecure)
 
 
 @cli.command()

@@ -29,7 +29,7 @@ from etl.stdout import Stdout
 from etl.wire import rfc3339
 
 if TYPE_CHECKING:
-    from etl.config import Loaded
+    from etl.config import Api, Loaded
     from etl.schedule import Schedule
 
 OK, FOUND, UNAVAILABLE, CANNOT_CREATE, IO_ERROR, HELD, BAD_CONFIG = 0, 1, 69, 73, 74, 75, 78
@@ -90,8 +90,13 @@ def _is_held(error: HeldError) -> ExitError:
     return ExitError(f"{error}. Stop it first, or set another output.folder.", HELD)
 
 
-def run(loaded: Loaded) -> int:
-    """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code."""
+def run(loaded: Loaded, insecure: bool = False) -> int:
+    """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code.
+
+    `insecure` lets everybody write to the API who reaches it.
+    """
+    if loaded.config.api.serve and not insecure:
+        _refuse_exposed(loaded.config.api)
     signals = Signals()
     with held(loaded) as hold:
         _raise_descriptor_limit()
@@ -320,9 +325,31 @@ def _write(pipeline: Pipeline, signals: Signals) -> None:
         signals.stop("failed", failed=True)
 
 
+def _refuse_exposed(api: Api) -> None:
+    """Refuse to serve where others than this machine could write without a token."""
+    from api.server import is_loopback  # noqa: PLC0415  only what serves imports Flask
+
+    try:
+        exposed = not api.token and not is_loopback(api.host)
+    except OSError as error:
+        raise _cannot_listen(api, error) from None
+    if exposed:
+        raise ExitError(
+            f"Others reach api.host {api.host}: set api.token, which writes then need, or run `etl run --insecure`.",
+            BAD_CONFIG,
+        )
+
+
+def _cannot_listen(api: Api, error: OSError) -> ExitError:
+    return ExitError(
+        f"Cannot listen on {api.host}:{api.port}: {error.strerror}. Set another api.port, or api.serve: false.",
+        IO_ERROR,
+    )
+
+
 def _serve(pipeline: Pipeline) -> None:
     """Serve the simulated machines and what the pipeline shows."""
-    from api import Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
+    from api import Guard, Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
     from api.server import serve  # noqa: PLC0415
 
     config = pipeline.loaded.config.api
@@ -347,14 +374,11 @@ def _serve(pipeline: Pipeline) -> None:
         not_ready=pipeline.not_ready,
         metrics=read_metrics,
     )
+    flask = create_app(Machines(config.machines), views, guard=Guard(config.token, config.host))
     try:
-        serve(create_app(Machines(config.machines), views), config.host, config.port)
+        serve(flask, config.host, config.port)
     except OSError as error:
-        raise ExitError(
-            f"Cannot listen on {config.host}:{config.port}: {error.strerror}. "
-            "Set another api.port, or api.serve: false.",
-            IO_ERROR,
-        ) from None
+        raise _cannot_listen(config, error) from None
 
 
 def _nightly(pipeline: Pipeline, signals: Signals) -> None:

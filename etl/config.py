@@ -82,6 +82,7 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 5000
     machines: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    token: Annotated[str, Meta(pattern=r"\A[!-~]+\Z")] = ""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,8 +134,11 @@ HINTS = {
     "host": "write an address to listen on, such as 127.0.0.1",
     "port": "write a port without quotes, 1 to 65535",
     "machines": "write how many machines to simulate, 1 to 10000",
+    "token": 'write "${API_TOKEN}" with its quotes, and set that variable to a long random word',
 }
 """What to do about a wrong value, by key."""
+SECRETS = {"headers", "token"}
+"""Keys whose values are not shown."""
 
 
 class Loaded(NamedTuple):
@@ -288,7 +292,7 @@ class _Checker:
         if isinstance(value, (list, dict)):
             shown = ("a list" if isinstance(value, list) else "a group of keys") if value else "empty"
             return _Problem(path, key, f"{label} cannot be {shown}")
-        shown = "this value" if key == "headers" else document.written(event)
+        shown = "this value" if key in SECRETS else document.written(event)
         if not isinstance(value, str) and isinstance(event, yaml.ScalarEvent) and _fits(document.filled(event), kind):
             return _Problem(path, key, f"{label} cannot be {shown} without quotes", "put it in quotes")
         return _Problem(path, key, f"{label} cannot be {shown}")

@@ -20,7 +20,13 @@ RAM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=50, metavar="N", help="how often tests/test_kill.py kills (1000)")
     parser.addoption("--soak", type=float, default=1, metavar="DAYS", help="simulated days of tests/test_soak.py (30)")
-    parser.addoption("--examples", type=int, default=60, metavar="N", help="histories tests/test_model.py tries (1000)")
+    parser.addoption(
+        "--examples",
+        type=int,
+        default=60,
+        metavar="N",
+        help="histories tests/test_model.py tries (1000); test_api_document.py posts five bodies for each (2000)",
+    )
     parser.addoption("--reloads", type=int, default=50, metavar="N", help="SIGHUPs tests/test_signals.py sends (1000)")
 
 

@@ -239,10 +239,10 @@ def test_every_answer_protects_itself(path):
 REPORT = b'{"date":"2026-11-22","machines":[]}'
 
 
-def console(reasons=()):
+def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source":"b","id":null}\n']):
     """A client of an application that also shows a running process: two averages, an event, a report."""
     return client(views=Views(
-        averages=lambda: [b'{"source":"a","id":1}\n', b'{"source":"b","id":null}\n'],
+        averages=averages,
         events=lambda: iter([b'{"event":"start"}\n']),
         reports=lambda: ["2026-11-21", "2026-11-22"],
         report={"2026-11-22": REPORT}.get,

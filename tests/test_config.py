@@ -83,7 +83,7 @@ def test_a_problem_is_one_line_in_plain_words_and_says_what_to_do():
         said = re.fullmatch(r"[a-z0-9-]+\.bad\.yaml:[1-9]\d*:[1-9]\d*: ([^;]+; .+)", line)[1]
         assert said.isprintable()
         assert len(said) < 160
-        assert not JARGON.search(re.sub(r"the tag \S+", "", said))
+        assert not JARGON.search(re.sub(r"the tag \S+|^token", "", said))
 
 
 def test_check_tells_every_problem_and_exits_with_78():
