@@ -13,6 +13,7 @@ The map of the program, from the edge inwards:
     rebuild    both derived anew where they do not
     recover    the end of the folder put right, at start and after a disturbance
     retention  what becomes of closed days: compressed, deleted
+    status     how everything stands, from the ends of the files
     metrics    what the process counts, as Prometheus text
     http_requests, http_curl, file_source     readings from machines and files, none waiting for another
     http_source, http_sockets, workers        what every poll over HTTP keeps to; deadlines; threads

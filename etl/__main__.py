@@ -87,6 +87,18 @@ def rebuild(file: Path) -> None:
 
 @cli.command()
 @_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def status(file: Path, as_json: bool) -> None:
+    """Show the last reading of each source, what is down, and the reports; the worst first.
+
+    From the output folder alone, also beside a running `etl run`. A source that is down, or silent for three
+    intervals, is no error here: the exit code is 0.
+    """
+    _do(file, "status", as_json)
+
+
+@cli.command()
+@_CONFIG
 def check(file: Path) -> None:
     """Check the config and say what it means; touches no network.
 

@@ -265,6 +265,30 @@ def _prove(loaded: Loaded, running: Callable[[Path], bool]) -> int:
     return FOUND if proof.counts["wrong"] else OK
 
 
+def status(loaded: Loaded, as_json: bool) -> int:
+    """Tell how everything stands, from the folder alone; on stdout."""
+    from etl.status import encode as encode_status  # noqa: PLC0415  no other command tells it
+    from etl.status import look, show  # noqa: PLC0415
+    from etl.verify import is_held  # noqa: PLC0415
+
+    folder = Folder(loaded.path(loaded.config.output.folder))
+    if not folder.days("raw") and not folder.days("events"):
+        what = "holds nothing yet" if folder.root.is_dir() else "is no folder"
+        raise ExitError(f"{folder.root} {what}. Start `etl run`, or check output.folder.", FOUND)
+    names = [source.name for source in loaded.sources]
+    try:
+        found = look(folder, names, loaded.settings, loaded.config.report.at, time.time(), is_held(folder.root))
+    except OSError as error:
+        raise ExitError(
+            f"{error.filename or folder.root} cannot be read: {error.strerror or error}.", IO_ERROR
+        ) from None
+    if as_json:
+        sys.stdout.buffer.write(encode_status(found))
+    else:
+        show(found, sys.stdout)
+    return OK
+
+
 def rebuild(loaded: Loaded) -> int:
     """Derive averages and reports anew from the raw log, and prove them; what changed goes to stdout."""
     from etl.rebuild import rebuild as derive_anew  # noqa: PLC0415  no other command rebuilds anything

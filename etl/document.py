@@ -112,7 +112,7 @@ class Document:
             return value
         except yaml.reader.ReaderError as error:
             place = _place_after(self._text[: error.position])
-            what = f"the character {_printable(self._text[error.position])} is not allowed"
+            what = f"the character {printable(self._text[error.position])} is not allowed"
             raise self.error(place, what, "remove it") from None
         except yaml.MarkedYAMLError as error:
             raise self.error(*_explained(error)) from None
@@ -219,7 +219,7 @@ class Document:
         if not isinstance(place, tuple):
             mark = getattr(place, "start_mark", place)
             place = (mark.line + 1, mark.column + 1)
-        return f"{self._file}:{place[0]}:{place[1]}: {_printable(what)}; {_printable(hint)}"
+        return f"{self._file}:{place[0]}:{place[1]}: {printable(what)}; {printable(hint)}"
 
     def event(self, where: Where) -> Any:
         """Where a value was read, else the alias or the group that it came with."""
@@ -239,7 +239,7 @@ def _place_after(text: str) -> tuple[int, int]:
     return text.count("\n") + 1, len(text) - text.rfind("\n")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A text that cannot disturb a terminal or begin a line."""
     return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
 

@@ -132,6 +132,29 @@ class Folder:
             lines = file.read().splitlines(keepends=True)
         return [line for line in lines[1 if start else 0 :] if line.endswith(b"\n")]
 
+    def backwards(self, kind: str, size: int) -> Iterator[bytes]:
+        """The complete lines in the last `size` bytes of this kind, the newest first, over days.
+
+        A compressed file, which has to be unpacked, is read only if it is the newest one.
+        """
+        days = self.days(kind)
+        for day in reversed(days):
+            if size <= 0 or (day != days[-1] and not self.path(kind, day).exists()):
+                return
+            with self.open_anywhere(kind, day) as file:
+                start = file.seek(0, os.SEEK_END)
+                rest = b""
+                while start and size > 0:
+                    block = min(_BLOCK, start, size)
+                    start -= block
+                    size -= block
+                    file.seek(start)
+                    rest = file.read(block) + rest
+                    *lines, _ = rest.split(b"\n")
+                    if lines:
+                        rest = lines.pop(0) + b"\n" if start else b""
+                    yield from reversed(lines)
+
     def count(self, kind: str, day: str) -> int:
         """How many complete lines a day has; 0 without a file."""
         try:
