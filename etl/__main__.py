@@ -14,10 +14,16 @@ import click
 
 if TYPE_CHECKING:
     from etl.config import Loaded
+    from etl.logs import Format
 
 _CONFIG = click.option(
     "--config", "file", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True,
     help="The config file; relative paths in it start at its folder.",
+)  # fmt: skip
+
+_LOG_FORMAT = click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    help="The log on stderr as text, or as a JSON object a line.",
 )  # fmt: skip
 
 
@@ -33,23 +39,25 @@ def cli() -> None:
 
 @cli.command()
 @_CONFIG
+@_LOG_FORMAT
 @click.option("--insecure", is_flag=True, help="Let everybody write to the API who reaches api.host, without a token.")
-def run(file: Path, insecure: bool) -> None:
+def run(file: Path, log_format: Format, insecure: bool) -> None:
     """Poll, average, write and report until SIGTERM or Ctrl-C.
 
     Readings and averages go to the output folder and, as JSON lines, to stdout; the log goes to stderr.
     """
-    _do(file, "run", insecure)
+    _do(file, "run", insecure, log_format=log_format)
 
 
 @cli.command()
 @_CONFIG
-def once(file: Path) -> None:
+@_LOG_FORMAT
+def once(file: Path, log_format: Format) -> None:
     """Read every source once, write what they answer, and exit.
 
     Exit code 0, or 69 if no source answered.
     """
-    _do(file, "once")
+    _do(file, "once", log_format=log_format)
 
 
 @cli.command()
@@ -106,19 +114,22 @@ def check(file: Path) -> None:
     """
     from etl import app  # noqa: PLC0415  a command imports what it needs
 
-    click.echo(app.summary(_load(file)))
+    click.echo(app.summary(_load(file, _echo)))
 
 
-def _do(file: Path, verb: str, *arguments: Any) -> None:
-    loaded = _load(file)
-    _log_to_stderr()
+def _do(file: Path, verb: str, *arguments: Any, log_format: Format = "text") -> None:
+    from etl.logs import log_to_stderr  # noqa: PLC0415
+
+    log_to_stderr(log_format)
+    tell = _echo if log_format == "text" else logging.getLogger("etl").error
+    loaded = _load(file, tell)
     from etl import app  # noqa: PLC0415
 
     work: Callable[..., int] = getattr(app, verb)
     try:
         code = work(loaded, *arguments)
     except app.ExitError as error:
-        click.echo(str(error), err=True)
+        tell(str(error))
         code = error.code
     _leave(code)
 
@@ -134,14 +145,18 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def _load(file: Path) -> Loaded:
+def _echo(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _load(file: Path, tell: Callable[[str], None]) -> Loaded:
     from etl import config  # noqa: PLC0415
     from etl.document import ConfigError  # noqa: PLC0415
 
     try:
         return config.load(file)
     except ConfigError as error:
-        click.echo(str(error), err=True)
+        tell(str(error))
         sys.exit(78)
 
 
@@ -150,12 +165,6 @@ def _day(day: str) -> str:
         return date.fromisoformat(day).isoformat()
     except ValueError:
         raise click.BadParameter(f"{day!r} is no day; write it as 2026-11-22", param_hint="--date") from None
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    for noisy in ("apscheduler", "waitress", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def main() -> None:

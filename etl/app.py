@@ -24,6 +24,7 @@ from etl.night import in_a_child, make_here
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
 from etl.recover import ended_cleanly, last_reading
 from etl.report import due_days, encode, make_report
+from etl.service import Service
 from etl.signals import Signals
 from etl.stdout import Stdout
 from etl.wire import rfc3339
@@ -116,7 +117,10 @@ def run(loaded: Loaded, insecure: bool = False) -> int:
         log.info(
             "Reading %d sources every %g s into %s", len(pipeline.names), loaded.config.interval, pipeline.folder.root
         )
-        _attend(pipeline, schedule, signals, hold=hold)
+        service = Service()
+        service.ready(loaded.config.interval)
+        _attend(pipeline, schedule, signals, service, hold=hold)
+        service.stopping()
         schedule.stop()
         return _finish(pipeline, writer, stdout, signals)
 
@@ -129,16 +133,20 @@ def _attend(
     pipeline: Pipeline,
     schedule: Schedule,
     signals: Signals,
+    service: Service,
     times: Callable[[], Times] = _times,
     hold: Callable[[], None] = lambda: None,
 ) -> None:
-    """Watch the clock, hold the folder and act on signals until the process is asked to stop."""
+    """Watch the clock, hold the folder, feed the watchdog and act on signals until the process is asked to stop."""
     period = min(WATCH, pipeline.loaded.config.interval)
     before = times()
     while not signals.stopping():
         signals.wait(max(0.0, before.monotonic + period - times().monotonic))
         if signals.take_reload():
+            service.reloading()
             _reload(pipeline, schedule)
+            service.reloaded()
+        service.feed(pipeline.tick.finished)
         now = times()
         if now.monotonic - before.monotonic >= period:
             if jumped := jump(before, now, period):
@@ -388,7 +396,7 @@ def _serve(pipeline: Pipeline) -> None:
     def read_metrics() -> bytes:
         from etl.metrics import exposition  # noqa: PLC0415  only who asks pays for it
 
-        return exposition(pipeline.tick)
+        return exposition(pipeline.tick, pipeline.events, folder)
 
     views = Views(
         averages=lambda: list(pipeline.tick.latest.values()),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
 from etl.log import Appender, DisturbedError, repair
 from etl.wire import event_line
 
+NAMES = (
+    "start", "stop", "settings", "gap", "source_down", "source_up", "rejected", "repaired", "clock_step", "truncated",
+    "dropped", "report",
+)  # fmt: skip
+"""What is told."""
 HELD = 1 << 20
 """Bytes of events that wait for a disk that does not take them, at most."""
 
 
 class Events:
-    """The events log, from `day` on; `latest` holds the newest lines for the API."""
+    """The events log, from `day` on; `latest` holds the newest lines for the API, `counts` how many were told."""
 
     def __init__(
         self, appender: Appender, day_of: Callable[[float], str], clock: Callable[[], float], day: str = ""
@@ -25,12 +30,14 @@ class Events:
         self._told: deque[tuple[float, bytes]] = deque()
         self._day = day
         self.latest: deque[bytes] = deque(maxlen=200)
+        self.counts: Counter[str] = Counter()
 
     def tell(self, event: str, *, source: str | None = None, reason: str | None = None, **more: Any) -> None:
         """Let an event wait to be written; from any thread."""
         at = self._clock()
         line = event_line(at, event, source, reason, more)
         self.latest.append(line)
+        self.counts[event] += 1
         self._told.append((at, line))
 
     def flush(self) -> None:

@@ -224,7 +224,7 @@ class Tick:
     def write(self) -> None:
         """Write everything that was delivered."""
         with self._writing:
-            self._handle()
+            polls = self._handle()
             try:
                 self._write_lines()
                 self._events.flush()
@@ -232,9 +232,16 @@ class Tick:
                 self._stick(error)
             else:
                 self._unstick()
+            if polls:
+                self.counts["held" if self.stuck else "written"] += 1
 
-    def _handle(self) -> None:
-        """Turn what was delivered into raw lines that wait to be written."""
+    @property
+    def finished(self) -> int:
+        """How many ticks came to their end; one whose lines wait for the disk did, as nothing else can be done."""
+        return self.counts["written"] + self.counts["held"]
+
+    def _handle(self) -> int:
+        """Turn what was delivered into raw lines that wait to be written; how many polls that were."""
         polls = []
         now = self._clock()
         while self._inbox:
@@ -250,6 +257,7 @@ class Tick:
                 self.lateness.append(now - due)
                 self._comes_up(poll)
         self._put_taken()
+        return len(polls)
 
     def _take(self, poll: Poll) -> Failure | None:
         """Take the readings of a poll; a failure if it has answers and none is a reading."""

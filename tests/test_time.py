@@ -25,6 +25,7 @@ from etl.days import day_finder, length
 from etl.recover import Derivation
 from etl.report import due_days, encode, make_report
 from etl.schedule import NIGHTLY, Schedule, Slot
+from etl.service import Service
 from tests.conftest import FIXTURE, Clock
 from tests.test_run import Site, end, until
 from tests.test_tick import Script
@@ -247,7 +248,7 @@ class World(Process):
         """Run the main thread, and with it everything, for so much running time."""
         over = self.monotonic + seconds
         self.stopping = lambda: self.monotonic >= over
-        app._attend(self.here.pipeline, self.schedule, self, self.times)
+        app._attend(self.here.pipeline, self.schedule, self, Service({}), self.times)
         self.here.pipeline.tick.write()
 
     @staticmethod
