@@ -19,6 +19,7 @@ The map of the program, from the edge inwards:
     http_source, http_sockets, workers        what every poll over HTTP keeps to; deadlines; threads
     log, folder, events, stdout           the output folder written and read back; lines for the terminal
     signals    what the process is asked from outside; service  what it tells the manager that started it
+    notify     what people are told at notify.url
     logs       its log on stderr
     executors, child                      where work is done: worker processes, a cluster, a child at low priority
     config     settings: typed, frozen, strict; document reads the YAML and knows the place of each value

@@ -21,6 +21,7 @@ from etl.events import Events
 from etl.folder import Folder
 from etl.log import Appender, HeldError, renew_lock, take_lock
 from etl.night import in_a_child, make_here
+from etl.notify import PATIENCE, Notifier, outages, reported
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
 from etl.recover import ended_cleanly, last_reading
 from etl.report import due_days, encode, make_report
@@ -111,7 +112,11 @@ def run(loaded: Loaded, insecure: bool = False) -> int:
 
         from etl.schedule import Schedule  # noqa: PLC0415  only `run` schedules: other commands start without it
 
-        schedule = Schedule(loaded.config.interval, pipeline.tick.start, lambda: _nightly(pipeline, signals), time.time)
+        notifier = Notifier(pipeline.events.tell)
+        notifier.use(loaded.config.notify.url)
+        schedule = Schedule(
+            loaded.config.interval, pipeline.tick.start, lambda: _nightly(pipeline, signals, notifier), time.time
+        )
         schedule.set_sources(pipeline.names)
         schedule.start()
         log.info(
@@ -119,7 +124,7 @@ def run(loaded: Loaded, insecure: bool = False) -> int:
         )
         service = Service()
         service.ready(loaded.config.interval)
-        _attend(pipeline, schedule, signals, service, hold=hold)
+        _attend(pipeline, schedule, signals, service, notifier, hold=hold)
         service.stopping()
         schedule.stop()
         return _finish(pipeline, writer, stdout, signals)
@@ -134,18 +139,21 @@ def _attend(
     schedule: Schedule,
     signals: Signals,
     service: Service,
+    notifier: Notifier,
     times: Callable[[], Times] = _times,
     hold: Callable[[], None] = lambda: None,
 ) -> None:
     """Watch the clock, hold the folder, feed the watchdog and act on signals until the process is asked to stop."""
     period = min(WATCH, pipeline.loaded.config.interval)
     before = times()
+    told: dict[str, float] = {}
     while not signals.stopping():
         signals.wait(max(0.0, before.monotonic + period - times().monotonic))
         if signals.take_reload():
             service.reloading()
             _reload(pipeline, schedule)
             service.reloaded()
+            notifier.use(pipeline.loaded.config.notify.url)
         service.feed(pipeline.tick.finished)
         now = times()
         if now.monotonic - before.monotonic >= period:
@@ -154,6 +162,7 @@ def _attend(
                 if jumped.reason == "set back":
                     schedule.resume()
             hold()
+            told = _notify(pipeline, notifier, told, now.wall)
             before = now
 
 
@@ -165,6 +174,17 @@ def _tell_jump(pipeline: Pipeline, jumped: Jump, before: Times) -> None:
     if jumped.reason != "set back":
         pipeline.events.tell("gap", reason=jumped.reason, seconds=seconds, since=rfc3339(before.wall))
     pipeline.tick.wake()
+
+
+def _notify(pipeline: Pipeline, notifier: Notifier, told: dict[str, float], now: float) -> dict[str, float]:
+    """Notify of the sources that stay down or are back; those that were now `told` to be down, and since when."""
+    if pipeline.loaded.config.notify.url is None:
+        return {}
+    patience = PATIENCE * pipeline.loaded.config.interval
+    messages, told = outages(pipeline.tick.down.copy(), told, set(pipeline.names), now, patience)
+    for message in messages:
+        notifier.send(message)
+    return told
 
 
 def _reload(pipeline: Pipeline, schedule: Schedule) -> None:
@@ -413,9 +433,10 @@ def _serve(pipeline: Pipeline) -> None:
         raise _cannot_listen(config, error) from None
 
 
-def _nightly(pipeline: Pipeline, signals: Signals) -> None:
+def _nightly(pipeline: Pipeline, signals: Signals, notifier: Notifier) -> None:
     try:
-        pipeline.close_due_days(signals.stopping)
+        for path in pipeline.close_due_days(signals.stopping):
+            notifier.send(reported(path, time.time()))
     except StoppedError:
         log.info("The report is left for the next start")
     except OSError as error:

@@ -85,6 +85,12 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: Annotated[str, Meta(pattern=r"\A[!-~]+\Z")] = ""
 
 
+class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is told of sources that stay down and come back, and of the night's report."""
+
+    url: str | None = None
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of config.yaml, with its defaults."""
 
@@ -100,6 +106,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: Output = Output()
     report: Report = Report()
     api: Api = Api()
+    notify: Notify = Notify()
 
 
 HINTS = {
@@ -135,6 +142,7 @@ HINTS = {
     "port": "write a port without quotes, 1 to 65535",
     "machines": "write how many machines to simulate, 1 to 10000",
     "token": 'write "${API_TOKEN}" with its quotes, and set that variable to a long random word',
+    "notify": "write url: below it",
 }
 """What to do about a wrong value, by key."""
 SECRETS = {"headers", "token"}
@@ -331,7 +339,7 @@ def _is_struct(kind: Any) -> bool:
 def _did_you_mean(word: str, kind: type[msgspec.Struct]) -> str:
     """What to do about a key that is not known here."""
     homes = {Config: "without indentation", Source: "in a source", Output: "below output:"}
-    homes |= {Report: "below report:", Api: "below api:"}
+    homes |= {Report: "below report:", Api: "below api:", Notify: "below notify:"}
     home = next((home for struct, home in homes.items() if word in struct.__struct_encode_fields__), None)
     if home:
         return f"it belongs {home}"
@@ -358,6 +366,8 @@ def _problems(config: Config) -> Iterator[_Problem]:
         yield _Problem(("report", "threshold"), "threshold", f"threshold cannot be {config.report.threshold}")
     if config.shard is not None and not _is_shard(config.shard):
         yield _Problem(("shard",), "shard", f"shard cannot be {config.shard}")
+    if config.notify.url is not None and not _is_url(config.notify.url):
+        yield _Problem(("notify", "url"), "url", "url is no address that can be reached")
     if config.transport == "curl" and importlib.util.find_spec("pycurl") is None:
         what, hint = "transport curl needs pycurl", "install the extra: pip install 'machine-telemetry-etl[fleet]'"
         yield _Problem(("transport",), "transport", what, hint)

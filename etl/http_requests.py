@@ -41,7 +41,6 @@ class Requests:
     """Polls over `requests`: each request is prepared once, connections are kept alive, threads are few."""
 
     def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # a failed poll is told as such, and without its URL
         self._sources = {source.name: source for source in sources}
         self._clock = clock
         self._workers = Workers("poll")
@@ -91,6 +90,19 @@ class Requests:
         for flight in self._flights.copy():
             flight.cut()
         self._session.close()
+
+
+def post(url: str, body: bytes, timeout: float) -> Failure | None:
+    """Post a JSON document, on a connection of its own and as polls do; why it was not taken, if it was not."""
+    receiver = HttpSource("", url, timeout, {"Content-Type": "application/json"})
+    here.flight = Flight(timeout)
+    with _Session([receiver]) as session:
+        try:
+            request, how = session.prepare(receiver, body)
+            with session.send(request, **how) as response:
+                return refusal(response.status_code)
+        except Exception as error:
+            return explain(error, timeout)
 
 
 def _body(response: requests.Response) -> bytes:
@@ -221,6 +233,7 @@ class _Session(requests.Session):
 
     def __init__(self, sources: Iterable[HttpSource]) -> None:
         super().__init__()
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # a failed poll is told as such, and without its URL
         self.headers.clear()
         self.headers.update({"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT})
         self.cookies = _NoCookies()
@@ -231,8 +244,8 @@ class _Session(requests.Session):
         self.mount("http://", adapter)
         self.mount("https://", adapter)
 
-    def prepare(self, source: HttpSource) -> tuple[requests.PreparedRequest, dict[str, Any]]:
-        """The request for a source, and how to send it."""
+    def prepare(self, source: HttpSource, body: bytes | None = None) -> tuple[requests.PreparedRequest, dict[str, Any]]:
+        """The request for a source, or what posts it this body, and how to send it."""
         url = urlsplit(source.url)
 
         def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -243,7 +256,8 @@ class _Session(requests.Session):
             return request
 
         headers = {name: value.encode() for name, value in source.headers.items()}
-        request = self.prepare_request(requests.Request("GET", source.url, headers=headers, auth=sign))
+        method = "GET" if body is None else "POST"
+        request = self.prepare_request(requests.Request(method, source.url, headers=headers, data=body, auth=sign))
         how = self.merge_environment_settings(source.url, {}, True, source.ca_file, None)
         return request, {**how, "timeout": _NO_TIMEOUT, "allow_redirects": False}
 

@@ -218,7 +218,7 @@ def test_what_people_write_is_accepted(text, tmp_path):
     read(tmp_path, text)
 
 
-KINDS = (config.Config, config.Source, config.Output, config.Report, config.Api)
+KINDS = (config.Config, config.Source, config.Output, config.Report, config.Api, config.Notify)
 KEYS = sorted({field.encode_name for kind in KINDS for field in msgspec.structs.fields(kind)})
 
 

@@ -31,6 +31,7 @@ def keys() -> set[str]:
 def defined() -> set[str]:
     """The keys the config knows, written in the same way."""
     sections = {"sources": config.Source, "output": config.Output, "report": config.Report, "api": config.Api}
+    sections["notify"] = config.Notify
     known = {"sources"} | {key for key in config.Config.__struct_fields__ if key not in sections}
     for section, kind in sections.items():
         known |= {f"{section}: {field.encode_name}" for field in msgspec.structs.fields(kind)}

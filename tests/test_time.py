@@ -22,6 +22,7 @@ from apscheduler.executors.debug import DebugExecutor
 from etl import app, pipeline
 from etl.clock import Times
 from etl.days import day_finder, length
+from etl.notify import Notifier
 from etl.recover import Derivation
 from etl.report import due_days, encode, make_report
 from etl.schedule import NIGHTLY, Schedule, Slot
@@ -248,7 +249,9 @@ class World(Process):
         """Run the main thread, and with it everything, for so much running time."""
         over = self.monotonic + seconds
         self.stopping = lambda: self.monotonic >= over
-        app._attend(self.here.pipeline, self.schedule, self, Service({}), self.times)
+        app._attend(
+            self.here.pipeline, self.schedule, self, Service({}), Notifier(self.here.pipeline.events.tell), self.times
+        )
         self.here.pipeline.tick.write()
 
     @staticmethod
