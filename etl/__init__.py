@@ -23,6 +23,7 @@ The map of the program, from the edge inwards:
     logs       its log on stderr
     executors, child                      where work is done: worker processes, a cluster, a child at low priority
     config     settings: typed, frozen, strict; document reads the YAML and knows the place of each value
+    schema     config's JSON Schema, for editors
     derive     averages lines follow from raw lines: the one fold everything shares
     wire       bytes <-> records
     averages, rewind, analysis, days, clock    the arithmetic; pure

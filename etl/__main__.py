@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -107,11 +108,17 @@ def status(file: Path, as_json: bool) -> None:
 
 @cli.command()
 @_CONFIG
-def check(file: Path) -> None:
+@click.option("--schema", "as_schema", is_flag=True, help="Write the JSON Schema of the config, and check none.")
+def check(file: Path, as_schema: bool) -> None:
     """Check the config and say what it means; touches no network.
 
     Problems go to stderr as file:line:column: what, and a hint; the exit code is then 78.
     """
+    if as_schema:
+        from etl.schema import schema  # noqa: PLC0415
+
+        click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
+        return
     from etl import app  # noqa: PLC0415  a command imports what it needs
 
     click.echo(app.summary(_load(file, _echo)))

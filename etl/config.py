@@ -30,9 +30,9 @@ BIGGEST_FLEET = 64 << 20
 """Bytes of a file of sources, at most."""
 MANY = 100
 """Problems that are told at once, at most."""
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ADDRESS = re.compile(r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Za-z:.%]+\])(:[0-9]+)?")
 _CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:[0-9]{1,5}")
@@ -95,7 +95,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of config.yaml, with its defaults."""
 
     sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
-    interval: Duration = Duration(10)
+    interval: Annotated[Duration, Meta(extra_json_schema={"default": "10s"})] = msgspec.field(
+        default_factory=lambda: Duration(10)
+    )
     transport: Literal["requests", "curl"] = "requests"
     shard: str | None = None
     window: Annotated[int, Meta(ge=1, le=1000)] = 5
@@ -318,7 +320,7 @@ def _duration(kind: type, value: Any) -> Any:
     """Read a duration; msgspec calls it for the types it does not know."""
     if kind is not Duration:
         raise NotImplementedError(kind)
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    match = DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{value!r} is no duration")
     return Duration(float(match[1]) * _UNITS[match[2]])
