@@ -37,10 +37,11 @@ def main(host: str, port: int, machines: int, insecure: bool) -> None:
     ending = (signal.SIGTERM, signal.SIGINT)
     signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     try:
-        if token is None and not insecure and not is_loopback(host):
+        exposed = not is_loopback(host)
+        if exposed and token is None and not insecure:
             click.echo(f"Others reach {host}: set {VARIABLE} to a token for writes, or say --insecure.", err=True)
             sys.exit(78)
-        port = serve(create_app(Machines(machines), guard=Guard(token or "", host)), host, port)
+        port = serve(create_app(Machines(machines), guard=Guard(token or "", host, exposed)), host, port)
     except OSError as error:
         click.echo(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port.", err=True)
         sys.exit(74)

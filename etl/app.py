@@ -402,14 +402,15 @@ def _cannot_listen(api: Api, error: OSError) -> ExitError:
 def _serve(pipeline: Pipeline) -> None:
     """Serve the simulated machines and what the pipeline shows."""
     from api import Guard, Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
-    from api.server import serve  # noqa: PLC0415
+    from api.server import is_loopback, serve  # noqa: PLC0415
 
     config = pipeline.loaded.config.api
     folder = pipeline.folder
 
     def read_report(day: str) -> bytes | None:
+        path = folder.report_path(day)
         try:
-            return folder.report_path(day).read_bytes()
+            return None if path.is_symlink() else path.read_bytes()  # a link may lead out of the folder
         except FileNotFoundError:
             return None
 
@@ -426,9 +427,9 @@ def _serve(pipeline: Pipeline) -> None:
         not_ready=pipeline.not_ready,
         metrics=read_metrics,
     )
-    flask = create_app(Machines(config.machines), views, guard=Guard(config.token, config.host))
     try:
-        serve(flask, config.host, config.port)
+        guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
+        serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None
 

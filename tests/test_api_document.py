@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api import Guard, Machines, Views, create_app
+from tests.test_run import Site, closed_day, end, not_refused, until
 
 TOKEN = "hunter2"
 PAGES = {"/", "/docs", "/openapi.json"}
@@ -88,6 +89,22 @@ def test_the_documented_shape_is_that_of_the_answers(path):
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate(answer, schema)
             break
+
+
+def test_what_a_real_process_shows_is_as_documented(tmp_path):
+    """Averages, events, a report and the rest of a running `etl run` fit their schemas."""
+    site = Site(tmp_path)
+    site.save()
+    day = closed_day(site)
+    with site.running() as process:
+        until(lambda: site.lines("averages") and not_refused(site) and site.ask("/reports") == [day])
+        document = site.ask("/openapi.json")
+        for path, operations in document["paths"].items():
+            if "get" in operations and path != "/metrics":
+                shown = site.ask(path.replace("{date}", day).replace("{id}", "1"))
+                content = operations["get"]["responses"]["200"]["content"]
+                jsonschema.validate(shown, content["application/json"]["schema"] | document)
+        end(process)
 
 
 def test_not_ready_is_as_documented():

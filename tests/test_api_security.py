@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 from itertools import product
+from urllib.error import HTTPError
 
 import pytest
 
 from api import Guard, Machines, create_app
 from api.server import is_loopback, serve
 from tests.test_api import client, console, is_error, status_of
-from tests.test_run import Site, end, until
+from tests.test_run import Site, end, not_refused, until
 
 TOKEN = "hunter2-hunter2"
 WRITES = ["/status", "/machines/1/status", "/nothing", "/averages"]
@@ -57,6 +58,14 @@ def test_the_token_lets_writes_through(scheme):
 def test_it_answers_to_its_own_names(host):
     """Addresses, names without a dot, the machine's own and the configured name are served."""
     assert guarded(host="plant.example").get("/data", headers={"Host": host}).status_code == 200
+
+
+def test_where_others_reach_it_its_own_name_may_have_any_domain():
+    """The domain that others know this machine by is not known here; on loopback nobody needs one."""
+    host = f"{socket.gethostname()}.plant.example"
+    assert guarded(exposed=True).get("/data", headers={"Host": host}).status_code == 200
+    assert is_error(guarded(exposed=True).get("/data", headers={"Host": f"x{host}"}), 400)
+    assert is_error(guarded().get("/data", headers={"Host": host}), 400)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +212,21 @@ def test_the_machines_alone_serve_others_with_a_token_only(monkeypatch):
                 assert process.stderr.readline().startswith("Serving 1 machine(s)")
             finally:
                 process.kill()
+
+
+def test_a_report_that_is_a_link_is_none(site):
+    """A link in the folder of reports leads nobody out of it."""
+    site.save(sources=[{"name": "a", "file": "a.json"}])
+    reports = site.root / "output" / "reports"
+    reports.mkdir(parents=True)
+    (reports / "2026-01-05.json").symlink_to(site.root / "config.yaml")
+    (reports / "2026-01-06.json").write_text("{}")
+    with site.running() as process:
+        assert until(lambda: not_refused(site)) is True
+        assert site.ask("/reports/2026-01-06") == {}
+        with pytest.raises(HTTPError, match="404"):
+            site.ask("/reports/2026-01-05")
+        end(process)
 
 
 def test_every_page_keeps_browsers_to_itself():
