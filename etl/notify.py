@@ -54,7 +54,7 @@ def outages(
 def _message(event: str, said: str, sources: list[tuple[str, float, str]], now: float) -> dict[str, Any]:
     name, since, why = sources[0]
     if len(sources) == 1:
-        text = f"{name} is {said}" + (f" since {rfc3339(since)}: {why}" if why else f" after {now - since:.0f} s")
+        text = f"{name} is {said}" + (f" since {rfc3339(since)}: {why}" if why else f", down since {rfc3339(since)}")
     else:
         names = ", ".join(name for name, _, _ in sources[:5])
         text = f"{len(sources)} sources are {said}: {names}{' ...' if len(sources) > 5 else ''}"
@@ -69,7 +69,7 @@ class _Parameter(msgspec.Struct):
 class _Machine(msgspec.Struct):
     source: str
     readings: int
-    expected: float
+    expected: int | float
     parameters: dict[str, _Parameter]
 
 

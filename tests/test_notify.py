@@ -45,7 +45,8 @@ def test_a_source_is_told_when_it_stays_down():
 def test_a_source_is_told_when_it_is_back():
     """One that was told and answers again is told with the time it took; one that nobody reads any more is not."""
     (message,), told = look({}, {"a": 70.0, "gone": 10.0})
-    assert (message["event"], message["text"], told) == ("source_up", "a is answering again after 30 s", {})
+    assert (message["event"], told) == ("source_up", {})
+    assert message["text"] == "a is answering again, down since 1970-01-01T00:01:10.000Z"
     assert [source["source"] for source in message["sources"]] == ["a"]
 
 
