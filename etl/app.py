@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.child import StoppedError
+from etl.child import StoppedError, in_child
 from etl.clock import Jump, Times, jump
 from etl.days import day_finder, due, next_change, next_reports
 from etl.events import Events
@@ -437,7 +437,9 @@ def _serve(pipeline: Pipeline) -> None:
 def _nightly(pipeline: Pipeline, signals: Signals, notifier: Notifier) -> None:
     try:
         for path in pipeline.close_due_days(signals.stopping):
-            notifier.send(reported(path, time.time()))
+            if pipeline.loaded.config.notify.url:
+                # A report may be as big as a day's log: the child reads it, as it made it.
+                notifier.send(in_child(reported, path, time.time(), stopping=signals.stopping))
     except StoppedError:
         log.info("The report is left for the next start")
     except OSError as error:

@@ -368,13 +368,10 @@ def _problems(config: Config) -> Iterator[_Problem]:
         yield _Problem(("report", "threshold"), "threshold", f"threshold cannot be {config.report.threshold}")
     if config.shard is not None and not _is_shard(config.shard):
         yield _Problem(("shard",), "shard", f"shard cannot be {config.shard}")
-    if config.notify.url is not None and not _is_url(config.notify.url):
-        yield _Problem(("notify", "url"), "url", "url is no address that can be reached")
     if config.transport == "curl" and importlib.util.find_spec("pycurl") is None:
         what, hint = "transport curl needs pycurl", "install the extra: pip install 'machine-telemetry-etl[fleet]'"
         yield _Problem(("transport",), "transport", what, hint)
-    if config.report.cluster is not None:
-        yield from _cluster_problems(config.report.cluster)
+    yield from _address_problems(config)
     names: set[str] = set()
     for i, source in enumerate(config.sources):
         yield from _source_problems(config, source, ("sources", i))
@@ -383,6 +380,13 @@ def _problems(config: Config) -> Iterator[_Problem]:
                 yield _Problem(("sources", i, "name"), "name", f"name {written.name} is taken already")
                 break
             names.add(written.name)
+
+
+def _address_problems(config: Config) -> Iterator[_Problem]:
+    if config.notify.url is not None and not _is_url(config.notify.url):
+        yield _Problem(("notify", "url"), "url", "url is no address that can be reached")
+    if config.report.cluster is not None:
+        yield from _cluster_problems(config.report.cluster)
 
 
 def _cluster_problems(cluster: str) -> Iterator[_Problem]:
