@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -349,6 +350,8 @@ def summary(loaded: Loaded) -> str:
     """What `etl check` says of a sound config."""
     config, zone, now = loaded.config, loaded.zone, time.time()
     api = f"http://{config.api.host}:{config.api.port}" if config.api.serve else "not served"
+    if config.api.serve and not config.api.token and _is_exposed_address(config.api.host):
+        api += ": others reach it, so `etl run` asks for api.token or --insecure"
     lines = [
         f"{len(loaded.sources)} sources, read every {config.interval:g} s into {loaded.path(config.output.folder)}",
         f"averages over {config.window} readings of {', '.join(config.parameters)}",
@@ -390,6 +393,14 @@ def _refuse_exposed(api: Api) -> None:
             f"Others reach api.host {api.host}: set api.token, which writes then need, or run `etl run --insecure`.",
             BAD_CONFIG,
         )
+
+
+def _is_exposed_address(host: str) -> bool:
+    """Whether others reach an address; of a name nothing is known without the network."""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _cannot_listen(api: Api, error: OSError) -> ExitError:

@@ -141,6 +141,7 @@ def test_run_refuses_to_serve_others_without_a_token(site, host):
     assert f"Others reach api.host {host}: set api.token" in refused.stderr
     assert "--insecure" in refused.stderr
     assert not (site.root / "output").exists()
+    assert "`etl run` asks for api.token or --insecure" in site.etl("check").stdout
 
 
 def test_run_serves_others_if_told_to(site):
