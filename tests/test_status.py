@@ -199,7 +199,7 @@ def test_what_machines_say_cannot_disturb_a_terminal(plant):
 @pytest.fixture
 def site(tmp_path):
     site = Site(tmp_path)
-    site.save(sources=[{"name": "fixture", "file": str(FIXTURE)}], api={"serve": False})
+    site.save(interval="10s", sources=[{"name": "fixture", "file": str(FIXTURE)}], api={"serve": False})
     return site
 
 
