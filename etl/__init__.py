@@ -25,7 +25,7 @@ The map of the program, from the edge inwards:
     config     settings: typed, frozen, strict; document reads the YAML and knows the place of each value
     schema     config's JSON Schema, for editors
     derive     averages lines follow from raw lines: the one fold everything shares
-    incidents, guards, detectors    what is worth reading in a day's values, and how far to believe it; pure, numpy
+    incidents, guards, detectors, bands    what is worth reading in a day's values; pure, with numpy
     wire       bytes <-> records
     averages, rewind, analysis, days, clock    the arithmetic; pure
     records    what passes between them

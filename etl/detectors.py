@@ -11,34 +11,35 @@ and 20 MB: only the nightly report does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import cache
-from math import floor, log10
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
-MEMORY = 2000
-"""Readings a reading is compared with: 5.5 hours at 10 s, a week at 5 minutes. Short enough that a new way of running
-is soon normal, long enough that its third extremes are those of 1 reading in 700."""
-
-LAG = 30
-"""The newest readings are left out of what a reading is compared with: what is just beginning must not hide itself.
-As many as one incident may bridge; with many more, a slow wave would outrun its band."""
-
-KNOWN = 120
-"""Readings it takes to know something, a machine, a status or a phase of it: 20 minutes at 10 s. Before, nothing is
-judged. Twice SPAN, so that a level is compared within what is known."""
+from etl.bands import (
+    KNOWN,
+    LAG,
+    MEMORY,
+    Band,
+    Bools,
+    Floats,
+    Ints,
+    at_least,
+    band_of,
+    counts,
+    deviation_from,
+    digits_of,
+    outside,
+    resolution_of,
+)
 
 NOISE = 5.0
 """The band reaches as far as plain noise of the same spread does at 5 sigma. A machine gives 8,640 readings a day: of
 noise alone that is a false alarm in some months, where 4 sigma would be one every second day."""
 
 CHANGE = 10.0
-"""The same for changes, from reading to reading and from level to level. They hang together and are seldom, so that few
-of them are independent: twice as far, which is 3.3 times the largest change known."""
+"""The same for changes, from reading to reading and from level to level. Neighbours share readings, and a machine may
+change seldom, so that few of them are independent: twice as far, which is 3.3 times the largest change known."""
 
 SPAN = 60
 """Readings whose mean is a level, and readings that may be all the same before a sensor is called stuck: 10 minutes at
@@ -68,13 +69,6 @@ STAYS = 0.1
 """The band of a status is at least this share as wide as that of all readings. MEMORY holds few stays in a status, and
 how far one differs from another, by the load and the hall, is not in the noise of a single one."""
 
-MOST = 1e6
-"""Deviations end here: they stay finite, and beyond it the number says nothing more."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-
 
 class Readings(NamedTuple):
     """Readings of one parameter of one machine, in order: those that have a number.
@@ -91,7 +85,7 @@ class Judged(NamedTuple):
     """What a detector says of each reading of a day.
 
     `deviation` is 1 at the limit and more beyond it, 0 where the detector has nothing to say, never NaN or infinite;
-    `low` and `high` are the values it expected (finite where the deviation is not 0); `why(i)` is the sentence about
+    `low` and `high` are the values it expected (finite where the deviation is more); `why(i)` is the sentence about
     reading i of the day.
     """
 
@@ -112,12 +106,13 @@ def telemetry(before: Readings, day: Readings) -> Judged:
     """
     times, values, statuses = _joined(before, day)
     known = _known(statuses)
-    band = _band(values, NOISE)
+    resolution = resolution_of(values)
+    band = band_of(values, NOISE, resolution)
     holes = _holes(times)
     parts = (
         _values(values, band, known),
-        _level(values, holes, band, known),
-        _rate(values, holes, band, known),
+        _level(values, holes, band, known, resolution),
+        _rate(values, holes, band, known, resolution),
         _flatline(values, statuses, band, known),
     )
     return _last(_strongest(parts), len(day.values))
@@ -132,24 +127,25 @@ def status_band(before: Readings, day: Readings) -> Judged:
     times, values, statuses = _joined(before, day)
     phases = _phases(times, statuses)
     keys = statuses * len(PHASES) + phases
-    bands = _Band(*np.full((len(_Band._fields), len(values)), np.nan))
+    resolution = resolution_of(values)
+    bands = Band(*np.full((len(Band._fields), len(values)), np.nan))
     if np.any(statuses != statuses[:1]):
         for key, count in zip(*np.unique(keys, return_counts=True), strict=True):
             if count <= KNOWN:
                 continue
             own = keys == key
-            for column, part in zip(bands, _band(values, NOISE, own), strict=True):
+            for column, part in zip(bands, band_of(values, NOISE, resolution, own), strict=True):
                 column[own] = part[own]
-        bands = _at_least(bands, STAYS, _band(values, NOISE))
+        bands = at_least(bands, STAYS, band_of(values, NOISE, resolution))
 
     def why(i: int) -> str:
         status = [*before.statuses, *day.statuses][i]
         return (
-            f"{_outside(values[i], bands, i)}, where nearly all of {bands.readings[i]:,.0f} earlier readings were "
+            f"{outside(values[i], bands, i)}, where nearly all of {bands.readings[i]:,.0f} earlier readings were "
             f"{PHASES[phases[i]]} the status became {status}"
         )
 
-    deviation = _once(_deviation(values, bands, _size(bands)), keys)
+    deviation = _once(deviation_from(values, bands, bands), keys)
     return _last(Judged(deviation, bands.low, bands.high, why), len(day.values))
 
 
@@ -164,9 +160,9 @@ def history_mad(before: Readings, day: Readings) -> Judged:
         nothing = np.zeros(size)
         return Judged(nothing, nothing, nothing, lambda _: "")
     median = float(np.median(before.values))
-    sigma = 1.4826 * float(np.median(np.abs(before.values - median)))
+    sigma = max(1.4826 * float(np.median(np.abs(before.values - median))), resolution_of(before.values))
     low, high = np.full(size, median - REGULATED * sigma), np.full(size, median + REGULATED * sigma)
-    band = _Band(low, high, low, high, np.full(size, len(before.values)))
+    band = Band(low, high, low, high, np.full(size, len(before.values)))
 
     def why(i: int) -> str:
         say = digits_of(sigma)
@@ -175,47 +171,10 @@ def history_mad(before: Readings, day: Readings) -> Judged:
             f"{say(median)}, the middle of the {len(before.values):,} readings before this day"
         )
 
-    return Judged(_deviation(day.values, band, _size(band)), low, high, why)
+    return Judged(deviation_from(day.values, band, band), low, high, why)
 
 
 DETECTORS: dict[str, Detector] = {"telemetry": telemetry, "status_band": status_band, "history_mad": history_mad}
-
-
-class _Band(NamedTuple):
-    """For each reading: what is expected, the third lowest and third highest before it, and of how many readings.
-
-    NaN where too little is known.
-    """
-
-    low: Floats
-    high: Floats
-    least: Floats
-    most: Floats
-    readings: Floats
-
-
-def _band(series: Floats, limit: float, own: Bools | None = None) -> _Band:
-    """The band of `series`, NaN where it has no number, around each of its readings; of its `own` readings only.
-
-    It reaches from the middle between the third extremes as far as plain noise with these third extremes has its
-    `limit` sigma. Two strays a window do not widen it.
-    """
-    used = np.isfinite(series) if own is None else own & np.isfinite(series)
-    least = _third_lowest(np.where(used, series, np.inf))
-    most = -_third_lowest(np.where(used, -series, np.inf))
-    count = _count(used)
-    known = count >= KNOWN
-    with np.errstate(invalid="ignore"):
-        middle = least / 2 + most / 2
-        half = (most / 2 - least / 2) * limit / _sigmas()[count]
-    return _Band(*(np.where(known, part, np.nan) for part in (middle - half, middle + half, least, most, count)))
-
-
-def _at_least(band: _Band, share: float, whole: _Band) -> _Band:
-    """The band, widened to this share of the whole one where it is narrower."""
-    middle, half = band.low / 2 + band.high / 2, band.high / 2 - band.low / 2
-    half = np.fmax(half, share * (whole.high / 2 - whole.low / 2))
-    return band._replace(low=middle - half, high=middle + half)
 
 
 def _once(deviation: Floats, keys: Ints) -> Floats:
@@ -224,49 +183,35 @@ def _once(deviation: Floats, keys: Ints) -> Floats:
     When LAG readings in a row are outside, what was known of all keys is outdated. Each counts again when KNOWN of its
     readings have come since, so that one change of level is not told for each status and phase anew.
     """
-    counts = np.ones(len(deviation), np.bool_)
+    new = np.ones(len(deviation), np.bool_)
     flagged = np.flatnonzero(deviation > 1)
     for part in np.split(flagged, np.flatnonzero(np.diff(flagged) > LAG) + 1):
-        if np.sum(counts[part]) >= LAG:
+        if np.sum(new[part]) >= LAG:
             after = slice(part[-1] + 1, part[-1] + 1 + MEMORY)
             for key in np.unique(keys[after]):
                 own = keys[after] == key
                 since = np.sum(keys[part[0] : part[-1] + 1] == key) + np.cumsum(own)
-                counts[after] &= ~own | (since > KNOWN)
-    return np.where(counts, deviation, 0.0)
+                new[after] &= ~own | (since > KNOWN)
+    return np.where(new, deviation, 0.0)
 
 
-def _deviation(series: Floats, band: _Band, scale: Floats) -> Floats:
-    """How far from the middle of the band, 1 at its ends; 0 where there is no band.
-
-    A band narrower than a billionth of `scale` is none: the value never moved, or only by what rounding leaves, and how
-    far it may move is not known.
-    """
-    half = band.high / 2 - band.low / 2
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        far = np.abs(series - (band.low / 2 + band.high / 2)) / half
-        return np.where((half > 1e-9 * scale) & np.isfinite(series), np.minimum(far, MOST), 0.0)
-
-
-def _values(values: Floats, band: _Band, known: Bools) -> Judged:
+def _values(values: Floats, band: Band, known: Bools) -> Judged:
     """Values outside the band of values."""
 
     def why(i: int) -> str:
-        return (
-            f"{_outside(values[i], band, i)}, where nearly all of the {band.readings[i]:,.0f} readings before it were"
-        )
+        return f"{outside(values[i], band, i)}, where nearly all of the {band.readings[i]:,.0f} readings before it were"
 
-    return Judged(np.where(known, _deviation(values, band, _size(band)), 0.0), band.low, band.high, why)
+    return Judged(np.where(known, deviation_from(values, band, band), 0.0), band.low, band.high, why)
 
 
-def _level(values: Floats, holes: Ints, band: _Band, known: Bools) -> Judged:
+def _level(values: Floats, holes: Ints, band: Band, known: Bools, resolution: float) -> Judged:
     """The mean of SPAN readings against that of the SPAN before, by what such changes were before."""
     now, then = np.full(len(values), np.nan), np.full(len(values), np.nan)
     if len(values) >= 2 * SPAN:
         means = sliding_window_view(values, SPAN).mean(axis=1)
         whole = holes[2 * SPAN - 1 :] == holes[: 1 - 2 * SPAN]
         now[2 * SPAN - 1 :], then[2 * SPAN - 1 :] = np.where(whole, means[SPAN:], np.nan), means[:-SPAN]
-    changes = _band(now - then, CHANGE)
+    changes = band_of(now - then, CHANGE, resolution)
 
     def why(i: int) -> str:
         say = digits_of(changes.high[i] - changes.low[i])
@@ -275,11 +220,11 @@ def _level(values: Floats, holes: Ints, band: _Band, known: Bools) -> Judged:
             f"readings before, such changes were within {say(changes.least[i])} to {say(changes.most[i])}"
         )
 
-    deviation = np.where(known, _deviation(now - then, changes, _size(band)), 0.0)
+    deviation = np.where(known, deviation_from(now - then, changes, band), 0.0)
     return Judged(deviation, then + changes.low, then + changes.high, why)
 
 
-def _rate(values: Floats, holes: Ints, band: _Band, known: Bools) -> Judged:
+def _rate(values: Floats, holes: Ints, band: Band, known: Bools, resolution: float) -> Judged:
     """The step from the reading before, by what steps were before.
 
     Only where the parameter moves slowly, so that the largest step allowed is less than half as wide as the band of its
@@ -287,7 +232,7 @@ def _rate(values: Floats, holes: Ints, band: _Band, known: Bools) -> Judged:
     """
     steps, then = np.full(len(values), np.nan), np.r_[np.nan, values[:-1]][: len(values)]
     steps[1:] = np.where(holes[1:] == holes[:-1], np.diff(values), np.nan)
-    allowed = _band(steps, CHANGE)
+    allowed = band_of(steps, CHANGE, resolution)
     with np.errstate(invalid="ignore"):
         slow = allowed.high - allowed.low < (band.high - band.low) / 2
 
@@ -298,15 +243,15 @@ def _rate(values: Floats, holes: Ints, band: _Band, known: Bools) -> Judged:
             f"readings before were within {say(allowed.least[i])} to {say(allowed.most[i])}"
         )
 
-    deviation = np.where(known & slow, _deviation(steps, allowed, _size(band)), 0.0)
+    deviation = np.where(known & slow, deviation_from(steps, allowed, band), 0.0)
     return Judged(deviation, then + allowed.low, then + allowed.high, why)
 
 
-def _flatline(values: Floats, statuses: Ints, band: _Band, known: Bools) -> Judged:
+def _flatline(values: Floats, statuses: Ints, band: Band, known: Bools) -> Judged:
     """The same value for more than SPAN readings, and STUCK times longer than any value was held before.
 
-    A value the machine rested at before, such as the 0 of a fan that is off, is no stuck sensor; nor is one that never
-    moved in the readings it is compared with.
+    Where the machine, in the same status, rested for LAG readings before, or its sensor is that coarse, standing still
+    says nothing. Nor does 0, which machines that are off show: a sensor that falls to 0 leaves its band.
     """
     deviation, longest = np.zeros(len(values)), np.zeros(len(values), np.int64)
     starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, np.int64)
@@ -316,9 +261,8 @@ def _flatline(values: Floats, statuses: Ints, band: _Band, known: Bools) -> Judg
         first = max(start - MEMORY, 0)
         earlier = slice(int(np.searchsorted(ends, first, side="right")), run)
         lengths = ends[earlier] - np.maximum(starts[earlier], first)
-        rested = np.any(lengths[values[starts[earlier]] == values[start]] >= LAG)
         lengths = lengths[statuses[starts[earlier]] == statuses[start]]
-        if start >= KNOWN and known[start] and not rested:
+        if values[start] and start >= KNOWN and known[start] and np.all(lengths < LAG):
             # After MEMORY readings nothing is left of how it moved: standing still is normal then.
             end = min(end, start + MEMORY - KNOWN)
             longest[start:end] = lengths.max(initial=1)
@@ -331,8 +275,7 @@ def _flatline(values: Floats, statuses: Ints, band: _Band, known: Bools) -> Judg
             f"before, it never stood still for more than {longest[i]:,}"
         )
 
-    low, high = np.nan_to_num(band.low), np.nan_to_num(band.high)
-    return Judged(deviation, low, high, why)
+    return Judged(deviation, band.low, band.high, why)
 
 
 def _joined(before: Readings, day: Readings) -> tuple[Floats, Floats, Ints]:
@@ -357,7 +300,7 @@ def _known(statuses: Ints) -> Bools:
     known = np.zeros(len(statuses), np.bool_)
     for status in np.unique(statuses):
         own = statuses == status
-        known |= own & (_count(own) >= KNOWN)
+        known |= own & (counts(own) >= KNOWN)
     return known
 
 
@@ -371,58 +314,6 @@ def _phases(times: Floats, statuses: Ints) -> Ints:
     start = np.r_[-np.inf, times[began]][since]
     phases: Ints = np.ceil(np.log2(np.clip(times - start, 1.0, 4.0 ** (len(PHASES) - 1))) / 2).astype(np.int64)
     return phases
-
-
-def _count(used: Bools) -> Ints:
-    """How many of the MEMORY readings before each one, LAG left out, are used."""
-    total: Ints = np.cumsum(np.concatenate(([False], used)))
-    end = np.maximum(np.arange(len(used)) - LAG, 0)
-    counts: Ints = total[end] - total[np.maximum(end - MEMORY, 0)]
-    return counts
-
-
-def _third_lowest(series: Floats) -> Floats:
-    """The third lowest of the MEMORY readings before each one, LAG left out; infinite if there are fewer than three.
-
-    Any MEMORY readings in a row are the end of one block of that many and the beginning of the next. The three lowest
-    of each beginning and each end are found in one pass over all blocks.
-    """
-    size = len(series)
-    blocks = -(-(size + LAG) // MEMORY) + 1
-    padded = np.full(blocks * MEMORY, np.inf)
-    padded[MEMORY + LAG : MEMORY + size] = series[: max(size - LAG, 0)]
-    table = padded.reshape(blocks, MEMORY)
-    ends = [part[:, ::-1].ravel()[:size] for part in _lowest_so_far(table[:, ::-1])]
-    beginnings = []
-    for part in _lowest_so_far(table):
-        part[:, 1:] = part[:, :-1].copy()
-        part[:, 0] = np.inf
-        beginnings.append(part.ravel()[MEMORY : MEMORY + size])
-    (a, b, c), (x, y, z) = ends, beginnings
-    third: Floats = np.minimum(np.minimum(c, z), np.minimum(np.maximum(a, y), np.maximum(b, x)))
-    return third
-
-
-def _lowest_so_far(table: Floats) -> list[Floats]:
-    """The lowest, second and third lowest of each row up to each place."""
-    found = []
-    for _ in range(3):
-        lowest = np.minimum.accumulate(table, axis=1)
-        found.append(lowest)
-        # What a new lowest displaces, and what is not the lowest, goes on to the next rank.
-        table = np.maximum(table, np.c_[np.full(len(table), np.inf), lowest[:, :-1]])
-    return found
-
-
-@cache
-def _sigmas() -> Floats:
-    """Where the third highest of n readings of plain noise lies, in sigmas (Blom's approximation), for n to MEMORY."""
-    plain = NormalDist()
-    return np.array([np.nan] * KNOWN + [plain.inv_cdf((n - 2.375) / (n + 0.25)) for n in range(KNOWN, MEMORY + 1)])
-
-
-def _size(band: _Band) -> Floats:
-    return np.abs(band.low) + np.abs(band.high)
 
 
 def _strongest(parts: Sequence[Judged]) -> Judged:
@@ -446,22 +337,3 @@ def _last(judged: Judged, size: int) -> Judged:
     first = len(judged.deviation) - size
     deviation, low, high = (part[first:] for part in judged[:3])
     return Judged(deviation, low, high, lambda i: judged.why(first + i))
-
-
-def _outside(value: float, band: _Band, i: int) -> str:
-    """Say that a value is outside of what is known at reading i."""
-    say = digits_of(band.most[i] - band.least[i] or band.high[i] - band.low[i])
-    least, most = say(band.least[i]), say(band.most[i])
-    return f"{say(value)} is far from {least}" if least == most else f"{say(value)} is far outside {least} to {most}"
-
-
-def digits_of(width: float) -> Callable[[float], str]:
-    """The function that writes numbers as exactly as differences of this width need: to its second digit."""
-    digits = 1 - floor(log10(width)) if width > 0 else 2
-
-    def say(value: float) -> str:
-        if abs(value) >= 1e15 or digits > 9:
-            return f"{value:.3g}"
-        return f"{round(value, digits) + 0.0:,.{max(digits, 0)}f}"
-
-    return say

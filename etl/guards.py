@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from etl.detectors import Floats, digits_of
+from etl.bands import Floats, digits_of
 
 FEW = 30
 """Readings below which an average is mostly chance: its own error is then a fifth of the spread of the values."""
@@ -34,12 +34,12 @@ def notes(values: Floats, threshold: float) -> list[str]:
         low, high = (say(unit * level) for level in levels)
         said.append(
             f"the values keep to two levels, about {low} and {high}, as a machine's that switches on and off: "
-            f"{flagged:.0%} of the readings are anomalies, most of them normal"
+            f"{100 * flagged:.0f} % of the readings are anomalies, most of them normal"
         )
     elif abs(average) < spread:
         said.append(
             f"the average, {say(unit * average)}, is less than the usual spread of {say(unit * spread)}: "
-            f"normal values differ from it by more than {threshold:.0%} of it"
+            f"normal values differ from it by more than {100 * threshold:g} % of it"
         )
     return said
 

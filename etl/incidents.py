@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from etl.detectors import LAG, Judged, Readings
+from etl.bands import LAG
+from etl.detectors import Judged, Readings
 
 GAP = LAG
 """Flagged readings at most this many readings apart are one incident: 5 minutes at 10 s."""
@@ -17,7 +18,8 @@ Incident = dict[str, Any]
 """{"start", "end", "readings", "peak", "expected", "deviation", "detector", "why"}.
 
 `start` and `end` are the times (seconds) of the first and the last flagged reading, `readings` how many were flagged;
-`peak` is the value that deviated most, by `deviation` times what was allowed, `expected` is [low, high] for it.
+`peak` is the value that deviated most, by `deviation` times what was allowed, `expected` is [low, high] for it. A change
+that lasts ends as an incident when the detectors take it for the new normal, within minutes or hours.
 """
 
 Carried = dict[str, Any]

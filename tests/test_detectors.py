@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import detectors
-from etl.detectors import DETECTORS, KNOWN, LAG, MEMORY, SPAN, Readings
+from etl.bands import KNOWN, LAG, MEMORY, MOST, third_lowest
+from etl.detectors import DETECTORS, SPAN, Readings
 
 DAY = 8640
 NAMES = sorted(DETECTORS)
@@ -62,8 +62,8 @@ def test_every_reading_gets_a_finite_deviation_and_an_explanation(name, parts, b
     statuses = [(i // 50) % 2 if busy else None for i in range(len(values))]
     judged = judge(name, values, statuses, before)
     assert len(judged.deviation) == len(values[before:])
-    assert np.all((judged.deviation >= 0) & (judged.deviation <= detectors.MOST))
-    for i in np.flatnonzero(judged.deviation)[:20]:
+    assert np.all((judged.deviation >= 0) & (judged.deviation <= MOST))
+    for i in np.flatnonzero(judged.deviation > 1)[:20]:
         assert np.isfinite([judged.low[i], judged.high[i]]).all()
         assert judged.low[i] <= judged.high[i]
         assert judged.why(int(i))
@@ -87,6 +87,16 @@ def test_plain_noise_is_no_anomaly():
     assert sum(np.sum(judge("telemetry", noise(MEMORY + DAY, seed)).deviation > 1) for seed in range(40)) <= 2
 
 
+def test_a_coarse_sensor_may_go_a_step_further():
+    """Of a sensor of whole degrees neither the next degree nor a long rest at one is flagged."""
+    wave = 20 + 3 * np.sin(np.arange(MEMORY + DAY) / DAY * 2 * np.pi)
+    for seed in range(5):
+        assert not np.any(judge("telemetry", np.round(wave + 0.1 * (noise(len(wave), seed) - 50))).deviation > 1)
+    steps = np.where(np.arange(MEMORY + 100) % 7, 5.0, 5.5)
+    steps[-1] = 9.0
+    assert np.flatnonzero(judge("history_mad", steps).deviation > 1).tolist() == [99]
+
+
 @pytest.mark.parametrize("size", [0, 1, 30, KNOWN + LAG])
 def test_nothing_is_said_of_a_machine_hardly_known(size):
     """A new machine's first readings are not judged, however far they lie apart."""
@@ -96,11 +106,12 @@ def test_nothing_is_said_of_a_machine_hardly_known(size):
 
 def test_the_band_spans_the_third_extremes_of_the_readings_before():
     """The band's ends follow from the third lowest and highest of MEMORY readings, those of the LAG newest left out."""
-    values = np.random.default_rng(1).normal(size=3 * MEMORY + 17)
-    found = detectors._third_lowest(values)
-    for i in [*range(40), MEMORY - 1, MEMORY, MEMORY + LAG, MEMORY + LAG + 1, 2 * MEMORY + 5, len(values) - 1]:
-        window = np.sort(values[max(i - LAG - MEMORY, 0) : max(i - LAG, 0)])
-        assert found[i] == (window[2] if len(window) > 2 else np.inf)
+    size = 3 * MEMORY + 17
+    for values in (np.random.default_rng(1).normal(size=size), np.arange(size, 0.0, -1), np.arange(size, dtype=float)):
+        found = third_lowest(values)
+        for i in [*range(40), MEMORY - 1, MEMORY, MEMORY + LAG, MEMORY + LAG + 1, 2 * MEMORY + 5, size - 1]:
+            window = np.sort(values[max(i - LAG - MEMORY, 0) : max(i - LAG, 0)])
+            assert found[i] == (window[2] if len(window) > 2 else np.inf)
 
 
 def test_a_stuck_sensor_is_a_flatline():
@@ -109,6 +120,8 @@ def test_a_stuck_sensor_is_a_flatline():
     values[MEMORY + 500 :] = 50.0
     judged = judge("telemetry", values)
     assert np.flatnonzero(judged.deviation > 1)[0] == 500 + SPAN
+    values[MEMORY + 300 : MEMORY + 325] = 51.0
+    assert np.flatnonzero(judge("telemetry", values).deviation > 1)[0] == 500 + 3 * 25
     assert judged.why(500 + SPAN) == "exactly 50 for 61 readings in a row; before, it never stood still for more than 1"
 
 
@@ -119,6 +132,9 @@ def test_a_fan_that_is_off_is_not_stuck():
     assert not np.any(judge("telemetry", values, statuses).deviation > 1)
     values[MEMORY + 725 :], statuses[MEMORY + 725 :] = 801.0, ["STARTED"] * 1275
     assert "exactly 801" in judge("telemetry", values, statuses).why(900)
+    noisy = noise(MEMORY + 1000)
+    noisy[MEMORY + 500 :] = 0.0
+    assert np.flatnonzero(judge("telemetry", noisy).deviation > 1)[-1] < 500 + 2 * SPAN
 
 
 def test_a_machine_that_is_switched_on_is_no_incident():
@@ -153,7 +169,7 @@ def test_the_wrong_level_for_the_status_is_found():
 
 
 def test_a_jump_of_a_slow_value_and_a_shift_within_its_range_are_found():
-    """What a day's wave would hide is seen in the step from reading to reading, and in the level of many."""
+    """What a day's wave hides is seen in the step of one reading, unless all steps are large, and in the level of many."""
     size = MEMORY + DAY
     wave = 50 + 10 * np.sin(np.arange(size) / DAY * 2 * np.pi) + 0.05 * noise(size)
     jump, shift = wave.copy(), wave.copy()
@@ -161,6 +177,9 @@ def test_a_jump_of_a_slow_value_and_a_shift_within_its_range_are_found():
     shift[MEMORY + 3000 :] -= 4
     assert not np.any(judge("telemetry", wave).deviation > 1)
     assert "in one reading; the steps of the 2,000 readings before were within" in judge("telemetry", jump).why(3000)
+    swing = 10 * np.sin(np.arange(size) / 20 * 2 * np.pi)
+    swing[MEMORY + 15] += 14
+    assert not np.any(judge("telemetry", swing).deviation > 1)
     noisy = judge("telemetry", shift + 0.3 * noise(size, 2))
     assert "the mean of 60 readings went from" in noisy.why(3000 + SPAN - 1)
     assert np.flatnonzero(noisy.deviation > 1)[-1] < 3000 + 3 * SPAN

@@ -30,7 +30,10 @@ def test_few_readings_are_told():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (NOISE, "the average, -0.01, is less than the usual spread of 0.99: normal values differ from it"),
+        (
+            NOISE,
+            "the average, -0.01, is less than the usual spread of 0.99: normal values differ from it by more than 20 % of it",
+        ),
         (
             [50.0] * 99 + [-1e300],
             "the average, -1e+298, is less than the usual spread of 9.95e+298: normal values differ from it",
@@ -49,5 +52,5 @@ def test_a_duty_cycle_is_told():
     values = np.where(np.arange(8640) % 180 < 120, 800 + 5 * NOISE, 0.0)
     assert notes(values, 0.2) == [
         "the values keep to two levels, about 0 and 800, as a machine's that switches on and off: "
-        "100% of the readings are anomalies, most of them normal"
+        "100 % of the readings are anomalies, most of them normal"
     ]

@@ -25,7 +25,8 @@ from typing import NamedTuple
 import numpy as np
 
 from etl.analysis import analyze_values
-from etl.detectors import DETECTORS, MEMORY, Judged, Readings
+from etl.bands import MEMORY
+from etl.detectors import DETECTORS, Judged, Readings
 from etl.incidents import incidents
 
 DAY = 86_400
