@@ -18,8 +18,8 @@ Incident = dict[str, Any]
 """{"start", "end", "readings", "peak", "expected", "deviation", "detector", "why"}.
 
 `start` and `end` are the times (seconds) of the first and the last flagged reading, `readings` how many were flagged;
-`peak` is the value that deviated most, by `deviation` times what was allowed, `expected` is [low, high] for it. A change
-that lasts ends as an incident when the detectors take it for the new normal, within minutes or hours.
+`peak` is the value that deviated most, by `deviation` times what was allowed, `expected` is [low, high] for it. Of a
+change that lasts, `end` is when the detectors take it for the new normal, minutes to hours later.
 """
 
 Carried = dict[str, Any]

@@ -169,7 +169,7 @@ def test_the_wrong_level_for_the_status_is_found():
 
 
 def test_a_jump_of_a_slow_value_and_a_shift_within_its_range_are_found():
-    """What a day's wave hides is seen in the step of one reading, unless all steps are large, and in the level of many."""
+    """What a day's wave hides is seen in one step, unless all steps are large, and in the level of many readings."""
     size = MEMORY + DAY
     wave = 50 + 10 * np.sin(np.arange(size) / DAY * 2 * np.pi) + 0.05 * noise(size)
     jump, shift = wave.copy(), wave.copy()

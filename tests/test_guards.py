@@ -32,7 +32,7 @@ def test_few_readings_are_told():
     [
         (
             NOISE,
-            "the average, -0.01, is less than the usual spread of 0.99: normal values differ from it by more than 20 % of it",
+            "the average, -0.01, is less than the usual spread of 0.99: normal values differ from it by more than 20 %",
         ),
         (
             [50.0] * 99 + [-1e300],
