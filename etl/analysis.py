@@ -45,12 +45,13 @@ def analyze_values(data: list[tuple[str, float]], anomaly_threshold: float = 0.2
 class Columns(NamedTuple):
     """One machine's day, or a part of it, in the order of its lines.
 
-    `lines` holds the number of each line, counted from 0; `values` a column for each parameter, NaN where the reading
-    has no number; `name` is the one last seen.
+    `lines` holds the number of each line, counted from 0; `times` when it was polled (seconds since the epoch);
+    `values` a column for each parameter, NaN where the reading has no number; `name` is the one last seen.
     """
 
     name: Any
     lines: array[int]
+    times: array[float]
     values: tuple[array[float], ...]
 
 
@@ -64,14 +65,14 @@ class Figures(NamedTuple):
 
 
 class _Table(dict[Machine | None, "tuple[array[Any], ...]"]):
-    """For each machine, in order of appearance, its lines and then its columns."""
+    """For each machine, in order of appearance, its lines, its times and then its columns."""
 
     def __init__(self, parameters: int) -> None:
         super().__init__()
         self._parameters = parameters
 
     def __missing__(self, machine: Machine | None) -> tuple[array[Any], ...]:
-        fresh = self[machine] = (array("I"), *(array("d") for _ in range(self._parameters)))
+        fresh = self[machine] = (array("I"), *(array("d") for _ in range(1 + self._parameters)))
         return fresh
 
 
@@ -84,15 +85,16 @@ def collect(blocks: Iterable[Rows], parameters: int) -> dict[Machine, Columns]:
     for rows in blocks:
         here = list(map(table.__getitem__, rows.machines))
         _run(map(array.append, map(itemgetter(0), here), count(line)))
-        for number, values in enumerate(rows.values, 1):
+        _run(map(array.append, map(itemgetter(1), here), rows.times))
+        for number, values in enumerate(rows.values, 2):
             known = [nan if value is None else value for value in values] if None in values else values
             _run(map(array.append, map(itemgetter(number), here), known))
         named = zip(rows.machines, rows.names, strict=True)
         names.update([pair for pair in named if pair[1] is not None] if None in rows.names else named)
         line += len(here)
     return {
-        machine: Columns(names.get(machine), lines, tuple(values))
-        for machine, (lines, *values) in table.items() if machine is not None
+        machine: Columns(names.get(machine), lines, times, tuple(values))
+        for machine, (lines, times, *values) in table.items() if machine is not None
     }  # fmt: skip
 
 
@@ -112,6 +114,7 @@ def join(parts: Iterable[tuple[int, dict[Machine, Columns]]]) -> dict[Machine, C
                 machines[machine] = later._replace(lines=moved)
                 continue
             columns.lines.extend(moved)
+            columns.times.extend(later.times)
             for column, values in zip(columns.values, later.values, strict=True):
                 column.extend(values)
             if later.name is not None:

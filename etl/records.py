@@ -56,11 +56,12 @@ class Reading(NamedTuple):
 class Rows(NamedTuple):
     """A block of raw lines as columns, with an item for each line.
 
-    The machine (None: the line is damaged), the name as sent, and for each parameter the value as a float, None where
-    there is no number.
+    The machine (None: the line is damaged), when it was polled (seconds since the epoch), the name as sent, and for
+    each parameter the value as a float, None where there is no number.
     """
 
     machines: list[Machine | None]
+    times: list[float]
     names: list[Any]
     values: list[list[float | None]]
 

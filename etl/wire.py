@@ -188,6 +188,7 @@ def block_decoder(fields: Sequence[str]) -> Callable[[bytes], Rows]:
     ))  # fmt: skip
     decode_all = msgspec.json.Decoder(line_type).decode_lines
     machine, name = attrgetter(names["_source"], names["id"]), attrgetter(names["name"])
+    polled_at = attrgetter(names["_polled_at"])
     values = [attrgetter(names[field]) for field in fields]
     plain = not {"_source", "_polled_at", "id", "name"} & {*fields}
     decode_one = raw_decoder(fields)
@@ -196,20 +197,20 @@ def block_decoder(fields: Sequence[str]) -> Callable[[bytes], Rows]:
         try:
             reading = decode_one(line)
         except RejectedError:
-            return None, None, *([None] * len(fields))
-        return reading.machine, reading.name, *map(number, reading.values)
+            return None, 0.0, None, *([None] * len(fields))
+        return reading.machine, reading.polled_at, reading.name, *map(number, reading.values)
 
     def decode_block(block: bytes) -> Rows:
         try:
             lines = decode_all(block) if plain else []
         except _UNREADABLE:
             lines = []
-        if len(lines) == block.count(b"\n"):
-            return Rows(
-                list(map(machine, lines)), list(map(name, lines)), [list(map(value, lines)) for value in values]
-            )
-        machines, sent, *columns = map(list, zip(*map(one, block.split(b"\n")[:-1]), strict=True))
-        return Rows(machines, sent, columns)
+        times = list(map(datetime.timestamp, map(polled_at, lines)))
+        if len(lines) == block.count(b"\n") and min(times, default=0) >= _FIRST and max(times, default=0) <= _LAST:
+            columns = [list(map(value, lines)) for value in values]
+            return Rows(list(map(machine, lines)), times, list(map(name, lines)), columns)
+        machines, times, sent, *columns = map(list, zip(*map(one, block.split(b"\n")[:-1]), strict=True))
+        return Rows(machines, times, sent, columns)
 
     return decode_block
 
