@@ -9,6 +9,7 @@ The map of the program, from the edge inwards:
     tick       one tick: read, average, write
     night      a closed day's report, made here or in a child, by one process, several, or a cluster
     report     read the day, analyze, write the report
+    replay     recorded readings folded in; recording reads them
     verify     the folder proved: averages and reports follow from the raw log, line by line
     rebuild    both derived anew where they do not
     recover    the end of the folder put right, at start and after a disturbance
@@ -21,6 +22,7 @@ The map of the program, from the edge inwards:
     signals    what the process is asked from outside; service  what it tells the manager that started it
     notify     what people are told at notify.url
     logs       its log on stderr
+    progress   how far long work is, for the terminal
     executors, child                      where work is done: worker processes, a cluster, a child at low priority
     config     settings: typed, frozen, strict; document reads the YAML and knows the place of each value
     schema     config's JSON Schema, for editors

@@ -8,7 +8,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -24,6 +24,7 @@ from etl.log import Appender, HeldError, renew_lock, take_lock
 from etl.night import in_a_child, make_here
 from etl.notify import PATIENCE, Notifier, outages, reported
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
+from etl.progress import progress
 from etl.recover import ended_cleanly, last_reading
 from etl.report import due_days, encode, make_report
 from etl.service import Service
@@ -39,6 +40,8 @@ OK, FOUND, UNAVAILABLE, CANNOT_CREATE, IO_ERROR, HELD, BAD_CONFIG = 0, 1, 69, 73
 """Exit codes, from sysexits.h where it has one."""
 WATCH = 10.0
 """Seconds between two looks at the clock, at most."""
+TOLD = 20
+"""Damaged lines of a replay that are told one by one, at most."""
 MANY = 300
 """Sources over HTTP from which on the transport curl is worth its extra package."""
 
@@ -54,14 +57,14 @@ class ExitError(Exception):
 
 
 @contextmanager
-def held(loaded: Loaded) -> Iterator[Callable[[], None]]:
-    """Hold the output folder for this process; what is given is to be called now and then to hold it still.
+def held(loaded: Loaded, root: Path | None = None) -> Iterator[Callable[[], None]]:
+    """Hold the output folder, or `root`, for this process; what is given is to be called now and then to hold it still.
 
     Raises:
         ExitError: another process holds it, or it cannot be created.
 
     """
-    root = loaded.path(loaded.config.output.folder)
+    root = root or loaded.path(loaded.config.output.folder)
     try:
         lock = take_lock(root)
     except HeldError as error:
@@ -249,13 +252,14 @@ def report(loaded: Loaded, day: str | None) -> int:
         return OK
     else:
         days = [day]
-    for closed in days:
-        try:
-            asked = loaded.config.report
-            path = make_here(folder.root, closed, loaded.settings, asked.workers, asked.cluster)
-        except OSError as error:
-            raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
-        print(path)  # noqa: T201
+    with progress("report", folder.stored("raw", days)) as advance:
+        for closed in days:
+            try:
+                asked = loaded.config.report
+                path = make_here(Folder(folder.root, advance), closed, loaded.settings, asked.workers, asked.cluster)
+            except OSError as error:
+                raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
+            print(path)  # noqa: T201
     return OK
 
 
@@ -283,15 +287,58 @@ def _prove(loaded: Loaded, running: Callable[[Path], bool]) -> int:
     folder = Folder(loaded.path(loaded.config.output.folder))
     try:
         unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
-        proof = Proof(folder, loaded.settings, unreported, running)
-        for finding in proof.findings():
-            print(f"{'wrong' if finding.wrong else 'note'}: {finding.text}")  # noqa: T201
+        with progress("verify", _work(folder, folder.reports())) as advance:
+            proof = Proof(Folder(folder.root, advance), loaded.settings, unreported, running)
+            for finding in proof.findings():
+                print(f"{'wrong' if finding.wrong else 'note'}: {finding.text}")  # noqa: T201
     except BrokenPipeError:
         raise
     except OSError as error:
         raise ExitError(f"{error.filename or folder.root} cannot be read: {error.strerror}.", IO_ERROR) from None
     print(proof.summary())  # noqa: T201
     return FOUND if proof.counts["wrong"] else OK
+
+
+def _work(folder: Folder, reports: Iterable[str]) -> int:
+    """Bytes to read where the averages of every day and these reports are derived."""
+    return folder.stored("raw", folder.days("raw")) + folder.stored("raw", reports)
+
+
+def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
+    """Fold recorded readings into the folder, or into `output`; damaged lines are told on stderr."""
+    from etl.recording import Damage, Recording  # noqa: PLC0415  no other command replays
+    from etl.replay import RefusedError  # noqa: PLC0415
+    from etl.replay import replay as fold_in  # noqa: PLC0415
+
+    named = {loaded.path(source.file).resolve(): source.name for source in loaded.sources if source.file}
+    folder = Folder(output or loaded.path(loaded.config.output.folder))
+    damaged = 0
+
+    def tell(damage: Damage) -> None:
+        nonlocal damaged
+        damaged += 1
+        if damaged <= TOLD:
+            log.warning("%s:%d: %s", damage.file, damage.line, damage.why)
+
+    with held(loaded, folder.root), progress("replay", 2 * sum(file.stat().st_size for file in files)) as advance:
+        recording = Recording(named, loaded.zone, day_finder(loaded.zone), advance)
+        try:
+            done = fold_in(folder, recording, files, loaded.settings, tell, advance)
+        except RefusedError as error:
+            raise ExitError(f"{error}. Nothing was changed: give the replay a folder of its own, --output DIR.",
+                            CANNOT_CREATE) from None  # fmt: skip
+        except OSError as error:
+            raise ExitError(f"{error.filename or folder.root}: {error.strerror or error}. Nothing was changed.",
+                            CANNOT_CREATE) from None  # fmt: skip
+    if damaged > TOLD:
+        log.warning("... and %d more damaged lines", damaged - TOLD)
+    print(f"{done.lines} readings, {damaged} damaged lines; days added: {_days(done.added)};"  # noqa: T201
+          f" there already: {_days(done.left)}")  # fmt: skip
+    return FOUND if damaged or not done.lines else OK
+
+
+def _days(days: list[str]) -> str:
+    return f"{len(days)} ({days[0]} to {days[-1]})" if days else "none"
 
 
 def status(loaded: Loaded, as_json: bool) -> int:
@@ -332,8 +379,10 @@ def rebuild(loaded: Loaded) -> int:
         unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
         keep = loaded.config.output.keep_days is not None
         try:
-            for line in derive_anew(folder, loaded.settings, unreported, keep, events.tell):
-                print(line)  # noqa: T201
+            with progress("rebuild", _work(folder, {*folder.reports(), *unreported})) as advance:
+                watched = Folder(folder.root, advance)
+                for line in derive_anew(watched, loaded.settings, unreported, keep, events.tell):
+                    print(line)  # noqa: T201
             events.flush()
         except BrokenPipeError:
             raise

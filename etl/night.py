@@ -15,11 +15,11 @@ from etl.report import write_report
 
 log = logging.getLogger("etl")
 
-MakeReport = Callable[[Path, str, Settings, int, str | None], Path]
-"""From the folder's root, a day, the settings where the folder has none, workers and the cluster: the report's path."""
+MakeReport = Callable[[Folder, str, Settings, int, str | None], Path]
+"""From the folder, a day, the settings where the folder has none, workers and the cluster: the report's path."""
 
 
-def make_here(root: Path, day: str, otherwise: Settings, workers: int, cluster: str | None) -> Path:
+def make_here(folder: Folder, day: str, otherwise: Settings, workers: int, cluster: str | None) -> Path:
     """Make the report in this process, or from it.
 
     Raises:
@@ -27,18 +27,18 @@ def make_here(root: Path, day: str, otherwise: Settings, workers: int, cluster: 
         OSError: the report cannot be written.
 
     """
-    return _told(_make(root, day, otherwise, workers, cluster))
+    return _told(_make(folder, day, otherwise, workers, cluster))
 
 
 def in_a_child(stopping: Callable[[], bool]) -> MakeReport:
     """Build what makes reports in a child process, and raises StoppedError once `stopping` is true."""
-    return lambda *asked: _told(in_child(_make, *asked, stopping=stopping))
+    return lambda folder, *asked: _told(in_child(_make, Folder(folder.root), *asked, stopping=stopping))
 
 
-def _make(root: Path, day: str, otherwise: Settings, workers: int, cluster: str | None) -> tuple[Path, list[str]]:
+def _make(folder: Folder, day: str, otherwise: Settings, workers: int, cluster: str | None) -> tuple[Path, list[str]]:
     """Make the report; its path, and sentences for people."""
     sentences: list[str] = []
-    work = partial(write_report, Folder(root), day, otherwise)
+    work = partial(write_report, folder, day, otherwise)
     return executed(work, workers, cluster, sentences.append), sentences
 
 

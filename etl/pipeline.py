@@ -140,9 +140,7 @@ class Pipeline:
         asked = self.loaded.config.report
         for day in due_days(self.folder, self._clock(), asked.at, self.loaded.zone):
             if self.tick.close_day(day):
-                written.append(
-                    self._make_report(self.folder.root, day, self.loaded.settings, asked.workers, asked.cluster)
-                )
+                written.append(self._make_report(self.folder, day, self.loaded.settings, asked.workers, asked.cluster))
                 log.info("Report of %s written to %s", day, written[-1])
                 self.events.tell("report", reason="written", day=day)
                 self.tick.wake()

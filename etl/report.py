@@ -20,6 +20,9 @@ from etl.log import write_whole
 from etl.records import Machine, Rows, Settings
 from etl.wire import block_decoder, raw_decoder, timestamp
 
+PART = 64 << 20
+"""Bytes of a day's file that are read as one part, at most."""
+
 
 def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
     """The days with a raw log and without a report whose `at` ("HH:MM") has passed, oldest first."""
@@ -112,10 +115,13 @@ def _parts(
     folder: Folder, day: str, settings: Settings, executing: Executing, blocks: list[_Block]
 ) -> Iterator[tuple[int, dict[Machine, Columns]]]:
     """The columns of each part of a day with the number of its lines; where the blocks stand is noted in `blocks`."""
-    starts, ends = zip(*folder.cuts("raw", day, executing.parts), strict=True)
+    size = folder.stored("raw", [day])
+    cuts = folder.cuts("raw", day, max(executing.parts, size // PART + 1))
+    starts, ends = zip(*cuts, strict=True)
     read = partial(read_part, folder.root, day, tuple(settings.parameters.values()))
     before = 0
-    for part in executing.map(read, starts, ends):
+    for (start, end), part in zip(cuts, executing.map(read, starts, ends), strict=True):
+        folder.watch((size if end is None else end) - start)
         blocks += [block._replace(line=block.line + before) for block in part.blocks]
         before += part.lines
         yield part.lines, part.machines
