@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
-from api.console import Views, console_routes
+from api.console import Views, console_routes, page_routes
 from api.machines import Machines
 from api.routes import answer, machine_routes
 
@@ -44,6 +44,7 @@ def create_app(machines: Machines, views: Views | None = None, now: Callable[[],
     app.register_blueprint(machine_routes(machines, now))
     if views:
         app.register_blueprint(console_routes(views))
+        app.register_blueprint(page_routes(views))
     return app
 
 

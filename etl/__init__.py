@@ -13,6 +13,7 @@ The map of the program, from the edge inwards:
     recover    the end of the folder put right, at start and after a disturbance
     retention  what becomes of closed days: compressed, deleted
     metrics    what the process counts, as Prometheus text
+    shown      what the console shows of it, as JSON
     http_requests, http_curl, file_source     readings from machines and files, none waiting for another
     http_source, http_sockets, workers        what every poll over HTTP keeps to; deadlines; threads
     log, folder, events, stdout           the output folder written and read back; lines for the terminal
@@ -20,6 +21,7 @@ The map of the program, from the edge inwards:
     config     settings: typed, frozen, strict; document reads the YAML and knows the place of each value
     derive     averages lines follow from raw lines: the one fold everything shares
     wire       bytes <-> records
+    traces     the last readings of every machine, in memory, for the console
     averages, rewind, analysis, days, clock    the arithmetic; pure
     records    what passes between them
 

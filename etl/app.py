@@ -24,6 +24,7 @@ from etl.recover import ended_cleanly, last_reading
 from etl.report import StoppedError, due_days, encode, make_report, write_report
 from etl.signals import Signals
 from etl.stdout import Stdout
+from etl.traces import Traces
 from etl.wire import rfc3339
 
 if TYPE_CHECKING:
@@ -316,13 +317,15 @@ def _serve(pipeline: Pipeline) -> None:
     """Serve the simulated machines and what the pipeline shows."""
     from api import Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
     from api.server import serve  # noqa: PLC0415
+    from etl.shown import machine, overview  # noqa: PLC0415
 
     config = pipeline.loaded.config.api
     folder = pipeline.folder
+    traces = pipeline.tick.traces = Traces(len(pipeline.loaded.config.parameters), time.time())
 
-    def read_report(day: str) -> bytes | None:
+    def read(path: Path) -> bytes | None:
         try:
-            return folder.report_path(day).read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             return None
 
@@ -335,9 +338,12 @@ def _serve(pipeline: Pipeline) -> None:
         averages=lambda: list(pipeline.tick.latest.values()),
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
-        report=read_report,
+        report=lambda day: read(folder.report_path(day)),
         not_ready=pipeline.not_ready,
         metrics=read_metrics,
+        report_page=lambda day: read(folder.page_path(day)),
+        overview=lambda mark: overview(pipeline.tick, traces, pipeline.loaded, time.time(), mark, pipeline.not_ready()),
+        machine=lambda source, key: machine(traces, pipeline.loaded, source, key),
     )
     try:
         serve(create_app(Machines(config.machines), views), config.host, config.port)
