@@ -102,7 +102,7 @@ def _report(views: Views, day: str) -> Response:
     """A report: its page for people, its JSON for everybody else."""
     if not _is_day(day):
         abort(404, "A report is named by its day, such as /reports/2026-11-22")
-    page = views.report_page(day) if _is_for_people() else None
+    page = views.report_page(day) if _is_for_people() and day in views.reports() else None
     found = page or views.report(day)
     if found is None:
         abort(404, f"There is no report of {day}")

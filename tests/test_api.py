@@ -295,6 +295,12 @@ def test_a_report_is_a_page_for_a_browser(accept, found):
     assert "script" not in answer.headers["Content-Security-Policy"]
 
 
+def test_a_page_without_its_report_is_not_shown():
+    """A page that a crash left behind alone is no report."""
+    app = client(views=EMPTY._replace(report={}.get, report_page={"2026-11-22": PAGE}.get))
+    assert is_error(app.get("/reports/2026-11-22", headers={"Accept": BROWSER}), 404)
+
+
 def test_a_report_without_a_page_is_json_for_a_browser_too():
     """A report made before there were pages is shown as what it is."""
     app = client(views=EMPTY._replace(report={"2026-11-21": REPORT}.get, report_page={}.get))

@@ -79,7 +79,7 @@ def put(site, temperature):
 
 
 def visit(page, site):
-    until(lambda: (site.root / "output" / "averages.jsonl").exists())
+    until((site.root / "output" / "averages.jsonl").exists)
     page.goto(f"http://127.0.0.1:{site.port}/")
 
 
