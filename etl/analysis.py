@@ -41,7 +41,7 @@ def analyze_values(data: list[tuple[str, float]], anomaly_threshold: float = 0.2
 
 
 Row = tuple[Any, ...]
-"""Of a line of the raw log: source, id, name, then the value of each parameter."""
+"""Of a line of the raw log: source, id, name, when it was polled (a datetime), then the value of each parameter."""
 
 
 _IDS = (int, str, float)
@@ -51,15 +51,17 @@ _NUMBERS = (float, int)
 class Columns:
     """One machine's day, or a part of it, in the order of its lines.
 
-    `lines` holds the number of each line, counted from 0; `values` a column for each parameter, NaN where the reading
-    has no number; `holes` says whether there is such a place.
+    `lines` holds the number of each line, counted from 0; `times` when each was polled, in seconds since the epoch;
+    `values` a column for each parameter, NaN where the reading has no number; `holes` says whether there is such a
+    place.
     """
 
-    __slots__ = ("holes", "lines", "name", "values")
+    __slots__ = ("holes", "lines", "name", "times", "values")
 
     def __init__(self, parameters: int) -> None:
         self.name: Any = None
         self.lines = array("I")
+        self.times = array("d")
         self.values = tuple(array("d") for _ in range(parameters))
         self.holes = False
 
@@ -79,12 +81,13 @@ def collect(rows: Iterable[Row | None], parameters: int) -> dict[Machine, Column
     for line, row in enumerate(rows):
         if row is None:
             continue
-        source, key, name, *values = row
+        source, key, name, at, *values = row
         machine = source, (key if type(key) in _IDS else None)
         columns = machines.get(machine)
         if columns is None:
             columns = machines[machine] = Columns(parameters)
         columns.lines.append(line)
+        columns.times.append(at.timestamp())
         if name is not None:
             columns.name = name
         for column, value in zip(columns.values, values):  # noqa: B905  as many as there are parameters

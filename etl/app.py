@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl.clock import Jump, Times, jump
 from etl.days import day_finder, due, next_change, next_reports
@@ -21,7 +21,7 @@ from etl.folder import Folder
 from etl.log import Appender, HeldError, renew_lock, take_lock
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
 from etl.recover import ended_cleanly, last_reading
-from etl.report import StoppedError, due_days, encode, make_report, write_report
+from etl.report import Series, StoppedError, due_days, encode, make_report, write_report
 from etl.signals import Signals
 from etl.stdout import Stdout
 from etl.traces import Traces
@@ -93,7 +93,7 @@ def run(loaded: Loaded) -> int:
     with held(loaded) as hold:
         _raise_descriptor_limit()
         stdout = Stdout()
-        pipeline = Pipeline(loaded, time.time, stdout)
+        pipeline = Pipeline(loaded, time.time, stdout, page=_page)
         if loaded.config.api.serve:
             _serve(pipeline)
         _tell_start(pipeline)
@@ -214,7 +214,7 @@ def report(loaded: Loaded, day: str | None) -> int:
         days = [day]
     for closed in days:
         try:
-            path = write_report(folder, closed, loaded.settings)
+            path = write_report(folder, closed, loaded.settings, page=_page)
         except OSError as error:
             raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
         print(path)  # noqa: T201
@@ -270,7 +270,7 @@ def rebuild(loaded: Loaded) -> int:
         unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
         keep = loaded.config.output.keep_days is not None
         try:
-            for line in derive_anew(folder, loaded.settings, unreported, keep, events.tell):
+            for line in derive_anew(folder, loaded.settings, unreported, keep, events.tell, _page):
                 print(line)  # noqa: T201
             events.flush()
         except BrokenPipeError:
@@ -353,6 +353,12 @@ def _serve(pipeline: Pipeline) -> None:
             "Set another api.port, or api.serve: false.",
             IO_ERROR,
         ) from None
+
+
+def _page(report: dict[str, Any], series: list[Series]) -> bytes:
+    from api.pages import report_page  # noqa: PLC0415  only who makes a report draws
+
+    return report_page(report, series)
 
 
 def _nightly(pipeline: Pipeline, signals: Signals) -> None:

@@ -18,7 +18,7 @@ from etl.folder import Folder
 from etl.http_source import HttpSource
 from etl.log import ALWAYS, NEVER, Appender, Sync
 from etl.recover import positions
-from etl.report import due_days, never, write_report
+from etl.report import Page, due_days, never, write_report
 from etl.retention import compress, delete_old
 from etl.stdout import Stdout
 from etl.tick import Tick, Transport
@@ -41,7 +41,12 @@ class Pipeline:
     """The parts that turn polls into files, put together from the config; `with held(...)` goes around it."""
 
     def __init__(
-        self, loaded: Loaded, clock: Callable[[], float], stdout: Stdout | None = None, system: Any = os
+        self,
+        loaded: Loaded,
+        clock: Callable[[], float],
+        stdout: Stdout | None = None,
+        system: Any = os,
+        page: Page | None = None,
     ) -> None:
         config = loaded.config
         self.loaded = loaded
@@ -56,6 +61,7 @@ class Pipeline:
             SYNCS[config.output.fsync], system,
         )  # fmt: skip
         self._clock = clock
+        self._page = page
         self._stdout = stdout
         self._http: Transport | None = None
         self._files: Files | None = None
@@ -132,7 +138,7 @@ class Pipeline:
         written = []
         for day in due_days(self.folder, self._clock(), self.loaded.config.report.at, self.loaded.zone):
             if self.tick.close_day(day):
-                written.append(write_report(self.folder, day, self.loaded.settings, stopping))
+                written.append(write_report(self.folder, day, self.loaded.settings, stopping, self._page))
                 log.info("Report of %s written to %s", day, written[-1])
                 self.events.tell("report", reason="written", day=day)
                 self.tick.wake()

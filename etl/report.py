@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,8 +34,18 @@ def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
     return [day for day in folder.days("raw") if day not in reported and due(day, at, zone) <= now]
 
 
-def write_report(folder: Folder, day: str, otherwise: Settings, stopping: Callable[[], bool] = never) -> Path:
+Series = tuple[Sequence[float], Mapping[str, Sequence[float]]]
+"""A machine's day for its chart: times (seconds since the epoch), and a column of values for each parameter."""
+Page = Callable[[dict[str, Any], list[Series]], bytes]
+"""Makes the page of a report, with the series of its machines in the same order."""
+
+
+def write_report(
+    folder: Folder, day: str, otherwise: Settings, stopping: Callable[[], bool] = never, page: Page | None = None
+) -> Path:
     """Make a day's report and write it; made again from the same raw log it has the same bytes.
+
+    Its page is written first: where the report stands, so does its page.
 
     Raises:
         FileNotFoundError: there is no raw log of that day.
@@ -44,7 +54,10 @@ def write_report(folder: Folder, day: str, otherwise: Settings, stopping: Callab
 
     """
     path = folder.report_path(day)
-    write_whole(path, encode(make_report(folder, day, otherwise, stopping)))
+    report, series = _analyze(folder, day, otherwise, stopping, drawn=page is not None)
+    if page:
+        write_whole(folder.page_path(day), page(report, series))
+    write_whole(path, encode(report))
     return path
 
 
@@ -55,6 +68,13 @@ def encode(report: dict[str, Any]) -> bytes:
 
 def make_report(folder: Folder, day: str, otherwise: Settings, stopping: Callable[[], bool] = never) -> dict[str, Any]:
     """Analyze a day's raw log under the settings of its last line; `otherwise` govern what settings.jsonl does not."""
+    return _analyze(folder, day, otherwise, stopping, drawn=False)[0]
+
+
+def _analyze(
+    folder: Folder, day: str, otherwise: Settings, stopping: Callable[[], bool], *, drawn: bool
+) -> tuple[dict[str, Any], list[Series]]:
+    """The report, and the series of its machines if they are to be drawn."""
     settings = day_settings(folder, day, otherwise)
     blocks: list[_Block] = []
     machines = collect(_rows(folder, day, settings, blocks, stopping), len(settings.parameters))
@@ -65,10 +85,14 @@ def make_report(folder: Folder, day: str, otherwise: Settings, stopping: Callabl
         ])
         for machine, columns in machines.items()
     ]  # fmt: skip
+    series: list[Series] = [
+        (columns.times, dict(zip(settings.parameters, columns.values, strict=True)))
+        for columns in machines.values() if drawn
+    ]  # fmt: skip
     machines.clear()
     wanted = {line for *_, found in analyzed for column in found for line, _, _ in column.anomalies}
     stamps = _timestamps(folder, day, blocks, sorted(wanted))
-    return {
+    report = {
         "date": day,
         "timezone": settings.timezone,
         "interval": _whole(settings.interval),
@@ -88,6 +112,7 @@ def make_report(folder: Folder, day: str, otherwise: Settings, stopping: Callabl
             for (source, key), name, readings, found in analyzed
         ],
     }
+    return report, series
 
 
 def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:

@@ -175,11 +175,11 @@ def block_decoder(fields: Sequence[str]) -> Callable[[bytes], list[tuple[Any, ..
     """Build the reader of blocks of whole raw lines.
 
     Returns:
-        a function from a block to a row for each of its lines: source, id as sent, name, then the value of each field;
-        None for a damaged line.
+        a function from a block to a row for each of its lines: source, id as sent, name, when it was polled (a
+        datetime), then the value of each field; None for a damaged line.
 
     """
-    decoder, read = _reader(("_source", "id", "name", *fields))
+    decoder, read = _reader(("_source", "id", "name", "_polled_at", *fields))
 
     def one(line: bytes) -> tuple[Any, ...] | None:
         try:
