@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import date
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 import orjson
 from flask import Blueprint, Response, abort, request
@@ -24,7 +25,8 @@ class Views(NamedTuple):
     """What a running process shows.
 
     Lines of JSON, the days that have a report, a report's bytes, why it is not ready, its metrics as Prometheus text;
-    a report's page; what the console shows since a mark (JSON); and of one machine by its source and id, in columns.
+    a report's page; what the console shows since a mark, as JSON in parts; and of one machine by its source and id, in
+    columns.
     """
 
     averages: Callable[[], Iterable[bytes]]
@@ -34,7 +36,7 @@ class Views(NamedTuple):
     not_ready: Callable[[], list[str]]
     metrics: Callable[[], bytes]
     report_page: Callable[[str], bytes | None]
-    overview: Callable[[int], bytes]
+    overview: Callable[[int], Iterable[bytes]]
     machine: Callable[[str, Any], dict[str, Any] | None]
 
 
@@ -86,11 +88,14 @@ def page_routes(views: Views) -> Blueprint:
 
     @routes.get("/console.json")
     def overview() -> Response:
-        return Response(views.overview(request.args.get("since", 0, int)), mimetype="application/json")
+        since = _asked().get("since", "")
+        mark = int(since) if since.isdecimal() and len(since) < 20 else 0
+        return Response(views.overview(mark), mimetype="application/json")
 
     @routes.get("/console/machine")
     def machine() -> Response:
-        found = views.machine(request.args.get("source", ""), _asked_id())
+        asked = _asked()
+        found = views.machine(asked.get("source", ""), _id(asked.get("id", "null")))
         if found is None:
             abort(404, "There is no reading of that machine yet")
         return answer({"simulated": found["simulated"], "charts": live_charts(found)})
@@ -115,12 +120,17 @@ def _is_for_people() -> bool:
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
-def _asked_id() -> str | int | float | None:
-    """The `id` of the query, which is JSON as in the readings."""
+def _asked() -> dict[str, str]:
+    """The query; Flask's own reading of it fails where its bytes are no text."""
+    return dict(parse_qsl(request.query_string.decode("latin-1")))
+
+
+def _id(written: str) -> str | int | float | None:
+    """An `id` as JSON, as it stands in the readings; None where it is none."""
     try:
-        key = orjson.loads(request.args.get("id", "null"))
+        key = orjson.loads(written)
     except orjson.JSONDecodeError:
-        key = None
+        return None
     return key if isinstance(key, str | int | float) else None
 
 

@@ -22,11 +22,11 @@ Row = tuple[float, ...]
 
 
 class News(NamedTuple):
-    """The readings of each machine, oldest first, that were added until `mark`; `whole`: not only the new ones."""
+    """Of each machine, the numbers of the readings to show; `whole`: all that are kept, not only the new ones."""
 
     mark: int
     whole: bool
-    rows: dict[Machine, list[Row]]
+    numbers: dict[Machine, range]
 
 
 class Traces:
@@ -72,40 +72,42 @@ class Traces:
             self._recent[self._mark % RECENT] = slot
         self._mark += 1
 
-    def of(self, machine: Machine) -> list[Row]:
-        """The readings kept of a machine, oldest first; none of one that is not known."""
+    def of(self, machine: Machine, numbers: range | None = None) -> list[Row]:
+        """The readings of a machine that are kept, or those of these numbers, oldest first; none of an unknown one."""
         with self._lock:
             slot = self._slots.get(machine)
-            return [] if slot is None else self._newest(slot, LENGTH)
+            return [] if slot is None else self._take(slot, numbers or self._kept(slot))
 
-    def since(self, mark: int, most: int) -> News:
-        """The readings added after `mark`; where that is not known, all that are kept. At most `most` of a machine."""
+    def since(self, mark: int) -> News:
+        """What was added after `mark`, or everything where that mark is not known (any more)."""
         with self._lock:
-            whole = not mark <= self._mark <= mark + RECENT
-            if whole:
-                new = Counter(dict.fromkeys(range(len(self._slots)), LENGTH))
-            else:
+            if mark <= self._mark <= mark + RECENT:
+                machines = list(self._slots)
                 new = Counter(self._recent[n % RECENT] for n in range(mark, self._mark))
-            machines = list(self._slots)
-            rows = {machines[slot]: self._newest(slot, min(most, count)) for slot, count in new.items()}
-            return News(self._mark, whole, rows)
+                numbers = {machines[slot]: self._kept(slot)[-count:] for slot, count in new.items()}
+                return News(self._mark, False, numbers)
+            return News(self._mark, True, {machine: self._kept(slot) for machine, slot in self._slots.items()})
 
     def keep(self, sources: Collection[str]) -> None:
         """Forget the machines of other sources."""
         with self._lock:
-            kept = [(machine, self._newest(slot, LENGTH)) for machine, slot in self._slots.items()
+            kept = [(machine, self._take(slot, self._kept(slot))) for machine, slot in self._slots.items()
                     if machine[0] in sources]  # fmt: skip
             self._forget((self._mark // RECENT + 2) * RECENT)
             for machine, rows in kept:
                 for at, *values in rows:
                     self._add(machine, at, iter(values))
 
-    def _newest(self, slot: int, count: int) -> list[Row]:
+    def _kept(self, slot: int) -> range:
+        return range(max(0, self._counts[slot] - LENGTH), self._counts[slot])
+
+    def _take(self, slot: int, numbers: range) -> list[Row]:
         rows: list[Row] = []
         at, step = self._last[slot], 0.0
-        for n in range(self._counts[slot] - 1, max(-1, self._counts[slot] - 1 - min(count, LENGTH)), -1):
-            place = (slot * LENGTH + n % LENGTH) * self._width
+        for n in reversed(self._kept(slot)):
             at -= step
+            place = (slot * LENGTH + n % LENGTH) * self._width
             step, *values = self._rows[place : place + self._width]
-            rows.append((at, *values))
+            if n in numbers:
+                rows.append((at, *values))
         return rows[::-1]

@@ -256,7 +256,7 @@ def console(reasons=()):
         not_ready=lambda: list(reasons),
         metrics=lambda: b"# HELP telemetry_readings Readings taken.\n",
         report_page={"2026-11-22": PAGE}.get,
-        overview=lambda mark: b'{"mark":%d}' % mark,
+        overview=lambda mark: [b'{"mark":', b"%d}" % mark],
         machine=lambda source, key: SHOWN if (source, key) == ("b", None) else None,
     ))  # fmt: skip
 
@@ -431,6 +431,7 @@ PATHS = st.sampled_from(
 )
 @example(method="POST", path="status", headers={"CONTENT_LENGTH": "-1"}, body=b"{}")
 @example(method="GET", path="data", headers={"HTTP_ORIGIN": "http://["}, body=b"")
+@example(method="GET", path="console/machine", headers={"QUERY_STRING": "source=\x80&id=\xff"}, body=b"")
 @settings(max_examples=200, deadline=None)
 def test_no_request_breaks_it(method, path, headers, body):
     """Any method, path, headers and bytes get an answer below 500 that is JSON or the console, never a redirect."""

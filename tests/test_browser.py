@@ -172,7 +172,7 @@ def application(count, token=None):
     event = b'{"at":"2026-11-22T10:00:00.000Z","event":"source_down","source":"machine-7","reason":"refused"}'
     empty = Views(*[list] * len(Views._fields))
     made = create_app(Machines(1), empty._replace(
-        overview=lambda mark: content, machine=shown, events=lambda: [event],
+        overview=lambda mark: [content], machine=shown, events=lambda: [event],
         reports=lambda: [f"2026-10-{n:02}" for n in range(1, 31)],
     ))  # fmt: skip
 

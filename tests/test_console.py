@@ -57,27 +57,38 @@ def test_what_is_new_adds_up_to_everything(rounds):
             at += 1
             traces.add((name, 1), window(at, at - NOW))
             given_.setdefault((name, 1), []).append(at - NOW)
-        news = traces.since(mark, LENGTH)
-        for key, rows in news.rows.items():
-            seen[key] = ([] if news.whole else seen.get(key, [])) + [value for _, value in rows]
+        news = traces.since(mark)
+        for key, numbers in news.numbers.items():
+            seen[key] = ([] if news.whole else seen.get(key, [])) + [value for _, value in traces.of(key, numbers)]
         mark = news.mark
     assert {key: values[-LENGTH:] for key, values in seen.items()} == {k: v[-LENGTH:] for k, v in given_.items()}
+
+
+def test_what_comes_meanwhile_is_left_for_the_next_time():
+    """A reading that is added between the question what is new and its reading out is new to the next question."""
+    traces = traced(3)
+    mark = traces.since(0).mark
+    traces.add(("a", 1), window(NOW + 30, 3.0))
+    news = traces.since(mark)
+    traces.add(("a", 1), window(NOW + 40, 4.0))
+    assert [value for _, value in traces.of(("a", 1), news.numbers["a", 1])] == [3.0]
+    assert list(traces.since(news.mark).numbers.values()) == [range(4, 5)]
 
 
 def test_a_mark_that_is_not_known_gives_everything():
     """After too many readings, a restart or forgotten machines the whole is given, and is said to be that."""
     traces = traced(3, "ab")
-    mark = traces.since(0, LENGTH).mark
-    assert traces.since(mark, LENGTH) == (mark, False, {})
+    mark = traces.since(0).mark
+    assert traces.since(mark) == (mark, False, {})
     traces.keep({"b"})
-    news = traces.since(mark, LENGTH)
-    assert (news.whole, list(news.rows), [v for _, v in news.rows["b", 1]]) == (True, [("b", 1)], [1000, 1001, 1002])
+    news = traces.since(mark)
+    assert news[1:] == (True, {("b", 1): range(3)})
+    assert [value for _, value in traces.of(("b", 1))] == [1000, 1001, 1002]
     for n in range(RECENT + 1):
         traces.add(("b", 1), window(NOW + n, 1.0))
-    assert traces.since(news.mark, 2).whole
-    assert [len(rows) for rows in traces.since(news.mark, 2).rows.values()] == [2]
-    assert Traces(1, NOW + 3600).since(news.mark, LENGTH).whole
-    assert Traces(1, NOW - 3600).since(news.mark, LENGTH).whole
+    assert traces.since(news.mark).whole
+    assert Traces(1, NOW + 3600).since(news.mark).whole
+    assert Traces(1, NOW - 3600).since(news.mark).whole
 
 
 def test_the_memory_of_a_trace_is_bounded():
@@ -88,7 +99,7 @@ def test_the_memory_of_a_trace_is_bounded():
 
 
 def overview_of(here, traces, mark=0):
-    return orjson.loads(overview(here.pipeline.tick, traces, here.loaded, here.clock(), mark, ["no space"]))
+    return orjson.loads(b"".join(overview(here.pipeline.tick, traces, here.loaded, here.clock(), mark, ["no space"])))
 
 
 def watched(plant, **settings):
