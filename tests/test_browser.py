@@ -45,7 +45,7 @@ def page(browser):
     tab.set_default_timeout(15_000)
     wrong = []
     context.on("request", lambda r: wrong.append(r.url) if urlsplit(r.url).hostname not in (*LOCAL, None) else None)
-    tab.on("pageerror", wrong.append)
+    tab.on("pageerror", lambda error: wrong.append(error.message))
     tab.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     tab.wrong = wrong
     yield tab

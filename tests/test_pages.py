@@ -71,7 +71,9 @@ class Page(HTMLParser):
 
 def test_the_page_tells_the_day_in_a_sentence_and_a_table():
     """The sentence, each figure of the table, the completeness, and a chart of what has anomalies."""
-    page = Page(report_page(*report_of([50.0] * 98 + [100.0, 10.0])))
+    made = report_page(*report_of([50.0] * 98 + [100.0, 10.0]))
+    page = Page(made)
+    assert re.findall(r'class="outside" d="([^"]*)"', made.decode())[-1].count("M") == 2
     assert "Report of Sunday, 22 November 2026" in page.text
     assert (
         "1 machine gave 100 of 8,640 expected readings (1.1 %). 2 values of 1 machine deviated more than 20 % "

@@ -348,10 +348,10 @@ function showEvents(events) {
   list.drawn = drawn;
   list.replaceChildren(...newest.map(event => {
     const what = EVENTS[event.event] ?? event.event;
-    const after = event.event === "source_up" ? `after ${duration(1000 * event.seconds)}` : null;
-    const why = after ?? event.why ?? event.day ?? event.reason;
+    const back = event.event === "source_up";
+    const why = back ? ` after ${duration(1000 * event.seconds)}` : event.why ?? event.day ?? event.reason;
     const text = element("span", "", ...(event.source ? [element("bdi", "", plain(event.source)), " "] : []), plain(what));
-    if (why) text.append(": ", element("bdi", "quiet", plain(why)));
+    if (why) text.append(back ? "" : ": ", element("bdi", "quiet", plain(why)));
     return element("li", "", element("time", "", clock(Date.parse(event.at))), text);
   }));
 }
