@@ -63,11 +63,12 @@ def time_axis(start: float, end: float, zone: ZoneInfo) -> Axis:
     """An axis labelled with the local time at round moments; where the clocks change, the hours are as they were."""
     end = max(end, start + 1)
     step = next((step for step in STEPS if end - start <= step * (LABELS if step >= 60 else LABELS / 2)), STEPS[-1])
-    form = "%H:%M" if step >= 60 else "%H:%M:%S"
+    days = ceil((end - start) / (LABELS * STEPS[-1]))
+    form = "%H:%M:%S" if step < 60 else "%H:%M" if days == 1 else "%m-%d"
     labels = []
     for moment in _moments(start, end, min(step, 900)):
         local = datetime.fromtimestamp(moment, zone)
-        if (local.hour * 3600 + local.minute * 60 + local.second) % step == 0:
+        if (local.hour * 3600 + local.minute * 60 + local.second) % step == 0 and local.toordinal() % days == 0:
             labels.append((f"{100 * (moment - start) / (end - start):.2f}%", local.strftime(form)))
     lines = "".join(f'<line x1="{x}" x2="{x}" y2="{SHOWN}"/>' for x, _ in labels)
     texts = "".join(f'<text x="{x}" y="{SHOWN + 16}">{text}</text>' for x, text in labels)

@@ -190,6 +190,18 @@ def test_the_axis_tells_local_time_on_days_of_any_length(day, hours, labels):
     assert (f"this day had {hours} hours" in text) == (hours != 24)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "labels"),
+    [(0.5, ["00:00:00", "00:00:01"]), (60, ["00:00:00", "00:00:15", "00:00:30", "00:00:45", "00:01:00"]),
+     (600, ["00:00", "00:02", "00:04", "00:06", "00:08", "00:10"]), (60 * 86_400, ["11-22", "11-29", "12-06"])],
+)  # fmt: skip
+def test_an_axis_of_any_length_has_few_round_labels(seconds, labels):
+    """Seconds, minutes or days are labelled, as the stretch of time asks."""
+    start = midnight("2026-11-22")
+    shown = re.findall(r">([\d:-]+)<", time_axis(start, start + seconds, BERLIN).drawn)
+    assert (shown[: len(labels)], len(shown) <= 10) == (labels, True)
+
+
 readings = st.lists(
     st.tuples(st.integers(0, 86_399), st.floats(-1e300, 1e300) | st.just(nan)), min_size=1, max_size=2000
 )
