@@ -16,6 +16,7 @@ The map of the program, from the edge inwards:
     retention  what becomes of closed days: compressed, deleted
     status     how everything stands, from the ends of the files
     metrics    what the process counts, as Prometheus text
+    shown      what the console shows of it, as JSON
     http_requests, http_curl, file_source     readings from machines and files, none waiting for another
     http_source, http_sockets, workers        what every poll over HTTP keeps to; deadlines; threads
     log, folder, events, stdout           the output folder written and read back; lines for the terminal
@@ -29,6 +30,7 @@ The map of the program, from the edge inwards:
     derive     averages lines follow from raw lines: the one fold everything shares
     incidents, guards, detectors, bands    what is worth reading in a day's values; pure, with numpy
     wire       bytes <-> records
+    traces     the last readings of every machine, in memory, for the console
     averages, rewind, analysis, days, clock    the arithmetic; pure
     records    what passes between them
 

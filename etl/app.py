@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl.child import StoppedError, in_child
 from etl.clock import Jump, Times, jump
@@ -21,15 +21,16 @@ from etl.days import day_finder, due, next_change, next_reports
 from etl.events import Events
 from etl.folder import Folder
 from etl.log import Appender, HeldError, renew_lock, take_lock
-from etl.night import in_a_child, make_here
+from etl.night import here, in_a_child
 from etl.notify import PATIENCE, Notifier, outages, reported
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
 from etl.progress import progress
 from etl.recover import ended_cleanly, last_reading
-from etl.report import due_days, encode, make_report
+from etl.report import Series, due_days, encode, make_report
 from etl.service import Service
 from etl.signals import Signals
 from etl.stdout import Stdout
+from etl.traces import Traces
 from etl.wire import rfc3339
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def run(loaded: Loaded, insecure: bool = False) -> int:
     with held(loaded) as hold:
         _raise_descriptor_limit()
         stdout = Stdout()
-        pipeline = Pipeline(loaded, time.time, stdout, make_report=in_a_child(signals.stopping))
+        pipeline = Pipeline(loaded, time.time, stdout, make_report=in_a_child(_page, signals.stopping))
         if loaded.config.api.serve:
             _serve(pipeline)
         _tell_start(pipeline)
@@ -252,11 +253,11 @@ def report(loaded: Loaded, day: str | None) -> int:
         return OK
     else:
         days = [day]
+    make, asked = here(_page), loaded.config.report
     with progress("report", folder.stored("raw", days)) as advance:
         for closed in days:
             try:
-                asked = loaded.config.report
-                path = make_here(Folder(folder.root, advance), closed, loaded.settings, asked.workers, asked.cluster)
+                path = make(Folder(folder.root, advance), closed, loaded.settings, asked.workers, asked.cluster)
             except OSError as error:
                 raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
             print(path)  # noqa: T201
@@ -381,7 +382,7 @@ def rebuild(loaded: Loaded) -> int:
         try:
             with progress("rebuild", _work(folder, {*folder.reports(), *unreported})) as advance:
                 watched = Folder(folder.root, advance)
-                for line in derive_anew(watched, loaded.settings, unreported, keep, events.tell):
+                for line in derive_anew(watched, loaded.settings, unreported, keep, events.tell, _page):
                     print(line)  # noqa: T201
             events.flush()
         except BrokenPipeError:
@@ -463,12 +464,13 @@ def _serve(pipeline: Pipeline) -> None:
     """Serve the simulated machines and what the pipeline shows."""
     from api import Guard, Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
     from api.server import is_loopback, serve  # noqa: PLC0415
+    from etl.shown import machine, overview  # noqa: PLC0415
 
     config = pipeline.loaded.config.api
     folder = pipeline.folder
+    traces = pipeline.tick.traces = Traces(len(pipeline.loaded.config.parameters), time.time())
 
-    def read_report(day: str) -> bytes | None:
-        path = folder.report_path(day)
+    def read(path: Path) -> bytes | None:
         try:
             return None if path.is_symlink() else path.read_bytes()  # a link may lead out of the folder
         except FileNotFoundError:
@@ -483,15 +485,24 @@ def _serve(pipeline: Pipeline) -> None:
         averages=lambda: list(pipeline.tick.latest.values()),
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
-        report=read_report,
+        report=lambda day: read(folder.report_path(day)),
         not_ready=pipeline.not_ready,
         metrics=read_metrics,
+        report_page=lambda day: read(folder.page_path(day)),
+        overview=lambda mark: overview(pipeline.tick, traces, pipeline.loaded, time.time(), mark, pipeline.not_ready()),
+        machine=lambda source, key: machine(traces, pipeline.loaded, source, key),
     )
     try:
         guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
         serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None
+
+
+def _page(report: dict[str, Any], series: list[Series]) -> bytes:
+    from api.pages import report_page  # noqa: PLC0415  only who makes a report draws
+
+    return report_page(report, series)
 
 
 def _nightly(pipeline: Pipeline, signals: Signals, notifier: Notifier) -> None:

@@ -61,6 +61,10 @@ class Folder:
         """The report of a day, whether it exists or not."""
         return self.reports_path / f"{day}.json"
 
+    def page_path(self, day: str) -> Path:
+        """The page of a day's report, whether it exists or not."""
+        return self.reports_path / f"{day}.html"
+
     def days(self, kind: str) -> list[str]:
         """The days that have a file of this kind, oldest first; a missing folder has none."""
         return _names(self.root / kind, _DAY)

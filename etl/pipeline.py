@@ -17,7 +17,7 @@ from etl.file_source import Files, FileSource
 from etl.folder import Folder
 from etl.http_source import HttpSource
 from etl.log import ALWAYS, NEVER, Appender, Sync
-from etl.night import MakeReport, make_here
+from etl.night import MakeReport, here
 from etl.recover import positions
 from etl.report import due_days
 from etl.retention import compress, delete_old
@@ -47,7 +47,7 @@ class Pipeline:
         clock: Callable[[], float],
         stdout: Stdout | None = None,
         system: Any = os,
-        make_report: MakeReport = make_here,
+        make_report: MakeReport | None = None,
     ) -> None:
         config = loaded.config
         self.loaded = loaded
@@ -63,7 +63,7 @@ class Pipeline:
         )  # fmt: skip
         self._clock = clock
         self._stdout = stdout
-        self._make_report = make_report
+        self._make_report = make_report or here()
         self._http: Transport | None = None
         self._files: Files | None = None
         self._use_sources(loaded)

@@ -14,7 +14,7 @@ from etl.folder import Folder
 from etl.log import sync_folder
 from etl.records import Settings
 from etl.recover import Derivation, Tell, repair_ends
-from etl.report import encode, make_report, write_report
+from etl.report import Page, encode, make_report, write_report
 
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a damaged compressed file raises."""
@@ -22,7 +22,9 @@ UNMADE = (*BROKEN, KeyError, OverflowError, TypeError, ValueError)
 """What making a report raises beside that, where the raw log or settings.jsonl were changed by hand."""
 
 
-def rebuild(folder: Folder, otherwise: Settings, unreported: list[str], keep: bool, tell: Tell) -> Iterator[str]:
+def rebuild(
+    folder: Folder, otherwise: Settings, unreported: list[str], keep: bool, tell: Tell, page: Page | None = None
+) -> Iterator[str]:
     """Make every file follow from the raw log again; a line for people about each file that was not as it should be.
 
     The caller holds the folder. Interrupted, each day is done or as it was; the next call does the others. `unreported`
@@ -41,7 +43,7 @@ def rebuild(folder: Folder, otherwise: Settings, unreported: list[str], keep: bo
     repair_ends(folder, told)
     yield from (f"{folder.root / file}: the torn end was cut off and is kept in {file}.torn" for file in cut)
     yield from _averages(folder, otherwise, keep, tell)
-    yield from _reports(folder, otherwise, unreported, tell)
+    yield from _reports(folder, otherwise, unreported, tell, page)
 
 
 def _averages(folder: Folder, otherwise: Settings, keep: bool, tell: Tell) -> Iterator[str]:
@@ -91,7 +93,9 @@ def _stands(folder: Folder, day: str, derived: Iterable[bytes]) -> bool:
         return False
 
 
-def _reports(folder: Folder, otherwise: Settings, unreported: list[str], tell: Tell) -> Iterator[str]:
+def _reports(
+    folder: Folder, otherwise: Settings, unreported: list[str], tell: Tell, page: Page | None
+) -> Iterator[str]:
     right = 0
     for day in sorted({*folder.reports(), *unreported} & {*folder.days("raw")}):
         path = folder.report_path(day)
@@ -99,7 +103,7 @@ def _reports(folder: Folder, otherwise: Settings, unreported: list[str], tell: T
             if path.exists() and path.read_bytes() == encode(make_report(folder, day, otherwise)):
                 right += 1
                 continue
-            write_report(folder, day, otherwise)
+            write_report(folder, day, otherwise, page=page)
         except UNMADE as error:
             yield f"{path}: cannot be made anew: {error}"
         else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +21,8 @@ from etl.log import write_whole
 from etl.records import Machine, Rows, Settings
 from etl.wire import block_decoder, raw_decoder, timestamp
 
+log = logging.getLogger("etl")
+
 PART = 64 << 20
 """Bytes of a day's file that are read as one part, at most."""
 
@@ -30,8 +33,18 @@ def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
     return [day for day in folder.days("raw") if day not in reported and due(day, at, zone) <= now]
 
 
-def write_report(folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE) -> Path:
+Series = tuple[Sequence[float], Mapping[str, Sequence[float]]]
+"""A machine's day for its chart: times (seconds since the epoch), and a column of values for each parameter."""
+Page = Callable[[dict[str, Any], list[Series]], bytes]
+"""Makes the page of a report, with the series of its machines in the same order."""
+
+
+def write_report(
+    folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE, page: Page | None = None
+) -> Path:
     """Make a day's report and write it; made again from the same raw log it has the same bytes.
+
+    Its page is written first: where the report stands, so does its page, if it could be drawn.
 
     Raises:
         FileNotFoundError: there is no raw log of that day.
@@ -39,8 +52,19 @@ def write_report(folder: Folder, day: str, otherwise: Settings, executing: Execu
 
     """
     path = folder.report_path(day)
-    write_whole(path, encode(make_report(folder, day, otherwise, executing)))
+    report, series = _analyze(folder, day, otherwise, executing)
+    if page and (drawn := _draw(page, report, series)):
+        write_whole(folder.page_path(day), drawn)
+    write_whole(path, encode(report))
     return path
+
+
+def _draw(page: Page, report: dict[str, Any], series: list[Series]) -> bytes | None:
+    try:
+        return page(report, series)
+    except Exception:
+        log.exception("The page of %s cannot be drawn; the report is written without it", report["date"])
+        return None
 
 
 def encode(report: dict[str, Any]) -> bytes:
@@ -53,6 +77,13 @@ def make_report(folder: Folder, day: str, otherwise: Settings, executing: Execut
 
     The result is the same, to the last bit, however many parts the day is split into and wherever they are read.
     """
+    return _analyze(folder, day, otherwise, executing)[0]
+
+
+def _analyze(
+    folder: Folder, day: str, otherwise: Settings, executing: Executing
+) -> tuple[dict[str, Any], list[Series]]:
+    """The report, and the series of its machines."""
     settings = day_settings(folder, day, otherwise)
     blocks: list[_Block] = []
     machines = join(_parts(folder, day, settings, executing, blocks))
@@ -63,10 +94,12 @@ def make_report(folder: Folder, day: str, otherwise: Settings, executing: Execut
         ])
         for machine, columns in machines.items()
     ]  # fmt: skip
-    machines.clear()
+    series: list[Series] = [
+        (columns.times, dict(zip(settings.parameters, columns.values, strict=True))) for columns in machines.values()
+    ]
     wanted = {line for *_, found in analyzed for column in found for line, _, _ in column.anomalies}
     stamps = _timestamps(folder, day, blocks, sorted(wanted))
-    return {
+    report = {
         "date": day,
         "timezone": settings.timezone,
         "interval": _whole(settings.interval),
@@ -86,6 +119,7 @@ def make_report(folder: Folder, day: str, otherwise: Settings, executing: Execut
             for (source, key), name, readings, found in analyzed
         ],
     }
+    return report, series
 
 
 def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
