@@ -2,21 +2,26 @@
 
 python -m tests.benchmarks.night_polls FOLDER [--machines 1000] [--transport curl] [--workers 1]
 
-FOLDER is what tests.benchmarks.generate wrote, for example with --machines 500: 1 GB. The start catches its days up.
+FOLDER is what tests.benchmarks.generate wrote, for example with --machines 500: 1 GB. Its report is made, removed, and
+made again beside the polling. A reading is late from when its poll was due until its line can be read in the raw log.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from zlib import crc32
 
-from tests.benchmarks.idle import rss_mib
-from tests.benchmarks.polls import metrics, targets
+import orjson
+
+from etl.schedule import SLICES
+from tests.benchmarks.polls import targets
 from tests.test_run import free_port
 
 
@@ -34,21 +39,37 @@ def measure(folder: Path, machines: int, transport: str, workers: int, port: int
         Path(aside, "config.yaml").write_text(json.dumps(config))
         logs = sorted((folder / "raw").iterdir())
         subprocess.run([sys.executable, "-m", "etl", "replay", *logs], cwd=aside, check=True)
-        days = {path.name.removesuffix("l") for path in logs}
+        subprocess.run([sys.executable, "-m", "etl", "report"], cwd=aside, check=True)
+        report = Path(aside, "output", "reports", logs[-1].with_suffix(".json").name)
         with subprocess.Popen(
             [sys.executable, "-m", "etl", "run"], cwd=aside, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         ) as process:
-            began = time.monotonic()
-            while not days <= {path.name for path in Path(aside, "output", "reports").glob("*.json")}:
-                time.sleep(0.1)
-                if process.poll() is not None:
-                    sys.exit("the process ended before the report stood")
-            took, shown = time.monotonic() - began, metrics(api)
-            polls = shown['telemetry_polls_total{result="answered"}']
-            late = [1000 * shown[f'telemetry_poll_lateness_seconds{{quantile="{q}"}}'] for q in (0.5, 0.99)]
-            print(f"reports after {took:.1f} s; meanwhile {polls:.0f} polls, {rss_mib(process.pid):.0f} MiB")
-            print("lateness p50 {:.0f} ms, p99 {:.0f} ms".format(*late))
+            time.sleep(25)
+            report.unlink()
+            late = watch(process.pid, Path(aside, "output", "raw.jsonl"), report)
             process.terminate()
+    for when, found in late.items():
+        found.sort()
+        p50, p99 = (1000 * found[int(len(found) * quantile)] for quantile in (0.5, 0.99))
+        print(f"{when}: {len(found)} readings, late p50 {p50:.0f} ms, p99 {p99:.0f} ms, most {1000 * found[-1]:.0f} ms")
+
+
+def watch(pid: int, log: Path, report: Path) -> dict[str, list[float]]:
+    """How late (seconds) each reading is that comes in until the report stands, without and with a child at work."""
+    late: dict[str, list[float]] = {"before": [], "beside the report": []}
+    with log.open("rb") as lines:
+        lines.seek(0, os.SEEK_END)
+        while not report.exists() or has_child(pid):
+            came = lines.readlines()
+            now = time.time()
+            found = late["beside the report" if has_child(pid) else "before"]
+            found += [(now - crc32(orjson.loads(line)["_source"].encode()) % SLICES) % 10 for line in came]
+            time.sleep(0.005)
+    return late
+
+
+def has_child(pid: int) -> bool:
+    return any((task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 def main() -> None:
