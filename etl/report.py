@@ -23,7 +23,7 @@ from etl.wire import block_decoder, raw_decoder, timestamp
 
 log = logging.getLogger("etl")
 
-PART = 64 << 20
+PART = 256 << 20
 """Bytes of a day's file that are read as one part, at most."""
 
 
@@ -52,7 +52,7 @@ def write_report(
 
     """
     path = folder.report_path(day)
-    report, series = _analyze(folder, day, otherwise, executing)
+    report, series = _analyze(folder, day, otherwise, executing, drawn=page is not None)
     if page and (drawn := _draw(page, report, series)):
         write_whole(folder.page_path(day), drawn)
     write_whole(path, encode(report))
@@ -77,13 +77,13 @@ def make_report(folder: Folder, day: str, otherwise: Settings, executing: Execut
 
     The result is the same, to the last bit, however many parts the day is split into and wherever they are read.
     """
-    return _analyze(folder, day, otherwise, executing)[0]
+    return _analyze(folder, day, otherwise, executing, drawn=False)[0]
 
 
 def _analyze(
-    folder: Folder, day: str, otherwise: Settings, executing: Executing
+    folder: Folder, day: str, otherwise: Settings, executing: Executing, *, drawn: bool
 ) -> tuple[dict[str, Any], list[Series]]:
-    """The report, and the series of its machines."""
+    """The report, and the series of its machines if they are to be drawn."""
     settings = day_settings(folder, day, otherwise)
     blocks: list[_Block] = []
     machines = join(_parts(folder, day, settings, executing, blocks))
@@ -95,8 +95,10 @@ def _analyze(
         for machine, columns in machines.items()
     ]  # fmt: skip
     series: list[Series] = [
-        (columns.times, dict(zip(settings.parameters, columns.values, strict=True))) for columns in machines.values()
-    ]
+        (columns.times, dict(zip(settings.parameters, columns.values, strict=True)))
+        for columns in machines.values() if drawn
+    ]  # fmt: skip
+    machines.clear()
     wanted = {line for *_, found in analyzed for column in found for line, _, _ in column.anomalies}
     stamps = _timestamps(folder, day, blocks, sorted(wanted))
     report = {
