@@ -25,7 +25,7 @@ from etl.night import in_a_child, make_here
 from etl.notify import PATIENCE, Notifier, outages, reported
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
 from etl.recover import ended_cleanly, last_reading
-from etl.report import due_days, encode, make_report
+from etl.report import due_days, encode, make
 from etl.service import Service
 from etl.signals import Signals
 from etl.stdout import Stdout
@@ -244,7 +244,7 @@ def report(loaded: Loaded, day: str | None) -> int:
     elif day not in folder.days("raw"):
         raise ExitError(f"There is no raw log of {day} in {folder.root}.", FOUND)
     elif due(day, at, zone) > now or not _is_closed(folder, day):
-        sys.stdout.buffer.write(encode(make_report(folder, day, loaded.settings)))
+        sys.stdout.buffer.write(encode(make(folder, day, loaded.settings, until=now).report))
         log.warning("%s is not closed yet: this report is not kept", day)
         return OK
     else:

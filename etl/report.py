@@ -1,24 +1,39 @@
-"""One night: read the day, analyze, write the report whole or not at all."""
+"""One night: the day's analysis as a report, written whole or not at all."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from functools import partial
 from itertools import groupby
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import orjson
 
-from etl.analysis import Columns, Figures, collect, figures, join
+from etl import history
+from etl.analysis import Figures
+from etl.analyzing import Analyzed, Block, analyze, known_before
 from etl.days import due, length
 from etl.executors import HERE, Executing
 from etl.folder import Folder, governing
 from etl.log import write_whole
-from etl.records import Machine, Rows, Settings
-from etl.wire import block_decoder, raw_decoder, timestamp
+from etl.records import History, Settings
+from etl.wire import raw_decoder, rfc3339, timestamp
+
+OPINIONS = ("incidents", "notes")
+"""The keys of machines and parameters that hold what the detectors say, and depend on the days before as well."""
+
+
+class Made(NamedTuple):
+    """A report, and what passes to the next day where detectors were asked for.
+
+    `sure` is whether its OPINIONS follow from raw logs that all stand: none was deleted that they may depend on.
+    """
+
+    report: dict[str, Any]
+    history: History | None
+    sure: bool
 
 
 def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
@@ -35,8 +50,20 @@ def write_report(folder: Folder, day: str, otherwise: Settings, executing: Execu
         OSError: the report cannot be written.
 
     """
-    path = folder.report_path(day)
-    write_whole(path, encode(make_report(folder, day, otherwise, executing)))
+    return write(folder, make(folder, day, otherwise, executing))
+
+
+def write(folder: Folder, made: Made) -> Path:
+    """Write a report and what passes to the next day; the report comes last, as it says that the day is done.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    if made.history:
+        history.keep(folder, made.history)
+    path = folder.report_path(made.report["date"])
+    write_whole(path, encode(made.report))
     return path
 
 
@@ -46,24 +73,30 @@ def encode(report: dict[str, Any]) -> bytes:
 
 
 def make_report(folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE) -> dict[str, Any]:
+    """The report that `make` gives."""
+    return make(folder, day, otherwise, executing).report
+
+
+def make(
+    folder: Folder,
+    day: str,
+    otherwise: Settings,
+    executing: Executing = HERE,
+    known: History | None = None,
+    until: float = inf,
+) -> Made:
     """Analyze a day's raw log under the settings of its last line; `otherwise` govern what settings.jsonl does not.
 
     The result is the same, to the last bit, however many parts the day is split into and wherever they are read.
+    `known` is what an earlier day passed on, if it is at hand; `until` (seconds) is now, if the day is not over.
     """
     settings = day_settings(folder, day, otherwise)
-    blocks: list[_Block] = []
-    machines = join(_parts(folder, day, settings, executing, blocks))
+    before = known_before(folder, day, settings, executing, known) if settings.detectors else None
+    found = analyze(folder, day, settings, executing, before, until)
     expected = _whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
-    analyzed = [
-        (machine, columns.name, len(columns.lines), [
-            figures(values, columns.lines, settings.threshold) for values in columns.values
-        ])
-        for machine, columns in machines.items()
-    ]  # fmt: skip
-    machines.clear()
-    wanted = {line for *_, found in analyzed for column in found for line, _, _ in column.anomalies}
-    stamps = _timestamps(folder, day, blocks, sorted(wanted))
-    return {
+    wanted = {line for one in found.machines.values() for column in one.figures for line, _, _ in column.anomalies}
+    stamps = _timestamps(folder, day, found.blocks, sorted(wanted))
+    report = {
         "date": day,
         "timezone": settings.timezone,
         "interval": _whole(settings.interval),
@@ -72,17 +105,45 @@ def make_report(folder: Folder, day: str, otherwise: Settings, executing: Execut
             {
                 "source": source,
                 "id": key,
-                "name": name,
-                "readings": readings,
+                "name": one.name,
+                "readings": one.readings,
                 "expected": expected,
-                "parameters": {
-                    parameter: _figures(column, stamps)
-                    for parameter, column in zip(settings.parameters, found, strict=True)
-                },
+                **_parameters(one, list(settings.parameters), stamps),
             }
-            for (source, key), name, readings, found in analyzed
+            for (source, key), one in found.machines.items()
         ],
     }
+    first = history.reach(day, settings)
+    sure = not any(first <= gone < day for gone in {*folder.reports()} - {*folder.days("raw")})
+    return Made(report, found.history, sure)
+
+
+def contract(report: dict[str, Any]) -> dict[str, Any]:
+    """The report without OPINIONS: what follows from the day's raw log alone."""
+    machines = []
+    for machine in report["machines"]:
+        parameters = {name: _without_opinions(one) for name, one in machine["parameters"].items()}
+        machines.append({**_without_opinions(machine), "parameters": parameters})
+    return {**report, "machines": machines}
+
+
+def _without_opinions(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in OPINIONS}
+
+
+def _parameters(one: Analyzed, names: list[str], stamps: dict[int, Any]) -> dict[str, Any]:
+    """What is said of a machine's parameters, and of the machine itself."""
+    parameters = [_figures(column, stamps) for column in one.figures]
+    if not one.judgement:
+        return {"parameters": dict(zip(names, parameters, strict=True))}
+    for entry, judged in zip(parameters, one.judgement.parameters, strict=True):
+        entry |= {"incidents": list(map(_incident, judged.incidents)), "notes": judged.notes}
+    silences = list(map(_incident, one.judgement.silences))
+    return {"parameters": dict(zip(names, parameters, strict=True)), "incidents": silences}
+
+
+def _incident(incident: dict[str, Any]) -> dict[str, Any]:
+    return {**incident, "start": rfc3339(incident["start"]), "end": rfc3339(incident["end"])}
 
 
 def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
@@ -93,57 +154,7 @@ def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
     return {"average": column.average, "max": column.highest, "min": column.lowest, "anomalies": anomalies}
 
 
-class _Block(NamedTuple):
-    line: int
-    """The number of its first line in the day, or the part of it, counted from 0."""
-    offset: int
-    size: int
-
-
-class Part(NamedTuple):
-    """A part of a day, read: its columns, how many lines it has, and where its blocks stand."""
-
-    machines: dict[Machine, Columns]
-    lines: int
-    blocks: list[_Block]
-
-
-def _parts(
-    folder: Folder, day: str, settings: Settings, executing: Executing, blocks: list[_Block]
-) -> Iterator[tuple[int, dict[Machine, Columns]]]:
-    """The columns of each part of a day with the number of its lines; where the blocks stand is noted in `blocks`."""
-    starts, ends = zip(*folder.cuts("raw", day, executing.parts), strict=True)
-    read = partial(read_part, folder.root, day, tuple(settings.parameters.values()))
-    before = 0
-    for part in executing.map(read, starts, ends):
-        blocks += [block._replace(line=block.line + before) for block in part.blocks]
-        before += part.lines
-        yield part.lines, part.machines
-
-
-def read_part(root: Path, day: str, fields: tuple[str, ...], start: int, end: int | None) -> Part:
-    """Read the lines between two offsets of a day's raw log, in whatever process this runs.
-
-    Raises:
-        OSError, EOFError: the file is not there, or shorter than the part.
-
-    """
-    decode = block_decoder(fields)
-    blocks: list[_Block] = []
-    lines = 0
-
-    def rows() -> Iterator[Rows]:
-        nonlocal lines
-        for offset, block in Folder(root).blocks("raw", day, start, end):
-            found = decode(block)
-            blocks.append(_Block(lines, offset, len(block)))
-            lines += len(found.machines)
-            yield found
-
-    return Part(collect(rows(), len(fields)), lines, blocks)
-
-
-def _timestamps(folder: Folder, day: str, blocks: list[_Block], wanted: list[int]) -> dict[int, Any]:
+def _timestamps(folder: Folder, day: str, blocks: list[Block], wanted: list[int]) -> dict[int, Any]:
     """Read back the timestamps of these lines, in one pass over the blocks that have some of them."""
     decode = raw_decoder(())
     stamps: dict[int, Any] = {}

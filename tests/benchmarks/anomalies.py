@@ -25,9 +25,9 @@ from typing import NamedTuple
 import numpy as np
 
 from etl.analysis import analyze_values
-from etl.bands import MEMORY
 from etl.detectors import DETECTORS, Judged, Readings
 from etl.incidents import incidents
+from etl.records import MEMORY
 
 DAY = 86_400
 ROTATIONS = 200

@@ -1,0 +1,164 @@
+"""A day's raw log analyzed: read in parts, then machine by machine, on as many processes as there are."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from etl import history
+from etl.analysis import Columns, Figures, collect, figures, join
+from etl.days import begins, day_after
+from etl.executors import Executing
+from etl.folder import Folder
+from etl.records import History, Judging, Machine, Past, Rows, Settings
+from etl.wire import block_decoder
+
+if TYPE_CHECKING:
+    from etl.judging import Judgement
+
+
+class Block(NamedTuple):
+    """Where lines stand that were read at once."""
+
+    line: int
+    """The number of its first line in the day, or the part of it, counted from 0."""
+    offset: int
+    size: int
+
+
+class Part(NamedTuple):
+    """A part of a day, read: its columns, how many lines it has, and where its blocks stand."""
+
+    machines: dict[Machine, Columns]
+    lines: int
+    blocks: list[Block]
+
+
+class Analyzed(NamedTuple):
+    """What is said of a machine's day; the figures of each parameter."""
+
+    name: Any
+    readings: int
+    figures: list[Figures]
+    judgement: Judgement | None
+
+
+class Day(NamedTuple):
+    """A day analyzed: its machines in the order of their first appearance, and what passes to the next day."""
+
+    machines: dict[Machine, Analyzed]
+    blocks: list[Block]
+    history: History | None
+
+
+def analyze(
+    folder: Folder,
+    day: str,
+    settings: Settings,
+    executing: Executing,
+    before: History | None = None,
+    until: float = inf,
+) -> Day:
+    """Analyze a day; it is judged, by what was known `before`, where the settings ask for detectors.
+
+    Nothing is silent after the moment `until` (seconds).
+    """
+    blocks: list[Block] = []
+    machines = join(_parts(folder, day, settings, executing, blocks))
+    names = list(machines)
+    columns = (machines.pop(machine) for machine in names)
+    if before is None:
+        # There and back would cost more than the figures do.
+        found = map(partial(_analyze_machine, settings.threshold, None), columns, [None] * len(names))
+        return Day(dict(zip(names, found, strict=True)), blocks, None)
+    by = _judging(day, settings, until)
+    keys = [history.key(machine) for machine in names]
+    pasts = [before.machines.get(key) for key in keys]
+    work = partial(_analyze_machine, settings.threshold, by)
+    analyzed = dict(zip(names, executing.map(work, columns, pasts), strict=True))
+    known = {key: past for key, past in before.machines.items() if past.last >= by.since}
+    known |= {key: one.judgement.past for key, one in zip(keys, analyzed.values(), strict=True) if one.judgement}
+    return Day(analyzed, blocks, msgspec.structs.replace(before, day=day, machines=known))
+
+
+def _judging(day: str, settings: Settings, until: float) -> Judging:
+    zone = ZoneInfo(settings.timezone)
+    since, end = begins(history.reach(day, settings), zone), begins(day_after(day), zone)
+    return Judging(settings.detectors, settings.threshold, settings.interval, since, min(end, until))
+
+
+def _analyze_machine(threshold: float, by: Judging | None, columns: Columns, past: Past | None) -> Analyzed:
+    """Analyze one machine's day, in whatever process this runs."""
+    found = [figures(values, columns.lines, threshold) for values in columns.values]
+    judgement = None
+    if by:
+        from etl.judging import judge  # noqa: PLC0415  numpy costs a tenth of a second and 20 MB
+
+        judgement = judge(columns, past, by)
+    return Analyzed(columns.name, len(columns.lines), found, judgement)
+
+
+def known_before(
+    folder: Folder, day: str, settings: Settings, executing: Executing, known: History | None = None
+) -> History:
+    """What is known of each machine before a day, from the newest history there is and the raw log since then.
+
+    `known` is one that is at hand.
+    """
+    first = history.reach(day, settings)
+    if known is None or not (history.fits(known, settings) and first <= known.day < day):
+        known = history.stored(folder, first, day, settings)
+    before = known or History("", tuple(settings.parameters.values()), settings.detectors, {})
+    for between in folder.days("raw"):
+        if before.day < between < day and between >= first:
+            # A day that is damaged, or deleted meanwhile, costs what it told, never the report of a later one.
+            with suppress(FileNotFoundError, EOFError, zlib.error, gzip.BadGzipFile):
+                before = analyze(folder, between, settings, executing, before).history or before
+    return before
+
+
+def _parts(
+    folder: Folder, day: str, settings: Settings, executing: Executing, blocks: list[Block]
+) -> Iterator[tuple[int, dict[Machine, Columns]]]:
+    """The columns of each part of a day with the number of its lines; where the blocks stand is noted in `blocks`."""
+    starts, ends = zip(*folder.cuts("raw", day, executing.parts), strict=True)
+    judged = bool(settings.detectors)
+    read = partial(read_part, folder.root, day, tuple(settings.parameters.values()), judged)
+    before = 0
+    for part in executing.map(read, starts, ends):
+        blocks += [block._replace(line=block.line + before) for block in part.blocks]
+        before += part.lines
+        yield part.lines, part.machines
+
+
+def read_part(root: Path, day: str, fields: tuple[str, ...], judged: bool, start: int, end: int | None) -> Part:
+    """Read the lines between two offsets of a day's raw log, in whatever process this runs.
+
+    With `judged`, what the detectors need is read too.
+
+    Raises:
+        OSError, EOFError: the file is not there, or shorter than the part.
+
+    """
+    decode = block_decoder(fields, judged)
+    blocks: list[Block] = []
+    lines = 0
+
+    def rows() -> Iterator[Rows]:
+        nonlocal lines
+        for offset, block in Folder(root).blocks("raw", day, start, end):
+            found = decode(block)
+            blocks.append(Block(lines, offset, len(block)))
+            lines += len(found.machines)
+            yield found
+
+    return Part(collect(rows(), len(fields)), lines, blocks)
