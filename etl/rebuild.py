@@ -122,6 +122,6 @@ def _is_right(report: bytes, made: Made) -> bool:
     try:
         there = orjson.loads(report)
         bare = contract(there)
-    except UNMADE:
+    except (AttributeError, *UNMADE):
         return False
     return encode(bare) == encode(contract(made.report)) and (bare == there or not made.sure)

@@ -127,8 +127,8 @@ def contract(report: dict[str, Any]) -> dict[str, Any]:
     return {**report, "machines": machines}
 
 
-def _without_opinions(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in OPINIONS}
+def _without_opinions(entry: Any) -> Any:
+    return {key: value for key, value in entry.items() if key not in OPINIONS} if isinstance(entry, dict) else entry
 
 
 def _parameters(one: Analyzed, names: list[str], stamps: dict[int, Any]) -> dict[str, Any]:
