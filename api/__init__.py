@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from api.console import Views, console_routes
+from api.console import Views, console_routes, page_routes
 from api.docs import docs_routes
 from api.guard import Guard, guard_with
 from api.machines import Machines
@@ -52,6 +52,7 @@ def create_app(
     app.register_blueprint(machine_routes(machines, now))
     if views:
         app.register_blueprint(console_routes(views))
+        app.register_blueprint(page_routes(views))
     described = openapi(len(machines), shows=views is not None, token=bool(guard.token), biggest=BODY)
     app.register_blueprint(docs_routes(described))
     return app

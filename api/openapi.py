@@ -95,6 +95,8 @@ def _console_paths() -> Json:
         "required": ["ready", "reasons"],
         "properties": {"ready": {"type": "boolean"}, "reasons": {"type": "array", "items": {"type": "string"}}},
     }
+    report = _json("The report; its page, for a client that would rather have one.", _named("Report"))
+    report["content"]["text/html"] = {"schema": {"type": "string"}}
     answers: dict[str, tuple[str, Json]] = {
         "/averages": (
             "The latest averages of every machine",
@@ -107,7 +109,7 @@ def _console_paths() -> Json:
         ),
         "/reports/{date}": (
             "The anomaly report of a day",
-            {"200": _json("The report.", _named("Report")), "404": _error("There is no report of that day.")},
+            {"200": report, "404": _error("There is no report of that day.")},
         ),
         "/healthz": ("Whether the process is there", {"200": _json("It is.", _fixed({"status": "ok"}))}),
         "/readyz": (

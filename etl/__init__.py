@@ -11,18 +11,21 @@ The map of the program, from the edge inwards:
     report     the day's analysis as a report, written
     analyzing  a day's raw log read and analyzed, machine by machine
     history    what passes from night to night
+    replay     recorded readings folded in; recording reads them
     verify     the folder proved: averages and reports follow from the raw log, line by line
     rebuild    both derived anew where they do not
     recover    the end of the folder put right, at start and after a disturbance
     retention  what becomes of closed days: compressed, deleted
     status     how everything stands, from the ends of the files
     metrics    what the process counts, as Prometheus text
+    shown      what the console shows of it, as JSON
     http_requests, http_curl, file_source     readings from machines and files, none waiting for another
     http_source, http_sockets, workers        what every poll over HTTP keeps to; deadlines; threads
     log, folder, events, stdout           the output folder written and read back; lines for the terminal
     signals    what the process is asked from outside; service  what it tells the manager that started it
     notify     what people are told at notify.url
     logs       its log on stderr
+    progress   how far long work is, for the terminal
     executors, child                      where work is done: worker processes, a cluster, a child at low priority
     config     settings: typed, frozen, strict; document reads the YAML and knows the place of each value
     schema     config's JSON Schema, for editors
@@ -30,6 +33,7 @@ The map of the program, from the edge inwards:
     judging    one machine's day: incidents, notes, what is known afterwards
     incidents, guards, detectors, bands    what is worth reading in a day's values; pure, with numpy
     wire       bytes <-> records
+    traces     the last readings of every machine, in memory, for the console
     averages, rewind, analysis, days, clock    the arithmetic; pure
     records    what passes between them
 

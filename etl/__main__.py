@@ -74,6 +74,30 @@ def report(file: Path, day: str | None) -> None:
 
 @cli.command()
 @_CONFIG
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
+)
+@click.option(
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder to fold them into, instead of the one in the config.",
+)
+def replay(file: Path, files: tuple[Path, ...], output: Path | None) -> None:
+    """Fold recorded readings in as if they had been polled when they were taken.
+
+    Each FILE is a JSON array or JSON lines, .gz too; raw logs of this program among them. Days are added whole or not
+    at all. Damaged lines are left out and told; the exit code is then 1.
+    """
+    _do(file, "replay", list(files), output)
+
+
+@cli.command()
+@_CONFIG
 def verify(file: Path) -> None:
     """Prove that averages and reports follow from the raw log; changes nothing.
 

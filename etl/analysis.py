@@ -59,15 +59,15 @@ class Codes(dict["str | None", int]):
 class Columns(NamedTuple):
     """One machine's day, or a part of it, in the order of its lines.
 
-    `lines` holds the number of each line, counted from 0; `values` a column for each parameter, NaN where the reading
-    has no number; `name` is the one last seen. Where statuses were read, `times` holds when each line was polled
-    (seconds since the epoch), and `codes` its place in `statuses`, or OTHER.
+    `lines` holds the number of each line, counted from 0; `times` when it was polled (seconds since the epoch);
+    `values` a column for each parameter, NaN where the reading has no number; `name` is the one last seen. Where
+    statuses were read, `codes` holds the place of each line's in `statuses`, or OTHER.
     """
 
     name: Any
     lines: array[int]
-    values: tuple[array[float], ...]
     times: array[float]
+    values: tuple[array[float], ...]
     codes: array[int]
     statuses: Codes
 
@@ -103,8 +103,8 @@ def collect(blocks: Iterable[Rows], parameters: int) -> dict[Machine, Columns]:
     for rows in blocks:
         here = list(map(table.__getitem__, rows.machines))
         _run(map(array.append, map(itemgetter(0), here), count(line)))
+        _run(map(array.append, map(itemgetter(1), here), rows.times))
         if rows.statuses is not None:
-            _run(map(array.append, map(itemgetter(1), here), rows.times))
             codes = map(Codes.__getitem__, map(itemgetter(3), here), rows.statuses)
             _run(map(array.append, map(itemgetter(2), here), codes))
         for number, values in enumerate(rows.values, 4):
@@ -114,7 +114,7 @@ def collect(blocks: Iterable[Rows], parameters: int) -> dict[Machine, Columns]:
         names.update([pair for pair in named if pair[1] is not None] if None in rows.names else named)
         line += len(here)
     return {
-        machine: Columns(names.get(machine), lines, tuple(values), times, codes, statuses)
+        machine: Columns(names.get(machine), lines, times, tuple(values), codes, statuses)
         for machine, (lines, times, codes, statuses, *values) in table.items() if machine is not None
     }  # fmt: skip
 

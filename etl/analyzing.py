@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -24,6 +24,10 @@ from etl.wire import block_decoder
 
 if TYPE_CHECKING:
     from etl.judging import Judgement
+
+
+PART = 64 << 20
+"""Bytes of a day's file that are read as one part, at most."""
 
 
 class Block(NamedTuple):
@@ -44,12 +48,11 @@ class Part(NamedTuple):
 
 
 class Analyzed(NamedTuple):
-    """What is said of a machine's day; the figures of each parameter."""
+    """A machine's day, the figures of each parameter, and where detectors were asked for what they say."""
 
-    name: Any
-    readings: int
+    columns: Columns
     figures: list[Figures]
-    judgement: Judgement | None
+    judgement: Judgement | None = None
 
 
 class Day(NamedTuple):
@@ -74,20 +77,23 @@ def analyze(
     """
     blocks: list[Block] = []
     machines = join(_parts(folder, day, settings, executing, blocks))
-    names = list(machines)
-    columns = (machines.pop(machine) for machine in names)
+    found = {
+        machine: Analyzed(columns, [figures(values, columns.lines, settings.threshold) for values in columns.values])
+        for machine, columns in machines.items()
+    }
     if before is None:
-        # There and back would cost more than the figures do.
-        found = map(partial(_analyze_machine, settings.threshold, None), columns, [None] * len(names))
-        return Day(dict(zip(names, found, strict=True)), blocks, None)
+        return Day(found, blocks, None)
     by = _judging(day, settings, until)
-    keys = [history.key(machine) for machine in names]
+    keys = [history.key(machine) for machine in machines]
     pasts = [before.machines.get(key) for key in keys]
-    work = partial(_analyze_machine, settings.threshold, by)
-    analyzed = dict(zip(names, executing.map(work, columns, pasts), strict=True))
+    judged = list(executing.map(partial(_judge, by), machines.values(), pasts))
+    found = {
+        machine: one._replace(judgement=judgement)
+        for (machine, one), judgement in zip(found.items(), judged, strict=True)
+    }
     known = {key: past for key, past in before.machines.items() if past.last >= by.since}
-    known |= {key: one.judgement.past for key, one in zip(keys, analyzed.values(), strict=True) if one.judgement}
-    return Day(analyzed, blocks, msgspec.structs.replace(before, day=day, machines=known))
+    known |= {key: judgement.past for key, judgement in zip(keys, judged, strict=True)}
+    return Day(found, blocks, msgspec.structs.replace(before, day=day, machines=known))
 
 
 def _judging(day: str, settings: Settings, until: float) -> Judging:
@@ -96,15 +102,11 @@ def _judging(day: str, settings: Settings, until: float) -> Judging:
     return Judging(settings.detectors, settings.threshold, settings.interval, since, min(end, until))
 
 
-def _analyze_machine(threshold: float, by: Judging | None, columns: Columns, past: Past | None) -> Analyzed:
-    """Analyze one machine's day, in whatever process this runs."""
-    found = [figures(values, columns.lines, threshold) for values in columns.values]
-    judgement = None
-    if by:
-        from etl.judging import judge  # noqa: PLC0415  numpy costs a tenth of a second and 20 MB
+def _judge(by: Judging, columns: Columns, past: Past | None) -> Judgement:
+    """Judge one machine's day, in whatever process this runs."""
+    from etl.judging import judge  # noqa: PLC0415  numpy costs a tenth of a second and 20 MB
 
-        judgement = judge(columns, past, by)
-    return Analyzed(columns.name, len(columns.lines), found, judgement)
+    return judge(columns, past, by)
 
 
 def known_before(
@@ -122,7 +124,7 @@ def known_before(
         if before.day < between < day and between >= first:
             # A day that is damaged, or deleted meanwhile, costs what it told, never the report of a later one.
             with suppress(FileNotFoundError, EOFError, zlib.error, gzip.BadGzipFile):
-                before = analyze(folder, between, settings, executing, before).history or before
+                before = analyze(Folder(folder.root), between, settings, executing, before).history or before
     return before
 
 
@@ -130,11 +132,14 @@ def _parts(
     folder: Folder, day: str, settings: Settings, executing: Executing, blocks: list[Block]
 ) -> Iterator[tuple[int, dict[Machine, Columns]]]:
     """The columns of each part of a day with the number of its lines; where the blocks stand is noted in `blocks`."""
-    starts, ends = zip(*folder.cuts("raw", day, executing.parts), strict=True)
+    size = folder.stored("raw", [day])
+    cuts = folder.cuts("raw", day, max(executing.parts, size // PART + 1))
+    starts, ends = zip(*cuts, strict=True)
     judged = bool(settings.detectors)
     read = partial(read_part, folder.root, day, tuple(settings.parameters.values()), judged)
     before = 0
-    for part in executing.map(read, starts, ends):
+    for (start, end), part in zip(cuts, executing.map(read, starts, ends), strict=True):
+        folder.watch((size if end is None else end) - start)
         blocks += [block._replace(line=block.line + before) for block in part.blocks]
         before += part.lines
         yield part.lines, part.machines

@@ -8,12 +8,12 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl.child import StoppedError, in_child
 from etl.clock import Jump, Times, jump
@@ -21,14 +21,16 @@ from etl.days import day_finder, due, next_change, next_reports
 from etl.events import Events
 from etl.folder import Folder
 from etl.log import Appender, HeldError, renew_lock, take_lock
-from etl.night import in_a_child, make_here
+from etl.night import here, in_a_child
 from etl.notify import PATIENCE, Notifier, outages, reported
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
+from etl.progress import progress
 from etl.recover import ended_cleanly, last_reading
-from etl.report import due_days, encode, make
+from etl.report import Series, due_days, encode, make
 from etl.service import Service
 from etl.signals import Signals
 from etl.stdout import Stdout
+from etl.traces import Traces
 from etl.wire import rfc3339
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ OK, FOUND, UNAVAILABLE, CANNOT_CREATE, IO_ERROR, HELD, BAD_CONFIG = 0, 1, 69, 73
 """Exit codes, from sysexits.h where it has one."""
 WATCH = 10.0
 """Seconds between two looks at the clock, at most."""
+TOLD = 20
+"""Damaged lines of a replay that are told one by one, at most."""
 MANY = 300
 """Sources over HTTP from which on the transport curl is worth its extra package."""
 
@@ -54,14 +58,14 @@ class ExitError(Exception):
 
 
 @contextmanager
-def held(loaded: Loaded) -> Iterator[Callable[[], None]]:
-    """Hold the output folder for this process; what is given is to be called now and then to hold it still.
+def held(loaded: Loaded, root: Path | None = None) -> Iterator[Callable[[], None]]:
+    """Hold the output folder, or `root`, for this process; what is given is to be called now and then to hold it still.
 
     Raises:
         ExitError: another process holds it, or it cannot be created.
 
     """
-    root = loaded.path(loaded.config.output.folder)
+    root = root or loaded.path(loaded.config.output.folder)
     try:
         lock = take_lock(root)
     except HeldError as error:
@@ -104,7 +108,7 @@ def run(loaded: Loaded, insecure: bool = False) -> int:
     with held(loaded) as hold:
         _raise_descriptor_limit()
         stdout = Stdout()
-        pipeline = Pipeline(loaded, time.time, stdout, make_report=in_a_child(signals.stopping))
+        pipeline = Pipeline(loaded, time.time, stdout, make_report=in_a_child(_page, signals.stopping))
         if loaded.config.api.serve:
             _serve(pipeline)
         _tell_start(pipeline)
@@ -249,13 +253,14 @@ def report(loaded: Loaded, day: str | None) -> int:
         return OK
     else:
         days = [day]
-    for closed in days:
-        try:
-            asked = loaded.config.report
-            path = make_here(folder.root, closed, loaded.settings, asked.workers, asked.cluster)
-        except OSError as error:
-            raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
-        print(path)  # noqa: T201
+    make_report, asked = here(_page), loaded.config.report
+    with progress("report", folder.stored("raw", days)) as advance:
+        for closed in days:
+            try:
+                path = make_report(Folder(folder.root, advance), closed, loaded.settings, asked.workers, asked.cluster)
+            except OSError as error:
+                raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
+            print(path)  # noqa: T201
     return OK
 
 
@@ -283,15 +288,58 @@ def _prove(loaded: Loaded, running: Callable[[Path], bool]) -> int:
     folder = Folder(loaded.path(loaded.config.output.folder))
     try:
         unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
-        proof = Proof(folder, loaded.settings, unreported, running)
-        for finding in proof.findings():
-            print(f"{'wrong' if finding.wrong else 'note'}: {finding.text}")  # noqa: T201
+        with progress("verify", _work(folder, folder.reports())) as advance:
+            proof = Proof(Folder(folder.root, advance), loaded.settings, unreported, running)
+            for finding in proof.findings():
+                print(f"{'wrong' if finding.wrong else 'note'}: {finding.text}")  # noqa: T201
     except BrokenPipeError:
         raise
     except OSError as error:
         raise ExitError(f"{error.filename or folder.root} cannot be read: {error.strerror}.", IO_ERROR) from None
     print(proof.summary())  # noqa: T201
     return FOUND if proof.counts["wrong"] else OK
+
+
+def _work(folder: Folder, reports: Iterable[str]) -> int:
+    """Bytes to read where the averages of every day and these reports are derived."""
+    return folder.stored("raw", folder.days("raw")) + folder.stored("raw", reports)
+
+
+def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
+    """Fold recorded readings into the folder, or into `output`; damaged lines are told on stderr."""
+    from etl.recording import Damage, Recording  # noqa: PLC0415  no other command replays
+    from etl.replay import RefusedError  # noqa: PLC0415
+    from etl.replay import replay as fold_in  # noqa: PLC0415
+
+    named = {loaded.path(source.file).resolve(): source.name for source in loaded.sources if source.file}
+    folder = Folder(output or loaded.path(loaded.config.output.folder))
+    damaged = 0
+
+    def tell(damage: Damage) -> None:
+        nonlocal damaged
+        damaged += 1
+        if damaged <= TOLD:
+            log.warning("%s:%d: %s", damage.file, damage.line, damage.why)
+
+    with held(loaded, folder.root), progress("replay", 2 * sum(file.stat().st_size for file in files)) as advance:
+        recording = Recording(named, loaded.zone, day_finder(loaded.zone), advance)
+        try:
+            done = fold_in(folder, recording, files, loaded.settings, tell, advance)
+        except RefusedError as error:
+            raise ExitError(f"{error}. Nothing was changed: give the replay a folder of its own, --output DIR.",
+                            CANNOT_CREATE) from None  # fmt: skip
+        except OSError as error:
+            raise ExitError(f"{error.filename or folder.root}: {error.strerror or error}. Nothing was changed.",
+                            CANNOT_CREATE) from None  # fmt: skip
+    if damaged > TOLD:
+        log.warning("... and %d more damaged lines", damaged - TOLD)
+    print(f"{done.lines} readings, {damaged} damaged lines; days added: {_days(done.added)};"  # noqa: T201
+          f" there already: {_days(done.left)}")  # fmt: skip
+    return FOUND if damaged or not done.lines else OK
+
+
+def _days(days: list[str]) -> str:
+    return f"{len(days)} ({days[0]} to {days[-1]})" if days else "none"
 
 
 def status(loaded: Loaded, as_json: bool) -> int:
@@ -332,8 +380,10 @@ def rebuild(loaded: Loaded) -> int:
         unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
         keep = loaded.config.output.keep_days is not None
         try:
-            for line in derive_anew(folder, loaded.settings, unreported, keep, events.tell):
-                print(line)  # noqa: T201
+            with progress("rebuild", _work(folder, {*folder.reports(), *unreported})) as advance:
+                watched = Folder(folder.root, advance)
+                for line in derive_anew(watched, loaded.settings, unreported, keep, events.tell, _page):
+                    print(line)  # noqa: T201
             events.flush()
         except BrokenPipeError:
             raise
@@ -414,12 +464,13 @@ def _serve(pipeline: Pipeline) -> None:
     """Serve the simulated machines and what the pipeline shows."""
     from api import Guard, Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
     from api.server import is_loopback, serve  # noqa: PLC0415
+    from etl.shown import machine, overview  # noqa: PLC0415
 
     config = pipeline.loaded.config.api
     folder = pipeline.folder
+    traces = pipeline.tick.traces = Traces(len(pipeline.loaded.config.parameters), time.time())
 
-    def read_report(day: str) -> bytes | None:
-        path = folder.report_path(day)
+    def read(path: Path) -> bytes | None:
         try:
             return None if path.is_symlink() else path.read_bytes()  # a link may lead out of the folder
         except FileNotFoundError:
@@ -434,15 +485,24 @@ def _serve(pipeline: Pipeline) -> None:
         averages=lambda: list(pipeline.tick.latest.values()),
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
-        report=read_report,
+        report=lambda day: read(folder.report_path(day)),
         not_ready=pipeline.not_ready,
         metrics=read_metrics,
+        report_page=lambda day: read(folder.page_path(day)),
+        overview=lambda mark: overview(pipeline.tick, traces, pipeline.loaded, time.time(), mark, pipeline.not_ready()),
+        machine=lambda source, key: machine(traces, pipeline.loaded, source, key),
     )
     try:
         guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
         serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None
+
+
+def _page(report: dict[str, Any], series: list[Series]) -> bytes:
+    from api.pages import report_page  # noqa: PLC0415  only who makes a report draws
+
+    return report_page(report, series)
 
 
 def _nightly(pipeline: Pipeline, signals: Signals, notifier: Notifier) -> None:

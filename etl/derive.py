@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from etl.averages import Window, means, silence, step
 from etl.records import Machine, Reading, Settings
-from etl.wire import RejectedError, averages_line, raw_decoder
+from etl.wire import RejectedError, averages_encoder, raw_decoder
 
 Windows = dict[Machine, Window]
 
@@ -16,16 +16,15 @@ class Rules(NamedTuple):
     """What the fold needs of the settings, worked out once."""
 
     decode: Callable[[bytes], Reading]
-    names: tuple[str, ...]
+    encode: Callable[[Reading, Sequence[float | None], int], bytes]
     size: int
     silence: float
 
 
 def rules(settings: Settings) -> Rules:
     """Prepare the fold for these settings."""
-    names = tuple(f"average_{parameter}" for parameter in settings.parameters)
     decode = raw_decoder(tuple(settings.parameters.values()))
-    return Rules(decode, names, settings.window, silence(settings.interval))
+    return Rules(decode, averages_encoder(settings.parameters), settings.window, silence(settings.interval))
 
 
 def derive(windows: Windows, lines: Iterable[bytes], by: Rules) -> Iterator[tuple[Machine, bytes]]:
@@ -40,4 +39,4 @@ def derive(windows: Windows, lines: Iterable[bytes], by: Rules) -> Iterator[tupl
             continue
         window = step(windows.get(reading.machine), reading.polled_at, reading.values, by.size, by.silence)
         windows[reading.machine] = window
-        yield reading.machine, averages_line(reading.machine, reading, by.names, means(window), window.readings)
+        yield reading.machine, by.encode(reading, means(window), window.readings)

@@ -6,12 +6,12 @@ import gzip
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
-from io import BufferedReader, RawIOBase
+from io import BufferedReader, FileIO, RawIOBase
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from etl.days import day_after
 from etl.records import Governed, Settings
@@ -25,11 +25,32 @@ _BLOCK = 128 << 10
 """Bytes read at once: what is made of more no longer fits into a processor's caches."""
 
 
-class Folder:
-    """Where everything stands below `root`. Reading a folder needs no lock and changes nothing."""
+def ignore(_: int) -> None:
+    """Nobody watches."""
 
-    def __init__(self, root: Path) -> None:
+
+class _Watched(FileIO):
+    """A file that tells how much of it is read, as it is."""
+
+    def __init__(self, path: Path, watch: Callable[[int], None]) -> None:
+        super().__init__(path)
+        self._watch = watch
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = super().readinto(buffer)
+        self._watch(size or 0)
+        return size
+
+
+class Folder:
+    """Where everything stands below `root`. Reading a folder needs no lock and changes nothing.
+
+    `watch` is told how many bytes of the raw log, as they are stored, were read from start to end.
+    """
+
+    def __init__(self, root: Path, watch: Callable[[int], None] = ignore) -> None:
         self.root = root
+        self.watch = watch
         self.settings_path = root / "settings.jsonl"
         self.reports_path = root / "reports"
 
@@ -49,6 +70,10 @@ class Folder:
         """The days whose history is kept, oldest first."""
         return _names(self.reports_path / "history", _HISTORY)
 
+    def page_path(self, day: str) -> Path:
+        """The page of a day's report, whether it exists or not."""
+        return self.reports_path / f"{day}.html"
+
     def days(self, kind: str) -> list[str]:
         """The days that have a file of this kind, oldest first; a missing folder has none."""
         return _names(self.root / kind, _DAY)
@@ -67,11 +92,14 @@ class Folder:
 
     def open(self, kind: str, day: str) -> IO[bytes]:
         """Open a day's file to read from its start; where both forms stand, the plain one counts."""
+        watch = self.watch if kind == "raw" else ignore
         try:
-            return self.path(kind, day).open("rb")
+            return BufferedReader(_Watched(self.path(kind, day), watch), _BLOCK)
         except FileNotFoundError:
+            packed = self.packed_path(kind, day)
+            watch(packed.stat().st_size)
             # A GzipFile gives its lines one by one in Python; a buffer around it does so in C.
-            return BufferedReader(cast(RawIOBase, gzip.open(self.packed_path(kind, day), "rb")), _BLOCK)
+            return BufferedReader(cast(RawIOBase, gzip.open(packed, "rb")), _BLOCK)
 
     def open_anywhere(self, kind: str, day: str) -> IO[bytes]:
         """Open a day's file to read at any offset; a compressed one is unpacked beside the system's other files."""
@@ -83,6 +111,11 @@ class Folder:
                 shutil.copyfileobj(packed, unpacked)
             unpacked.seek(0)
             return cast(IO[bytes], unpacked)
+
+    def stored(self, kind: str, days: Iterable[str]) -> int:
+        """How many bytes the files of these days take on the disk."""
+        there = (path for day in days for path in (self.path(kind, day), self.packed_path(kind, day)) if path.exists())
+        return sum(path.stat().st_size for path in there)
 
     def lines(self, kind: str, day: str, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         """The complete lines of a day with the offset of each, from a line's start at `offset` on."""
@@ -193,6 +226,12 @@ def governing(entries: list[Governed], day: str, line: int, otherwise: Settings)
         if (entry.day, entry.line) <= (day, line):
             return entry.settings
     return otherwise
+
+
+def day_of_file(name: str) -> str | None:
+    """The day a file of ours is named for, compressed or not; None for any other name."""
+    match = _DAY.fullmatch(name)
+    return match[1] if match and _is_day(match[1]) else None
 
 
 def _names(path: Path, pattern: re.Pattern[str]) -> list[str]:

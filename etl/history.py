@@ -61,7 +61,10 @@ def keep(folder: Folder, history: History) -> None:
     """
     if len([day for day in folder.histories() if day > history.day]) >= KEPT:
         return
-    content = msgspec.msgpack.encode(history)
-    write_whole(folder.history_path(history.day), blake2b(content, digest_size=_DIGEST).digest() + content)
+    content = bytearray(_DIGEST)
+    msgspec.msgpack.Encoder().encode_into(history, content, _DIGEST)
+    with memoryview(content) as whole:
+        whole[:_DIGEST] = blake2b(whole[_DIGEST:], digest_size=_DIGEST).digest()
+    write_whole(folder.history_path(history.day), content)
     for day in folder.histories()[:-KEPT]:
         folder.history_path(day).unlink(missing_ok=True)

@@ -277,7 +277,7 @@ def link(path: Path, target: str, system: Any = os) -> None:
     system.replace(aside, path)
 
 
-def write_whole(path: Path, data: bytes, system: Any = os) -> None:
+def write_whole(path: Path, data: bytes | bytearray, system: Any = os) -> None:
     """Write a file whole or not at all: aside, synced, renamed."""
     system.makedirs(path.parent, exist_ok=True)
     aside = path.with_name(f".{path.name}.tmp")
@@ -308,7 +308,7 @@ def append_whole(path: Path, line: bytes) -> None:
         sync_folder(path.parent)
 
 
-def write_all(fd: int, data: bytes, system: Any = os) -> None:
+def write_all(fd: int, data: bytes | bytearray, system: Any = os) -> None:
     """Write all of the data, also where the system takes it piece by piece."""
     left = memoryview(data)
     while left:

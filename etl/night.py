@@ -11,34 +11,33 @@ from etl.child import in_child
 from etl.executors import executed
 from etl.folder import Folder
 from etl.records import Settings
-from etl.report import write_report
+from etl.report import Page, write_report
 
 log = logging.getLogger("etl")
 
-MakeReport = Callable[[Path, str, Settings, int, str | None], Path]
-"""From the folder's root, a day, the settings where the folder has none, workers and the cluster: the report's path."""
+MakeReport = Callable[[Folder, str, Settings, int, str | None], Path]
+"""From the folder, a day, the settings where the folder has none, workers and the cluster: the report's path."""
 
 
-def make_here(root: Path, day: str, otherwise: Settings, workers: int, cluster: str | None) -> Path:
-    """Make the report in this process, or from it.
+def here(page: Page | None = None) -> MakeReport:
+    """Build what makes reports, with their pages, in this process, or from it; OSError where they cannot be written."""
+    return lambda *asked: _told(_make(page, *asked))
 
-    Raises:
-        FileNotFoundError: there is no raw log of that day.
-        OSError: the report cannot be written.
 
+def in_a_child(page: Page, stopping: Callable[[], bool]) -> MakeReport:
+    """Build what makes them in a child process, and raises StoppedError once `stopping` is true.
+
+    `page` is a function of a module: the child finds it by its name.
     """
-    return _told(_make(root, day, otherwise, workers, cluster))
+    return lambda folder, *asked: _told(in_child(_make, page, Folder(folder.root), *asked, stopping=stopping))
 
 
-def in_a_child(stopping: Callable[[], bool]) -> MakeReport:
-    """Build what makes reports in a child process, and raises StoppedError once `stopping` is true."""
-    return lambda *asked: _told(in_child(_make, *asked, stopping=stopping))
-
-
-def _make(root: Path, day: str, otherwise: Settings, workers: int, cluster: str | None) -> tuple[Path, list[str]]:
+def _make(
+    page: Page | None, folder: Folder, day: str, otherwise: Settings, workers: int, cluster: str | None
+) -> tuple[Path, list[str]]:
     """Make the report; its path, and sentences for people."""
     sentences: list[str] = []
-    work = partial(write_report, Folder(root), day, otherwise)
+    work = partial(write_report, folder, day, otherwise, page=page)
     return executed(work, workers, cluster, sentences.append), sentences
 
 

@@ -17,7 +17,7 @@ from etl.file_source import Files, FileSource
 from etl.folder import Folder
 from etl.http_source import HttpSource
 from etl.log import ALWAYS, NEVER, Appender, Sync
-from etl.night import MakeReport, make_here
+from etl.night import MakeReport, here
 from etl.recover import positions
 from etl.report import due_days
 from etl.retention import compress, delete_old
@@ -47,7 +47,7 @@ class Pipeline:
         clock: Callable[[], float],
         stdout: Stdout | None = None,
         system: Any = os,
-        make_report: MakeReport = make_here,
+        make_report: MakeReport | None = None,
     ) -> None:
         config = loaded.config
         self.loaded = loaded
@@ -63,7 +63,7 @@ class Pipeline:
         )  # fmt: skip
         self._clock = clock
         self._stdout = stdout
-        self._make_report = make_report
+        self._make_report = make_report or here()
         self._http: Transport | None = None
         self._files: Files | None = None
         self._use_sources(loaded)
@@ -140,9 +140,7 @@ class Pipeline:
         asked = self.loaded.config.report
         for day in due_days(self.folder, self._clock(), asked.at, self.loaded.zone):
             if self.tick.close_day(day):
-                written.append(
-                    self._make_report(self.folder.root, day, self.loaded.settings, asked.workers, asked.cluster)
-                )
+                written.append(self._make_report(self.folder, day, self.loaded.settings, asked.workers, asked.cluster))
                 log.info("Report of %s written to %s", day, written[-1])
                 self.events.tell("report", reason="written", day=day)
                 self.tick.wake()

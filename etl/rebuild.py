@@ -17,7 +17,7 @@ from etl.folder import Folder
 from etl.log import sync_folder
 from etl.records import Settings
 from etl.recover import Derivation, Tell, repair_ends
-from etl.report import Made, contract, encode, make, write
+from etl.report import Made, Page, contract, encode, make, write
 
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a damaged compressed file raises."""
@@ -25,7 +25,9 @@ UNMADE = (*BROKEN, KeyError, OverflowError, TypeError, ValueError)
 """What making a report raises beside that, where the raw log or settings.jsonl were changed by hand."""
 
 
-def rebuild(folder: Folder, otherwise: Settings, unreported: list[str], keep: bool, tell: Tell) -> Iterator[str]:
+def rebuild(
+    folder: Folder, otherwise: Settings, unreported: list[str], keep: bool, tell: Tell, page: Page | None = None
+) -> Iterator[str]:
     """Make every file follow from the raw log again; a line for people about each file that was not as it should be.
 
     The caller holds the folder. Interrupted, each day is done or as it was; the next call does the others. `unreported`
@@ -44,7 +46,7 @@ def rebuild(folder: Folder, otherwise: Settings, unreported: list[str], keep: bo
     repair_ends(folder, told)
     yield from (f"{folder.root / file}: the torn end was cut off and is kept in {file}.torn" for file in cut)
     yield from _averages(folder, otherwise, keep, tell)
-    yield from _reports(folder, otherwise, unreported, tell)
+    yield from _reports(folder, otherwise, unreported, tell, page)
 
 
 def _averages(folder: Folder, otherwise: Settings, keep: bool, tell: Tell) -> Iterator[str]:
@@ -94,7 +96,9 @@ def _stands(folder: Folder, day: str, derived: Iterable[bytes]) -> bool:
         return False
 
 
-def _reports(folder: Folder, otherwise: Settings, unreported: list[str], tell: Tell) -> Iterator[str]:
+def _reports(
+    folder: Folder, otherwise: Settings, unreported: list[str], tell: Tell, page: Page | None
+) -> Iterator[str]:
     right, known = 0, None
     for day in sorted({*folder.reports(), *unreported} & {*folder.days("raw")}):
         path = folder.report_path(day)
@@ -106,7 +110,7 @@ def _reports(folder: Folder, otherwise: Settings, unreported: list[str], tell: T
                     history.keep(folder, known)
                 right += 1
                 continue
-            write(folder, made)
+            write(folder, made, page)
         except UNMADE as error:
             yield f"{path}: cannot be made anew: {error}"
         else:

@@ -30,14 +30,14 @@ CLOSED = Failure("closed", "the poll was cut off because polling ends")
 """What a poll that was begun gives when its transport is closed: it says nothing of the source."""
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """One body as a source sent it; `position` is the byte offset after it in a followed file."""
 
     body: bytes
     position: int | None = None
 
 
-class Poll(NamedTuple):
+class Poll(msgspec.Struct, frozen=True, gc=False):
     """What one poll of one source gave, complete at `at` (seconds since the epoch): answers, or a failure."""
 
     source: str
@@ -46,7 +46,7 @@ class Poll(NamedTuple):
     failure: Failure | None = None
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """The part of a raw line that averages and reports need.
 
     `polled_at` in seconds since the epoch, exact to the millisecond; `timestamp` is None where the machine sent none;

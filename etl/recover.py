@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -35,13 +35,18 @@ class Place(NamedTuple):
 
 
 class Derivation:
-    """The fold over days of the raw log, each line under the settings that govern it."""
+    """The fold over days of the raw log, from `start` on, each line under the settings that govern it.
 
-    def __init__(self, folder: Folder, otherwise: Settings, start: Place | None = None) -> None:
+    `coming` are entries that settings.jsonl does not have yet.
+    """
+
+    def __init__(
+        self, folder: Folder, otherwise: Settings, start: Place | None = None, coming: Sequence[Governed] = ()
+    ) -> None:
         self.windows: Windows = windows_before(folder, start, otherwise) if start else {}
         self._folder = folder
         self._otherwise = otherwise
-        self._entries = folder.settings()
+        self._entries = [*folder.settings(), *coming]
         before = governing(self._entries, start.day, start.line - 1, otherwise) if start else None
         self._shape = shape(before) if before else None
 
@@ -115,16 +120,22 @@ def repair_ends(folder: Folder, tell: Tell, newest: int | None = None) -> None:
 def settle(folder: Folder, settings: Settings, today: str, tell: Tell) -> None:
     """Write the settings down, where they changed, before the first line they govern: the next one of `today`."""
     day = max([today, *folder.days("raw")[-1:]])
-    line = folder.count("raw", day) + 1
     entries = folder.settings()
+    entry = entry_needed(entries, settings, day, folder.count("raw", day) + 1)
+    if entry:
+        append_whole(folder.settings_path, settings_line(entry))
+        if entries:
+            tell("settings", reason="changed", day=day, line=entry.line)
+
+
+def entry_needed(entries: list[Governed], settings: Settings, day: str, line: int) -> Governed | None:
+    """What settings.jsonl must say before this line of this day is written; None where it says so already."""
     now = governing(entries, day, line, settings)
     # An entry for a later line, which a file cut by others no longer has, would come to govern lines it must not.
     last = entries and (entries[-1].day, entries[-1].line) <= (day, line)
     if last and now == settings and shape(now) == shape(settings):
-        return
-    append_whole(folder.settings_path, settings_line(Governed(day, line, settings)))
-    if entries:
-        tell("settings", reason="changed", day=day, line=line)
+        return None
+    return Governed(day, line, settings)
 
 
 def _tail(folder: Folder, days: list[str]) -> Place:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from math import inf
 from pathlib import Path
@@ -21,17 +23,26 @@ from etl.log import write_whole
 from etl.records import History, Settings
 from etl.wire import raw_decoder, rfc3339, timestamp
 
+log = logging.getLogger("etl")
+
 OPINIONS = ("incidents", "notes")
 """The keys of machines and parameters that hold what the detectors say, and depend on the days before as well."""
 
 
+Series = tuple[Sequence[float], Mapping[str, Sequence[float]]]
+"""A machine's day for its chart: times (seconds since the epoch), and a column of values for each parameter."""
+Page = Callable[[dict[str, Any], list[Series]], bytes]
+"""Makes the page of a report, with the series of its machines in the same order."""
+
+
 class Made(NamedTuple):
-    """A report, and what passes to the next day where detectors were asked for.
+    """A report, the series of its machines, and what passes to the next day where detectors were asked for.
 
     `sure` is whether its OPINIONS follow from raw logs that all stand: none was deleted that they may depend on.
     """
 
     report: dict[str, Any]
+    series: list[Series]
     history: History | None
     sure: bool
 
@@ -42,7 +53,9 @@ def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
     return [day for day in folder.days("raw") if day not in reported and due(day, at, zone) <= now]
 
 
-def write_report(folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE) -> Path:
+def write_report(
+    folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE, page: Page | None = None
+) -> Path:
     """Make a day's report and write it; made again from the same raw log it has the same bytes.
 
     Raises:
@@ -50,11 +63,14 @@ def write_report(folder: Folder, day: str, otherwise: Settings, executing: Execu
         OSError: the report cannot be written.
 
     """
-    return write(folder, make(folder, day, otherwise, executing))
+    return write(folder, make(folder, day, otherwise, executing), page)
 
 
-def write(folder: Folder, made: Made) -> Path:
-    """Write a report and what passes to the next day; the report comes last, as it says that the day is done.
+def write(folder: Folder, made: Made, page: Page | None) -> Path:
+    """Write a report.
+
+    What passes to the next day and the page are written first: where the report stands, so do they, but for a page that
+    could not be drawn.
 
     Raises:
         OSError: it cannot be written.
@@ -62,9 +78,20 @@ def write(folder: Folder, made: Made) -> Path:
     """
     if made.history:
         history.keep(folder, made.history)
-    path = folder.report_path(made.report["date"])
+    day = made.report["date"]
+    if page and (drawn := _draw(page, made.report, made.series)):
+        write_whole(folder.page_path(day), drawn)
+    path = folder.report_path(day)
     write_whole(path, encode(made.report))
     return path
+
+
+def _draw(page: Page, report: dict[str, Any], series: list[Series]) -> bytes | None:
+    try:
+        return page(report, series)
+    except Exception:
+        log.exception("The page of %s cannot be drawn; the report is written without it", report["date"])
+        return None
 
 
 def encode(report: dict[str, Any]) -> bytes:
@@ -105,8 +132,8 @@ def make(
             {
                 "source": source,
                 "id": key,
-                "name": one.name,
-                "readings": one.readings,
+                "name": one.columns.name,
+                "readings": len(one.columns.lines),
                 "expected": expected,
                 **_parameters(one, list(settings.parameters), stamps),
             }
@@ -115,7 +142,11 @@ def make(
     }
     first = history.reach(day, settings)
     sure = not any(first <= gone < day for gone in {*folder.reports()} - {*folder.days("raw")})
-    return Made(report, found.history, sure)
+    series: list[Series] = [
+        (one.columns.times, dict(zip(settings.parameters, one.columns.values, strict=True)))
+        for one in found.machines.values()
+    ]
+    return Made(report, series, found.history, sure)
 
 
 def contract(report: dict[str, Any]) -> dict[str, Any]:

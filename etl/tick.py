@@ -20,6 +20,7 @@ from etl.folder import Folder
 from etl.log import ALWAYS, Appender, DisturbedError, Sync
 from etl.records import CLOSED, Answer, Failure, Machine, Poll, Settings
 from etl.recover import recover
+from etl.traces import Traces
 from etl.wire import RejectedError, as_reading, extract, parse, raw_line, rfc3339
 
 GATHER = 0.1
@@ -94,6 +95,7 @@ class Tick:
         self.failures: Counter[str] = Counter()
         self.lateness: deque[float] = deque(maxlen=LATENESS)
         self.latest: dict[Machine, bytes] = {}
+        self.traces: Traces | None = None
         self.stuck: OSError | None = None
         self.last_write: float | None = None
 
@@ -107,6 +109,8 @@ class Tick:
             self._records = records or {}
             self.down = {name: state for name, state in self.down.items() if name in transports}
             self.latest = {machine: line for machine, line in self.latest.items() if machine[0] in transports}
+            if self.traces:
+                self.traces.keep(transports)
 
     def reconfigure(self, settings: Settings, emit: Mapping[str, Callable[[list[bytes]], None]], sync: Sync) -> None:
         """Go on with other settings, and open the files anew."""
@@ -353,9 +357,13 @@ class Tick:
         for day, lines in self._raw.flush():
             self.last_write = self._clock()
             self._print("raw", lines)
-            derived = list(derive(self._windows, lines, self._rules))
-            self.latest.update(derived)
-            self._averages.put(day, [averages for _, averages in derived])
+            derived = []
+            for machine, averages in derive(self._windows, lines, self._rules):
+                self.latest[machine] = averages
+                if self.traces:
+                    self.traces.add(machine, self._windows[machine])
+                derived.append(averages)
+            self._averages.put(day, derived)
         for _, lines in self._averages.flush():
             self._print("averages", lines)
 

@@ -237,6 +237,13 @@ def test_every_answer_protects_itself(path):
 
 
 REPORT = b'{"date":"2026-11-22","machines":[]}'
+PAGE = b"<!DOCTYPE html><title>a report</title>"
+EMPTY = Views(*[list] * len(Views._fields))
+"""What a process shows that has nothing to show."""
+
+
+SHOWN = {"times": [1e9, 1e9 + 10], "values": {"speed": [1.0, 2.0]}, "interval": 10, "threshold": 0.2,
+         "timezone": "Europe/Berlin", "simulated": 7}  # fmt: skip
 
 
 def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source":"b","id":null}\n']):
@@ -248,6 +255,9 @@ def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source
         report={"2026-11-22": REPORT}.get,
         not_ready=lambda: list(reasons),
         metrics=lambda: b"# HELP telemetry_readings Readings taken.\n",
+        report_page={"2026-11-22": PAGE}.get,
+        overview=lambda mark: [b'{"mark":', b"%d}" % mark],
+        machine=lambda source, key: SHOWN if (source, key) == ("b", None) else None,
     ))  # fmt: skip
 
 
@@ -268,6 +278,66 @@ def test_a_report_is_served_as_it_was_written():
     assert console().get("/reports/2026-11-22", headers={"Accept": "application/json"}).data == REPORT
 
 
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "found"),
+    [(BROWSER, PAGE), ("text/html", PAGE), ("*/*", REPORT), ("application/json", REPORT), (None, REPORT),
+     ("application/json, text/html;q=0.9", REPORT), ("text/plain", REPORT), (";;;,\xff", REPORT)],
+)  # fmt: skip
+def test_a_report_is_a_page_for_a_browser(accept, found):
+    """A client that would rather have HTML gets the page, under a policy that allows no script; all others JSON."""
+    answer = console().get("/reports/2026-11-22", headers={"Accept": accept} if accept else {})
+    assert (answer.status_code, answer.data, answer.headers["Vary"]) == (200, found, "Accept")
+    assert answer.mimetype == ("text/html" if found == PAGE else "application/json")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert "script" not in answer.headers["Content-Security-Policy"]
+
+
+def test_a_page_without_its_report_is_not_shown():
+    """A page that a crash left behind alone is no report."""
+    app = client(views=EMPTY._replace(report={}.get, report_page={"2026-11-22": PAGE}.get))
+    assert is_error(app.get("/reports/2026-11-22", headers={"Accept": BROWSER}), 404)
+
+
+def test_a_report_without_a_page_is_json_for_a_browser_too():
+    """A report made before there were pages is shown as what it is."""
+    app = client(views=EMPTY._replace(report={"2026-11-21": REPORT}.get, report_page={}.get))
+    assert app.get("/reports/2026-11-21", headers={"Accept": BROWSER}).data == REPORT
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/", "text/html"), ("/console.css", "text/css"), ("/console.js", "text/javascript")]
+)
+def test_the_console_is_served_by_the_process_alone(path, kind):
+    """The console's files are small, nothing inline or from elsewhere may run, and without a process there are none."""
+    answer = console().get(path)
+    assert (answer.status_code, answer.mimetype) == (200, kind)
+    assert len(answer.data) < 100_000
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
+    assert "unsafe" not in policy
+    assert not re.findall(r"(?:href|src)=\"(?!console\.|data:image/svg)|url\(|import ", answer.text)
+    assert is_error(client().get(path), 404)
+
+
+@pytest.mark.parametrize(("query", "mark"), [("", 0), ("?since=12", 12), ("?since=x", 0), (f"?since={'9' * 5000}", 0)])
+def test_the_console_asks_for_what_is_new(query, mark):
+    """The overview begins at the mark of the query; without one, or with what is none, at the beginning."""
+    assert console().get(f"/console.json{query}").json == {"mark": mark}
+
+
+def test_one_machine_is_shown_by_its_charts():
+    """The charts of a machine are drawn by parameter; a machine that is not known is a 404, whatever its id is."""
+    shown = console().get("/console/machine?source=b&id=null").json
+    assert (shown["simulated"], list(shown["charts"])) == (7, ["speed"])
+    assert 'aria-label="speed: the last 2 readings, average 1.50"' in shown["charts"]["speed"]
+    for query in ("source=a&id=1", "source=b&id=[1]", "source=b&id={", "id=1", "source=b&id=1e999"):
+        assert console().get(f"/console/machine?{query}").status_code in (200, 404)
+    assert is_error(console().get("/console/machine?source=a&id=1"), 404)
+
+
 def test_a_process_that_is_not_ready_says_why():
     """GET /readyz is 503 with the reasons, while /healthz stays 200."""
     app = console(["no reading was written for 3 intervals"])
@@ -279,7 +349,7 @@ def test_a_process_that_is_not_ready_says_why():
 
 def test_nothing_to_show_is_an_empty_list():
     """A process that has just begun shows empty lists."""
-    app = client(views=Views(list, list, list, lambda day: None, list, bytes))
+    app = client(views=EMPTY)
     assert [app.get(path).json for path in ("/averages", "/events", "/reports")] == [[], [], []]
 
 
@@ -289,7 +359,7 @@ def test_a_view_that_fails_is_told_to_the_log_alone(caplog):
     def broken():
         raise RuntimeError("secret")
 
-    app = client(views=Views(broken, broken, broken, lambda day: None, broken, broken))
+    app = client(views=Views(*[broken] * len(Views._fields)))
     answer = app.get("/averages")
     assert is_error(answer, 500)
     assert "secret" not in answer.text
@@ -306,7 +376,7 @@ def test_a_view_that_fails_is_told_to_the_log_alone(caplog):
 def test_a_report_is_named_by_its_day_alone(day):
     """A path, another spelling of a day and a day without a report are a JSON 404."""
     asked = []
-    app = client(views=Views(list, list, list, asked.append, list, bytes))
+    app = client(views=EMPTY._replace(report=asked.append))
     assert is_error(app.get(f"/reports/{day}"), 404)
     assert asked in ([], ["2026-11-23"])
 
@@ -346,9 +416,11 @@ HEADERS = ["HTTP_HOST", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_TRANSFER_ENC
            "HTTP_CONTENT_ENCODING", "HTTP_RANGE", "HTTP_IF_MODIFIED_SINCE", "HTTP_X_FORWARDED_HOST", "CONTENT_TYPE",
            "CONTENT_LENGTH", "QUERY_STRING"]  # fmt: skip
 LATIN = st.text(st.characters(max_codepoint=255), max_size=30)
+CONSOLE = ("", "console.css", "console.js")
 PATHS = st.sampled_from(
-    ["", "data", "status", "machines", "machines/2/status", "reports", "reports/2026-11-22", "averages"]
-)
+    [*CONSOLE, "data", "status", "machines", "machines/2/status", "reports", "reports/2026-11-21", "averages",
+     "console.json", "console/machine"]
+)  # fmt: skip
 
 
 @given(
@@ -359,11 +431,14 @@ PATHS = st.sampled_from(
 )
 @example(method="POST", path="status", headers={"CONTENT_LENGTH": "-1"}, body=b"{}")
 @example(method="GET", path="data", headers={"HTTP_ORIGIN": "http://["}, body=b"")
+@example(method="GET", path="console/machine", headers={"QUERY_STRING": "source=\x80&id=\xff"}, body=b"")
 @settings(max_examples=200, deadline=None)
 def test_no_request_breaks_it(method, path, headers, body):
-    """Any method, path, headers and bytes get an answer below 500 that is JSON, and never a redirect."""
+    """Any method, path, headers and bytes get an answer below 500 that is JSON or the console, never a redirect."""
     answer = FUZZED.open(method=method, data=body, environ_overrides={"PATH_INFO": f"/{path}", **headers})
     assert answer.status_code < 300 or 400 <= answer.status_code < 500
+    if path.lstrip("/") in CONSOLE and answer.status_code == 200:
+        return
     assert answer.mimetype == "application/json"
     if method != "HEAD":
         assert orjson.loads(answer.data) is not None

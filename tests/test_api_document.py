@@ -15,8 +15,8 @@ from api import Guard, Machines, Views, create_app
 from tests.test_run import Site, closed_day, end, not_refused, until
 
 TOKEN = "hunter2"
-PAGES = {"/", "/docs", "/openapi.json"}
-"""Routes for people, and the document itself."""
+PAGES = {"/", "/console.css", "/console.js", "/console.json", "/console/machine", "/docs", "/openapi.json"}
+"""Routes for people, what their pages are made of, and the document itself."""
 AVERAGES = [
     b'{"timestamp":"2026-11-22T10:00:00+00:00","source":"a","id":1,"average_temperature":20.5,"average_speed":null,'
     b'"status":"IDLE","readings":5,"polled_at":"2026-11-22T10:00:00.012Z"}\n',
@@ -45,6 +45,9 @@ def shown(reasons=()):
         report={"2026-11-22": REPORT}.get,
         not_ready=lambda: list(reasons),
         metrics=lambda: b"# HELP telemetry_readings Readings taken.\n",
+        report_page={"2026-11-22": b"<!doctype html>"}.get,
+        overview=lambda mark: [b"{}"],
+        machine=lambda source, key: None,
     )
     return create_app(Machines(3), views, guard=Guard(TOKEN))
 

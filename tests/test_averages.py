@@ -8,7 +8,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.averages import means, number, silence, step
+from etl.averages import Window, means, number, silence, step
 from etl.derive import derive, rules
 from etl.records import Settings
 from etl.rewind import Rewind
@@ -119,7 +119,7 @@ def test_a_machine_starts_anew_after_a_silence():
     """After more than the silence a machine's windows hold the new reading only; after exactly it they go on."""
     before = fold([("m", 0.0, (1.0, 1.0)), ("m", 10.0, (2.0, 2.0))])["m"]
     assert step(before, 110.0, (3.0, 3.0), SIZE, SILENCE).readings == 3
-    assert step(before, 110.1, (3.0, None), SIZE, SILENCE) == (1, 110.1, ((3.0,), ()), (110.1, 110.1))
+    assert step(before, 110.1, (3.0, None), SIZE, SILENCE) == Window(1, 110.1, ((3.0,), ()), (110.1, 110.1))
 
 
 def test_a_parameter_starts_anew_after_it_was_missing_that_long():

@@ -18,7 +18,7 @@ from api.machines import Machines
 from etl import executors
 from etl.executors import executed
 from etl.folder import Folder
-from etl.night import make_here
+from etl.night import here
 from etl.records import Settings
 from etl.report import encode, make_report
 from tests.benchmarks.generate import write_day
@@ -81,7 +81,7 @@ class Dask:
 def test_processes_make_the_same_report(day, workers, caplog):
     """Any number of worker processes gives the same bytes, and none is left."""
     folder, expected = day
-    path = make_here(folder.root, DAY, SETTINGS, workers, None)
+    path = here()(folder, DAY, SETTINGS, workers, None)
     assert path.read_bytes() == expected
     assert not caplog.records
 
@@ -128,7 +128,7 @@ def test_a_cluster_makes_the_same_report(day, caplog):
     """A scheduler and two workers give the same bytes as this process does."""
     folder, expected = day
     with Dask().running() as dask:
-        path = make_here(folder.root, DAY, SETTINGS, 1, dask.address)
+        path = here()(folder, DAY, SETTINGS, 1, dask.address)
     assert path.read_bytes() == expected
     assert not caplog.records
 
@@ -138,7 +138,7 @@ def test_where_the_cluster_is_down_the_report_is_made_here(day, caplog, monkeypa
     monkeypatch.setattr(executors, "REACHED", 1)
     folder, expected = day
     address = f"tcp://127.0.0.1:{free_port()}"
-    assert make_here(folder.root, DAY, SETTINGS, 1, address).read_bytes() == expected
+    assert here()(folder, DAY, SETTINGS, 1, address).read_bytes() == expected
     assert address in caplog.text
     assert "made on this machine" in caplog.text
 

@@ -142,8 +142,8 @@ def test_windows_before_any_line_are_those_of_the_fold(plant, block, monkeypatch
         lines = derivation.day(day)
         for number, offset in enumerate(starts, start=1):
             before = windows_before(here.folder, Place(day, number, offset), here.loaded.settings)
-            assert {key: window[:3] for key, window in before.items()} == {
-                key: window[:3] for key, window in derivation.windows.items()
+            assert {key: (w.readings, w.at, w.values) for key, w in before.items()} == {
+                key: (w.readings, w.at, w.values) for key, w in derivation.windows.items()
             }
             next(lines)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl import analyze_values
+from etl import analyze_values, app
 from etl.averages import number
 from etl.executors import Executing
 from etl.folder import Folder
@@ -147,3 +147,44 @@ def test_the_days_last_line_names_the_settings(plant):
     here.clock.now = MIDNIGHT + 301
     here.tick()
     assert orjson.loads(here.night()[0].read_bytes())["threshold"] == 0.01
+
+
+def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog):
+    """The page gets the report and each machine's times and values; one that cannot be drawn costs no report."""
+    here = plant(start=MIDNIGHT - 500)
+    here.tick(3)
+    report_path, page_path = here.folder.report_path("2026-11-22"), here.folder.page_path("2026-11-22")
+    given_ = []
+
+    def page(report, series):
+        assert not report_path.exists()
+        given_.append((report, series))
+        return b"a page"
+
+    write_report(here.folder, "2026-11-22", here.loaded.settings, page=page)
+    ((report, series),) = given_
+    assert report == orjson.loads(report_path.read_bytes())
+    raw = here.records("raw")
+    ((times, values),) = series
+    assert list(times) == pytest.approx([MIDNIGHT - 500 + 10 * n for n in range(3)])
+    assert list(values["speed"]) == [line["fan_speed"] for line in raw]
+    assert page_path.read_bytes() == b"a page"
+    report_path.unlink()
+    write_report(here.folder, "2026-11-22", here.loaded.settings, page=lambda report, series: b"%d" % (1 // 0))
+    assert orjson.loads(report_path.read_bytes()) == report
+    assert "cannot be drawn" in caplog.text
+
+
+def test_the_commands_write_the_page_too(plant):
+    """`etl report` and `etl rebuild` leave the page beside the report, and a page is no report."""
+    here = plant(start=MIDNIGHT - 500)
+    here.tick(3)
+    here.close()
+    assert app.report(here.loaded, "2026-11-22") == 0
+    page = here.folder.page_path("2026-11-22")
+    assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
+    page.unlink()
+    here.folder.report_path("2026-11-22").write_bytes(b"{}")
+    assert app.rebuild(here.loaded) == 0
+    assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
+    assert here.folder.reports() == ["2026-11-22"]

@@ -21,11 +21,12 @@ from typing import NamedTuple
 ETL = """
 import sys
 from pathlib import Path
-from etl.night import make_here
+from etl.folder import Folder
+from etl.night import here
 from etl.records import Settings
 settings = Settings(5, {{"temperature": "temperature", "speed": "fan_speed"}}, "UTC", 10.0, 0.2)
 if __name__ == "__main__":
-    make_here(Path({folder!r}), {day!r}, settings, {workers}, None)
+    here()(Folder(Path({folder!r})), {day!r}, settings, {workers}, None)
 """
 DUCKDB = """
 import duckdb
