@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -48,7 +49,7 @@ class Part(NamedTuple):
 
 
 class Analyzed(NamedTuple):
-    """A machine's day, the figures of each parameter, and where detectors were asked for what they say."""
+    """A machine's day without the numbers of its lines, its figures, and where detectors were asked what they say."""
 
     columns: Columns
     figures: list[Figures]
@@ -71,28 +72,28 @@ def analyze(
     before: History | None = None,
     until: float = inf,
 ) -> Day:
-    """Analyze a day; it is judged, by what was known `before`, where the settings ask for detectors.
+    """Analyze a day, and judge it where there is what was known `before`, which is used up.
 
     Nothing is silent after the moment `until` (seconds).
     """
     blocks: list[Block] = []
     machines = join(_parts(folder, day, settings, executing, blocks))
-    found = {
-        machine: Analyzed(columns, [figures(values, columns.lines, settings.threshold) for values in columns.values])
-        for machine, columns in machines.items()
-    }
+    found = {}
+    for machine in list(machines):
+        columns = machines.pop(machine)
+        said = [figures(values, columns.lines, settings.threshold) for values in columns.values]
+        # Four bytes a line, which nothing needs any more.
+        found[machine] = Analyzed(columns._replace(lines=array("I")), said)
     if before is None:
         return Day(found, blocks, None)
     by = _judging(day, settings, until)
-    keys = [history.key(machine) for machine in machines]
-    pasts = [before.machines.get(key) for key in keys]
-    judged = list(executing.map(partial(_judge, by), machines.values(), pasts))
-    found = {
-        machine: one._replace(judgement=judgement)
-        for (machine, one), judgement in zip(found.items(), judged, strict=True)
-    }
-    known = {key: past for key, past in before.machines.items() if past.last >= by.since}
-    known |= {key: judgement.past for key, judgement in zip(keys, judged, strict=True)}
+    keys = [history.key(machine) for machine in found]
+    pasts = (before.machines.pop(key, None) for key in keys)
+    judged = list(executing.map(partial(_judge, by), [one.columns for one in found.values()], pasts))
+    silent = {key: past for key, past in before.machines.items() if past.last >= by.since}
+    known = silent | {key: judgement.past for key, judgement in zip(keys, judged, strict=True)}
+    for machine, judgement in zip(found, judged, strict=True):
+        found[machine] = found[machine]._replace(judgement=judgement)
     return Day(found, blocks, msgspec.structs.replace(before, day=day, machines=known))
 
 
@@ -114,7 +115,7 @@ def known_before(
 ) -> History:
     """What is known of each machine before a day, from the newest history there is and the raw log since then.
 
-    `known` is one that is at hand.
+    `known` is one that is at hand, and is used up.
     """
     first = history.reach(day, settings)
     if known is None or not (history.fits(known, settings) and first <= known.day < day):

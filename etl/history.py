@@ -5,15 +5,18 @@ It follows from the raw log of the days before; the files in reports/history onl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import chain
 from math import ceil
+from typing import IO
 
 import msgspec
 
 from etl.days import days_before
 from etl.folder import Folder
-from etl.log import write_whole
-from etl.records import MEMORY, History, Machine, Settings
+from etl.log import write_pieces
+from etl.records import MEMORY, History, Machine, Past, Settings
 
 KEPT = 3
 """Days whose history is kept: the last one is used, and those before it by a night that is made again."""
@@ -42,13 +45,12 @@ def stored(folder: Folder, first: str, day: str, settings: Settings) -> History 
     """The newest history from day `first` on and before a day that was kept, is whole and fits."""
     for kept in reversed([kept for kept in folder.histories() if first <= kept < day]):
         try:
-            content = folder.history_path(kept).read_bytes()
-            if blake2b(content[_DIGEST:], digest_size=_DIGEST).digest() == content[:_DIGEST]:
-                history = msgspec.msgpack.decode(content[_DIGEST:], type=History)
-                if fits(history, settings) and history.day == kept:
-                    return history
-        except (OSError, msgspec.DecodeError):
+            with folder.history_path(kept).open("rb") as file:
+                history = _read(file)
+        except (OSError, EOFError, msgspec.DecodeError):
             continue
+        if history.day == kept and fits(history, settings):
+            return history
     return None
 
 
@@ -61,10 +63,40 @@ def keep(folder: Folder, history: History) -> None:
     """
     if len([day for day in folder.histories() if day > history.day]) >= KEPT:
         return
-    content = bytearray(_DIGEST)
-    msgspec.msgpack.Encoder().encode_into(history, content, _DIGEST)
-    with memoryview(content) as whole:
-        whole[:_DIGEST] = blake2b(whole[_DIGEST:], digest_size=_DIGEST).digest()
-    write_whole(folder.history_path(history.day), content)
+    write_pieces(folder.history_path(history.day), _pieces(history))
     for day in folder.histories()[:-KEPT]:
         folder.history_path(day).unlink(missing_ok=True)
+
+
+def _pieces(history: History) -> Iterator[bytes]:
+    """The file of a history: its head, its machines one by one, each behind its length, and a digest of it all."""
+    digest = blake2b(digest_size=_DIGEST)
+    for part in chain([msgspec.structs.replace(history, machines={})], history.machines.items()):
+        encoded = msgspec.msgpack.encode(part)
+        for piece in (len(encoded).to_bytes(4), encoded):
+            digest.update(piece)
+            yield piece
+    yield bytes(4) + digest.digest()
+
+
+def _read(file: IO[bytes]) -> History:
+    """Read the file of a history.
+
+    Raises:
+        EOFError, DecodeError: it is damaged.
+
+    """
+    digest = blake2b(digest_size=_DIGEST)
+
+    def parts() -> Iterator[bytes]:
+        while size := int.from_bytes(length := file.read(4)):
+            encoded = file.read(size)
+            digest.update(length + encoded)
+            yield encoded
+
+    history = msgspec.msgpack.decode(next(parts(), b""), type=History)
+    machines = msgspec.msgpack.Decoder(tuple[str, Past])
+    history.machines.update(map(machines.decode, parts()))
+    if file.read() != digest.digest():
+        raise EOFError("the history is damaged")
+    return history

@@ -112,6 +112,7 @@ def _reports(
                 continue
             write(folder, made, page)
         except UNMADE as error:
+            known = None
             yield f"{path}: cannot be made anew: {error}"
         else:
             tell("report", reason="made anew", day=day)

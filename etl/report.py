@@ -115,7 +115,8 @@ def make(
     """Analyze a day's raw log under the settings of its last line; `otherwise` govern what settings.jsonl does not.
 
     The result is the same, to the last bit, however many parts the day is split into and wherever they are read.
-    `known` is what an earlier day passed on, if it is at hand; `until` (seconds) is now, if the day is not over.
+    `known` is what an earlier day passed on, if it is at hand, and is used up; `until` (seconds) is now, if the day is
+    not over.
     """
     settings = day_settings(folder, day, otherwise)
     before = known_before(folder, day, settings, executing, known) if settings.detectors else None
@@ -133,7 +134,7 @@ def make(
                 "source": source,
                 "id": key,
                 "name": one.columns.name,
-                "readings": len(one.columns.lines),
+                "readings": len(one.columns.times),
                 "expected": expected,
                 **_parameters(one, list(settings.parameters), stamps),
             }

@@ -210,7 +210,8 @@ class Proof:
             return
         self.counts["reports"] += 1
         try:
-            made = make(self._folder, day, self._otherwise, known=self._known)
+            known, self._known = self._known, None
+            made = make(self._folder, day, self._otherwise, known=known)
         except (OSError, *UNMADE) as error:
             yield self._unread(path, "cannot be made anew", error)
             return
