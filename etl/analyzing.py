@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from etl.judging import Judgement
 
 
-PART = 64 << 20
+PART = 256 << 20
 """Bytes of a day's file that are read as one part, at most."""
 
 

@@ -6,9 +6,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
 from typing import Any, NamedTuple, TypeVar
 
 REACHED = 10
@@ -54,6 +53,9 @@ def executed(
 
 @contextmanager
 def _in_processes(workers: int) -> Iterator[Executing]:
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415  one process needs none of this
+    from multiprocessing import get_context  # noqa: PLC0415
+
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent) as executor:
         yield Executing(workers, executor.map)
 
@@ -64,6 +66,8 @@ def _follow_parent() -> None:
 
 
 def _end_with_parent() -> None:
+    from multiprocessing import parent_process  # noqa: PLC0415
+
     if parent := parent_process():
         parent.join()
         os._exit(1)

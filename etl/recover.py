@@ -164,34 +164,37 @@ def _tail(folder: Folder, days: list[str]) -> Place:
 
 
 def _line_at(folder: Folder, day: str, offset: int) -> Place:
-    """The first line that starts at or after an offset."""
-    line, start = 1, 0
-    with folder.open("raw", day) as file:
-        while start < offset:
-            block = file.read(min(BLOCK, offset - start))
-            line += block.count(b"\n")
-            start += len(block)
+    """The first line that starts at or after an offset, which is best not far from the file's end."""
+    with folder.open_anywhere("raw", day) as file:
         file.seek(max(0, offset - 1))
         rest = file.readline() if offset else b""
-    if not rest or rest == b"\n":
-        return Place(day, line, offset)
-    return Place(day, line + 1, offset - 1 + len(rest))
+        start = offset if not rest or rest == b"\n" else offset - 1 + len(rest)
+        file.seek(start)
+        after = sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
+    return Place(day, folder.count("raw", day) - after + 1, start)
 
 
 def _nth_line(folder: Folder, day: str, number: int, kind: str = "raw") -> Place:
-    """A day's line by its number; the end of the file where it has fewer."""
-    line = offset = 0
-    with folder.open(kind, day) as file:
-        while block := file.read(BLOCK):
+    """A day's line by its number; the end of its last complete line where it has fewer. Quick towards both ends."""
+    lines = folder.count(kind, day)
+    if number <= 1:
+        return Place(day, 1, 0)
+    with folder.open_anywhere(kind, day) as file:
+        end = file.seek(0, os.SEEK_END)
+        left = lines - min(number, lines + 1) + 2
+        while True:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            block = file.read(end - start)
             feeds = block.count(b"\n")
-            if line + feeds >= number - 1:
-                at = -1
-                for _ in range(number - 1 - line):
-                    at = block.index(b"\n", at + 1)
-                return Place(day, number, offset + at + 1)
-            line += feeds
-            offset += len(block)
-    return Place(day, line + 1, offset)
+            if feeds >= left or not start:
+                break
+            left -= feeds
+            end = start
+    at = len(block)
+    for _ in range(left):
+        at = block.rindex(b"\n", 0, at)
+    return Place(day, min(number, lines + 1), start + at + 1)
 
 
 def _put_right(folder: Folder, settings: Settings, start: Place, tell: Tell) -> Windows:

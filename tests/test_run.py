@@ -294,6 +294,17 @@ def test_check_says_what_the_config_means(site):
     assert sorted(os.listdir(site.root)) == ["config.yaml"]
 
 
+def test_check_says_when_a_fleet_wants_the_other_transport(site):
+    """From 300 sources over HTTP on, `etl check` says that curl reads them with less CPU; not if it does already."""
+    source = {"name": "m-{n}", "url": "http://127.0.0.1:1/{n}", "count": 300}
+    site.save(sources=[source])
+    assert "300 sources over HTTP: transport: curl" in site.etl("check").stdout
+    site.save(sources=[source], transport="curl")
+    assert "over HTTP" not in site.etl("check").stdout
+    site.save(sources=[{**source, "count": 299}])
+    assert "over HTTP" not in site.etl("check").stdout
+
+
 def test_a_bad_config_stops_every_command_before_anything_starts(site):
     """Each command exits 78 with the place of the mistake and a hint, and creates nothing."""
     (site.root / "config.yaml").write_text("intervall: 10s\nsources:\n  - {name: a, file: b.json}\n")

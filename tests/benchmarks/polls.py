@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from etl.tick import LATENESS
@@ -30,12 +32,27 @@ def paths(machines: int, ill: int) -> list[str]:
     return [f"/{kinds[number % 100]}/{number}/data" for number in range(machines)]
 
 
-def measure(variant: str, machines: int, seconds: int, first: int, ports: int) -> dict[str, float]:
+@contextmanager
+def targets(ports: int) -> Iterator[list[int]]:
+    """Machines to poll; the ports they answer on. A process has descriptors for some thousand ports only."""
+    with ExitStack() as stack:
+        found: list[int] = []
+        while len(found) < ports:
+            share = min(5000, ports - len(found))
+            command = [sys.executable, "-m", "tests.benchmarks.target", "--ports", str(share)]
+            target = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+            stack.callback(target.terminate)
+            first = int(target.stdout.readline())
+            found += range(first, first + share)
+        yield found
+
+
+def measure(variant: str, machines: int, seconds: int, ports: list[int]) -> dict[str, float]:
     keys = dict(pair.split("=") for pair in variant.split(",") if pair)
     api = free_port()
     ill = int(keys.get("ill", 0))
     sources = [
-        {"name": f"m-{n}", "url": f"http://127.0.0.1:{first + n % ports}{path}"}
+        {"name": f"m-{n}", "url": f"http://127.0.0.1:{ports[n % len(ports)]}{path}"}
         for n, path in enumerate(paths(machines, ill))
     ]
     config = {
@@ -85,15 +102,11 @@ def main() -> None:
         options.add_argument(f"--{name}", type=int, default=default)
     given = options.parse_args()
     runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in given.variants}
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.target", "--ports", str(given.ports)], stdout=subprocess.PIPE
-    ) as target:
-        first = int(target.stdout.readline())
+    with targets(given.ports) as ports:
         for _ in range(given.rounds):
             for variant, found in runs.items():
-                found.append(measure(variant, given.machines, given.seconds, first, given.ports))
+                found.append(measure(variant, given.machines, given.seconds, ports))
                 print(variant, json.dumps({key: round(value, 3) for key, value in found[-1].items()}), flush=True)
-        target.terminate()
     for variant, found in runs.items():
         medians = {key: round(statistics.median(run[key] for run in found), 2) for key in found[0]}
         print(f"median {variant}: {medians}")

@@ -41,7 +41,7 @@ class Machine(asyncio.Protocol):
 
 async def serve(ports: int) -> None:
     loop = asyncio.get_running_loop()
-    first = random.randint(20_000, 40_000 - ports)
+    first = random.randint(10_000, 32_000 - ports)
     for port in range(first, first + ports):
         await loop.create_server(Machine, "127.0.0.1", port, backlog=4096)
     print(first, flush=True)
