@@ -8,7 +8,9 @@ The map of the program, from the edge inwards:
     schedule   when: APScheduler jobs on a fixed grid of moments
     tick       one tick: read, average, write
     night      a closed day's report, made here or in a child, by one process, several, or a cluster
-    report     read the day, analyze, write the report
+    report     the day's analysis as a report, written
+    analyzing  a day's raw log read and analyzed, machine by machine
+    history    what passes from night to night
     replay     recorded readings folded in; recording reads them
     verify     the folder proved: averages and reports follow from the raw log, line by line
     rebuild    both derived anew where they do not
@@ -28,6 +30,7 @@ The map of the program, from the edge inwards:
     config     settings: typed, frozen, strict; document reads the YAML and knows the place of each value
     schema     config's JSON Schema, for editors
     derive     averages lines follow from raw lines: the one fold everything shares
+    judging    one machine's day: incidents, notes, what is known afterwards
     incidents, guards, detectors, bands    what is worth reading in a day's values; pure, with numpy
     wire       bytes <-> records
     traces     the last readings of every machine, in memory, for the console

@@ -42,17 +42,34 @@ def analyze_values(data: list[tuple[str, float]], anomaly_threshold: float = 0.2
     return {"average": average, "max": max(values), "min": min(values), "anomalies": anomalies}
 
 
+OTHER = 255
+"""The code of every status that comes after as many different ones: no machine has so many, it is a remark."""
+
+
+class Codes(dict["str | None", int]):
+    """Statuses by their codes, in the order of their first appearance."""
+
+    def __missing__(self, status: str | None) -> int:
+        code = len(self)
+        if code < OTHER:
+            self[status] = code
+        return code
+
+
 class Columns(NamedTuple):
     """One machine's day, or a part of it, in the order of its lines.
 
     `lines` holds the number of each line, counted from 0; `times` when it was polled (seconds since the epoch);
-    `values` a column for each parameter, NaN where the reading has no number; `name` is the one last seen.
+    `values` a column for each parameter, NaN where the reading has no number; `name` is the one last seen. Where
+    statuses were read, `codes` holds the place of each line's in `statuses`, or OTHER.
     """
 
     name: Any
     lines: array[int]
     times: array[float]
     values: tuple[array[float], ...]
+    codes: array[int]
+    statuses: Codes
 
 
 class Figures(NamedTuple):
@@ -64,15 +81,16 @@ class Figures(NamedTuple):
     anomalies: list[tuple[int, float, float]]
 
 
-class _Table(dict[Machine | None, "tuple[array[Any], ...]"]):
-    """For each machine, in order of appearance, its lines, its times and then its columns."""
+class _Table(dict[Machine | None, "tuple[Any, ...]"]):
+    """For each machine, in order of appearance, its lines, times, codes and statuses, and then its columns."""
 
     def __init__(self, parameters: int) -> None:
         super().__init__()
         self._parameters = parameters
 
-    def __missing__(self, machine: Machine | None) -> tuple[array[Any], ...]:
-        fresh = self[machine] = (array("I"), *(array("d") for _ in range(1 + self._parameters)))
+    def __missing__(self, machine: Machine | None) -> tuple[Any, ...]:
+        columns = [array("d") for _ in range(self._parameters)]
+        fresh = self[machine] = (array("I"), array("d"), array("B"), Codes(), *columns)
         return fresh
 
 
@@ -86,15 +104,18 @@ def collect(blocks: Iterable[Rows], parameters: int) -> dict[Machine, Columns]:
         here = list(map(table.__getitem__, rows.machines))
         _run(map(array.append, map(itemgetter(0), here), count(line)))
         _run(map(array.append, map(itemgetter(1), here), rows.times))
-        for number, values in enumerate(rows.values, 2):
+        if rows.statuses is not None:
+            codes = map(Codes.__getitem__, map(itemgetter(3), here), rows.statuses)
+            _run(map(array.append, map(itemgetter(2), here), codes))
+        for number, values in enumerate(rows.values, 4):
             known = [nan if value is None else value for value in values] if None in values else values
             _run(map(array.append, map(itemgetter(number), here), known))
         named = zip(rows.machines, rows.names, strict=True)
         names.update([pair for pair in named if pair[1] is not None] if None in rows.names else named)
         line += len(here)
     return {
-        machine: Columns(names.get(machine), lines, times, tuple(values))
-        for machine, (lines, times, *values) in table.items() if machine is not None
+        machine: Columns(names.get(machine), lines, times, tuple(values), codes, statuses)
+        for machine, (lines, times, codes, statuses, *values) in table.items() if machine is not None
     }  # fmt: skip
 
 
@@ -115,6 +136,8 @@ def join(parts: Iterable[tuple[int, dict[Machine, Columns]]]) -> dict[Machine, C
                 continue
             columns.lines.extend(moved)
             columns.times.extend(later.times)
+            codes = bytes(columns.statuses[status] for status in later.statuses).ljust(OTHER + 1, bytes([OTHER]))
+            columns.codes.frombytes(later.codes.tobytes().translate(codes))
             for column, values in zip(columns.values, later.values, strict=True):
                 column.extend(values)
             if later.name is not None:

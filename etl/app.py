@@ -26,7 +26,7 @@ from etl.notify import PATIENCE, Notifier, outages, reported
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
 from etl.progress import progress
 from etl.recover import ended_cleanly, last_reading
-from etl.report import Series, due_days, encode, make_report
+from etl.report import Series, due_days, encode, make
 from etl.service import Service
 from etl.signals import Signals
 from etl.stdout import Stdout
@@ -248,16 +248,16 @@ def report(loaded: Loaded, day: str | None) -> int:
     elif day not in folder.days("raw"):
         raise ExitError(f"There is no raw log of {day} in {folder.root}.", FOUND)
     elif due(day, at, zone) > now or not _is_closed(folder, day):
-        sys.stdout.buffer.write(encode(make_report(folder, day, loaded.settings)))
+        sys.stdout.buffer.write(encode(make(folder, day, loaded.settings, until=now).report))
         log.warning("%s is not closed yet: this report is not kept", day)
         return OK
     else:
         days = [day]
-    make, asked = here(_page), loaded.config.report
+    make_report, asked = here(_page), loaded.config.report
     with progress("report", folder.stored("raw", days)) as advance:
         for closed in days:
             try:
-                path = make(Folder(folder.root, advance), closed, loaded.settings, asked.workers, asked.cluster)
+                path = make_report(Folder(folder.root, advance), closed, loaded.settings, asked.workers, asked.cluster)
             except OSError as error:
                 raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
             print(path)  # noqa: T201

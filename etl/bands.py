@@ -11,9 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MEMORY = 2000
-"""Readings a reading is compared with: 5.5 hours at 10 s, a week at 5 minutes. Short enough that a new way of running
-is soon normal, long enough that its third extremes are those of 1 reading in 700."""
+from etl.records import MEMORY
 
 LAG = 30
 """The newest readings are left out of what a reading is compared with: what is just beginning must not hide itself.

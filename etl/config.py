@@ -22,7 +22,7 @@ from msgspec import Meta
 from tzlocal import get_localzone_name
 
 from etl.document import ConfigError, Document, Where
-from etl.records import Settings
+from etl.records import DetectorName, Settings
 
 BIGGEST = 1 << 20
 """Bytes of a config file, at most."""
@@ -73,6 +73,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: Annotated[float, Meta(ge=0)] = 0.2
     workers: Annotated[int, Meta(ge=1, le=1000)] = 1
     cluster: str | None = None
+    detectors: tuple[DetectorName, ...] = ("telemetry", "status_band")
 
 
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,6 +139,7 @@ HINTS = {
     "threshold": "write a number without quotes, 0 or more; 0.2 is 20 %",
     "workers": "write how many processes make the report, 1 to 1000",
     "cluster": "write the address of a dask scheduler, such as tcp://10.0.0.5:8786",
+    "detectors": "write a list of telemetry, status_band, history_mad, some of them or none: [telemetry, status_band]",
     "api": "write serve:, host:, port: and machines: below it",
     "serve": "write true or false without quotes",
     "host": "write an address to listen on, such as 127.0.0.1",
@@ -198,7 +200,12 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
         document.value["sources"] = fleet.value
     config = _Checker(document, fleet).config()
     settings = Settings(
-        config.window, config.parameters, _resolve(config.timezone), float(config.interval), config.report.threshold
+        config.window,
+        config.parameters,
+        _resolve(config.timezone),
+        float(config.interval),
+        config.report.threshold,
+        config.report.detectors,
     )
     return Loaded(file, config, settings, tuple(_share(config.shard, _written_out(config.sources))))
 

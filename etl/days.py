@@ -7,6 +7,16 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 
+def begins(day: str, zone: ZoneInfo) -> float:
+    """The first moment of a local day (seconds since the epoch)."""
+    return _start(date.fromisoformat(day), zone)
+
+
+def days_before(day: str, count: int) -> str:
+    """The day this many days before a day; the first one there is, where that would be before it."""
+    return date.fromordinal(max(date.fromisoformat(day).toordinal() - count, 1)).isoformat()
+
+
 def _start(day: date, zone: ZoneInfo) -> float:
     """The first second of a local day (seconds since the epoch), also where midnight itself is skipped."""
     return datetime.combine(day, time(), tzinfo=zone).timestamp()

@@ -19,7 +19,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from etl.bands import (
     KNOWN,
     LAG,
-    MEMORY,
     Band,
     Bools,
     Floats,
@@ -32,6 +31,7 @@ from etl.bands import (
     outside,
     resolution_of,
 )
+from etl.records import MEMORY
 
 NOISE = 5.0
 """The band reaches as far as plain noise of the same spread does at 5 sigma. A machine gives 8,640 readings a day: of

@@ -22,6 +22,7 @@ from etl.wire import RejectedError, parse_settings
 KINDS = ("raw", "averages", "events")
 _DAY = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(\.gz)?")
 _REPORT = re.compile(r"(\d{4}-\d\d-\d\d)\.json")
+_HISTORY = re.compile(r"(\d{4}-\d\d-\d\d)\.msgpack")
 _BLOCK = 128 << 10
 """Bytes read at once: what is made of more no longer fits into a processor's caches."""
 
@@ -62,6 +63,14 @@ class Folder:
     def report_path(self, day: str) -> Path:
         """The report of a day, whether it exists or not."""
         return self.reports_path / f"{day}.json"
+
+    def history_path(self, day: str) -> Path:
+        """What passes from the night of a day to the next one, whether it exists or not."""
+        return self.reports_path / "history" / f"{day}.msgpack"
+
+    def histories(self) -> list[str]:
+        """The days whose history is kept, oldest first."""
+        return _names(self.reports_path / "history", _HISTORY)
 
     def page_path(self, day: str) -> Path:
         """The page of a day's report, whether it exists or not."""

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -279,11 +279,17 @@ def link(path: Path, target: str, system: Any = os) -> None:
 
 def write_whole(path: Path, data: bytes, system: Any = os) -> None:
     """Write a file whole or not at all: aside, synced, renamed."""
+    write_pieces(path, [data], system)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
+    """Write a file, given in pieces, whole or not at all."""
     system.makedirs(path.parent, exist_ok=True)
     aside = path.with_name(f".{path.name}.tmp")
     fd = system.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
-        write_all(fd, data, system)
+        for piece in pieces:
+            write_all(fd, piece, system)
         system.fsync(fd)
     finally:
         system.close(fd)

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
+import orjson
+
+from etl import history
 from etl.folder import Folder
 from etl.log import sync_folder
 from etl.records import Settings
 from etl.recover import Derivation, Tell, repair_ends
-from etl.report import Page, encode, make_report, write_report
+from etl.report import Made, Page, contract, encode, make, write
 
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a damaged compressed file raises."""
@@ -96,17 +99,34 @@ def _stands(folder: Folder, day: str, derived: Iterable[bytes]) -> bool:
 def _reports(
     folder: Folder, otherwise: Settings, unreported: list[str], tell: Tell, page: Page | None
 ) -> Iterator[str]:
-    right = 0
+    right, known = 0, None
     for day in sorted({*folder.reports(), *unreported} & {*folder.days("raw")}):
         path = folder.report_path(day)
         try:
-            if path.exists() and path.read_bytes() == encode(make_report(folder, day, otherwise)):
+            made = make(folder, day, otherwise, known=known)
+            known = made.history
+            if path.exists() and _is_right(path.read_bytes(), made):
+                if known:
+                    history.keep(folder, known)
                 right += 1
                 continue
-            write_report(folder, day, otherwise, page=page)
+            write(folder, made, page)
         except UNMADE as error:
+            known = None
             yield f"{path}: cannot be made anew: {error}"
         else:
             tell("report", reason="made anew", day=day)
             yield f"{path}: made anew"
     yield f"{right} reports were right already"
+
+
+def _is_right(report: bytes, made: Made) -> bool:
+    """Whether a report is the one that is made anew; without incidents it may be, or with some that nothing proves."""
+    if report == encode(made.report):
+        return True
+    try:
+        there = orjson.loads(report)
+        bare = contract(there)
+    except (AttributeError, *UNMADE):
+        return False
+    return encode(bare) == encode(contract(made.report)) and (bare == there or not made.sure)

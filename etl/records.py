@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 Machine = tuple[str, str | int | float | None]
 """A machine is a source's name and the `id` of its reading (a string, a number or None)."""
+
+
+DetectorName = Literal["telemetry", "status_band", "history_mad"]
+"""The detectors that can be asked for."""
+
+MEMORY = 2000
+"""Readings a reading is compared with: 5.5 hours at 10 s, a week at 5 minutes. Short enough that a new way of running
+is soon normal, long enough that its third extremes are those of 1 reading in 700."""
 
 
 class Failure(NamedTuple):
@@ -56,24 +64,72 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 class Rows(NamedTuple):
     """A block of raw lines as columns, with an item for each line.
 
-    The machine (None: the line is damaged), when it was polled (seconds since the epoch), the name as sent, and for
-    each parameter the value as a float, None where there is no number.
+    The machine (None: the line is damaged), when it was polled (seconds since the epoch), the name as sent, for each
+    parameter the value as a float, None where there is no number, and where it is asked for the status: a text or None.
     """
 
     machines: list[Machine | None]
     times: list[float]
     names: list[Any]
     values: list[list[float | None]]
+    statuses: list[str | None] | None = None
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """The last readings with a number of one parameter of a machine, at most MEMORY, and the incident that is open.
+
+    `times` (seconds) and `values` are doubles, `codes` bytes, each the place of the reading's status in `statuses`.
+    """
+
+    times: bytes
+    values: bytes
+    codes: bytes
+    statuses: list[str | None]
+    carried: dict[str, Any] | None
+
+
+class Past(msgspec.Struct, frozen=True):
+    """What is known of a machine: when its last reading was polled (seconds), and a Tail for each parameter."""
+
+    last: float
+    tails: list[Tail]
+
+
+class History(msgspec.Struct, frozen=True):
+    """What is known of each machine after the readings of `day`, by these fields and detectors."""
+
+    day: str
+    fields: tuple[str, ...]
+    detectors: tuple[str, ...]
+    machines: dict[str, Past]
+
+
+class Judging(NamedTuple):
+    """What a machine's day is judged by.
+
+    `detectors` are their names; `since` and `end` are moments (seconds): what is older than `since` is forgotten, and
+    the day ends at `end`.
+    """
+
+    detectors: tuple[DetectorName, ...]
+    threshold: float
+    interval: float
+    since: float
+    end: float
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What averages and reports depend on, beside the raw log. `interval` in seconds, `timezone` an IANA name."""
+    """What averages and reports depend on, beside the raw log. `interval` in seconds, `timezone` an IANA name.
+
+    Entries that older versions wrote name no detectors, and their reports have none.
+    """
 
     window: Annotated[int, msgspec.Meta(ge=1)]
     parameters: dict[str, str]
     timezone: str
     interval: Annotated[float, msgspec.Meta(gt=0)]
     threshold: float
+    detectors: tuple[DetectorName, ...] = ()
 
 
 class Governed(msgspec.Struct, frozen=True):

@@ -1,36 +1,32 @@
-"""One night: read the day, analyze, write the report whole or not at all."""
+"""One night: the day's analysis as a report, written whole or not at all."""
 
 from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import orjson
 
-from etl.analysis import Columns, Figures, collect, figures, join
+from etl import history
+from etl.analysis import Figures
+from etl.analyzing import Analyzed, Block, analyze, known_before
 from etl.days import due, length
 from etl.executors import HERE, Executing
 from etl.folder import Folder, governing
 from etl.log import write_whole
-from etl.records import Machine, Rows, Settings
-from etl.wire import block_decoder, raw_decoder, timestamp
+from etl.records import History, Settings
+from etl.wire import raw_decoder, rfc3339, timestamp
 
 log = logging.getLogger("etl")
 
-PART = 256 << 20
-"""Bytes of a day's file that are read as one part, at most."""
-
-
-def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
-    """The days with a raw log and without a report whose `at` ("HH:MM") has passed, oldest first."""
-    reported = set(folder.reports())
-    return [day for day in folder.days("raw") if day not in reported and due(day, at, zone) <= now]
+OPINIONS = ("incidents", "notes")
+"""The keys of machines and parameters that hold what the detectors say, and depend on the days before as well."""
 
 
 Series = tuple[Sequence[float], Mapping[str, Sequence[float]]]
@@ -39,23 +35,54 @@ Page = Callable[[dict[str, Any], list[Series]], bytes]
 """Makes the page of a report, with the series of its machines in the same order."""
 
 
+class Made(NamedTuple):
+    """A report, the series of its machines, and what passes to the next day where detectors were asked for.
+
+    `sure` is whether its OPINIONS follow from raw logs that all stand: none was deleted that they may depend on.
+    """
+
+    report: dict[str, Any]
+    series: list[Series]
+    history: History | None
+    sure: bool
+
+
+def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
+    """The days with a raw log and without a report whose `at` ("HH:MM") has passed, oldest first."""
+    reported = set(folder.reports())
+    return [day for day in folder.days("raw") if day not in reported and due(day, at, zone) <= now]
+
+
 def write_report(
     folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE, page: Page | None = None
 ) -> Path:
     """Make a day's report and write it; made again from the same raw log it has the same bytes.
-
-    Its page is written first: where the report stands, so does its page, if it could be drawn.
 
     Raises:
         FileNotFoundError: there is no raw log of that day.
         OSError: the report cannot be written.
 
     """
-    path = folder.report_path(day)
-    report, series = _analyze(folder, day, otherwise, executing, drawn=page is not None)
-    if page and (drawn := _draw(page, report, series)):
+    return write(folder, make(folder, day, otherwise, executing), page)
+
+
+def write(folder: Folder, made: Made, page: Page | None) -> Path:
+    """Write a report.
+
+    What passes to the next day and the page are written first: where the report stands, so do they, but for a page that
+    could not be drawn.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    if made.history:
+        history.keep(folder, made.history)
+    day = made.report["date"]
+    if page and (drawn := _draw(page, made.report, made.series)):
         write_whole(folder.page_path(day), drawn)
-    write_whole(path, encode(report))
+    path = folder.report_path(day)
+    write_whole(path, encode(made.report))
     return path
 
 
@@ -73,34 +100,30 @@ def encode(report: dict[str, Any]) -> bytes:
 
 
 def make_report(folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE) -> dict[str, Any]:
+    """The report that `make` gives."""
+    return make(folder, day, otherwise, executing).report
+
+
+def make(
+    folder: Folder,
+    day: str,
+    otherwise: Settings,
+    executing: Executing = HERE,
+    known: History | None = None,
+    until: float = inf,
+) -> Made:
     """Analyze a day's raw log under the settings of its last line; `otherwise` govern what settings.jsonl does not.
 
     The result is the same, to the last bit, however many parts the day is split into and wherever they are read.
+    `known` is what an earlier day passed on, if it is at hand, and is used up; `until` (seconds) is now, if the day is
+    not over.
     """
-    return _analyze(folder, day, otherwise, executing, drawn=False)[0]
-
-
-def _analyze(
-    folder: Folder, day: str, otherwise: Settings, executing: Executing, *, drawn: bool
-) -> tuple[dict[str, Any], list[Series]]:
-    """The report, and the series of its machines if they are to be drawn."""
     settings = day_settings(folder, day, otherwise)
-    blocks: list[_Block] = []
-    machines = join(_parts(folder, day, settings, executing, blocks))
+    before = known_before(folder, day, settings, executing, known) if settings.detectors else None
+    found = analyze(folder, day, settings, executing, before, until)
     expected = _whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
-    analyzed = [
-        (machine, columns.name, len(columns.lines), [
-            figures(values, columns.lines, settings.threshold) for values in columns.values
-        ])
-        for machine, columns in machines.items()
-    ]  # fmt: skip
-    series: list[Series] = [
-        (columns.times, dict(zip(settings.parameters, columns.values, strict=True)))
-        for columns in machines.values() if drawn
-    ]  # fmt: skip
-    machines.clear()
-    wanted = {line for *_, found in analyzed for column in found for line, _, _ in column.anomalies}
-    stamps = _timestamps(folder, day, blocks, sorted(wanted))
+    wanted = {line for one in found.machines.values() for column in one.figures for line, _, _ in column.anomalies}
+    stamps = _timestamps(folder, day, found.blocks, sorted(wanted))
     report = {
         "date": day,
         "timezone": settings.timezone,
@@ -110,18 +133,49 @@ def _analyze(
             {
                 "source": source,
                 "id": key,
-                "name": name,
-                "readings": readings,
+                "name": one.columns.name,
+                "readings": len(one.columns.times),
                 "expected": expected,
-                "parameters": {
-                    parameter: _figures(column, stamps)
-                    for parameter, column in zip(settings.parameters, found, strict=True)
-                },
+                **_parameters(one, list(settings.parameters), stamps),
             }
-            for (source, key), name, readings, found in analyzed
+            for (source, key), one in found.machines.items()
         ],
     }
-    return report, series
+    first = history.reach(day, settings)
+    sure = not any(first <= gone < day for gone in {*folder.reports()} - {*folder.days("raw")})
+    series: list[Series] = [
+        (one.columns.times, dict(zip(settings.parameters, one.columns.values, strict=True)))
+        for one in found.machines.values()
+    ]
+    return Made(report, series, found.history, sure)
+
+
+def contract(report: dict[str, Any]) -> dict[str, Any]:
+    """The report without OPINIONS: what follows from the day's raw log alone."""
+    machines = []
+    for machine in report["machines"]:
+        parameters = {name: _without_opinions(one) for name, one in machine["parameters"].items()}
+        machines.append({**_without_opinions(machine), "parameters": parameters})
+    return {**report, "machines": machines}
+
+
+def _without_opinions(entry: Any) -> Any:
+    return {key: value for key, value in entry.items() if key not in OPINIONS} if isinstance(entry, dict) else entry
+
+
+def _parameters(one: Analyzed, names: list[str], stamps: dict[int, Any]) -> dict[str, Any]:
+    """What is said of a machine's parameters, and of the machine itself."""
+    parameters = [_figures(column, stamps) for column in one.figures]
+    if not one.judgement:
+        return {"parameters": dict(zip(names, parameters, strict=True))}
+    for entry, judged in zip(parameters, one.judgement.parameters, strict=True):
+        entry |= {"incidents": list(map(_incident, judged.incidents)), "notes": judged.notes}
+    silences = list(map(_incident, one.judgement.silences))
+    return {"parameters": dict(zip(names, parameters, strict=True)), "incidents": silences}
+
+
+def _incident(incident: dict[str, Any]) -> dict[str, Any]:
+    return {**incident, "start": rfc3339(incident["start"]), "end": rfc3339(incident["end"])}
 
 
 def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
@@ -132,60 +186,7 @@ def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
     return {"average": column.average, "max": column.highest, "min": column.lowest, "anomalies": anomalies}
 
 
-class _Block(NamedTuple):
-    line: int
-    """The number of its first line in the day, or the part of it, counted from 0."""
-    offset: int
-    size: int
-
-
-class Part(NamedTuple):
-    """A part of a day, read: its columns, how many lines it has, and where its blocks stand."""
-
-    machines: dict[Machine, Columns]
-    lines: int
-    blocks: list[_Block]
-
-
-def _parts(
-    folder: Folder, day: str, settings: Settings, executing: Executing, blocks: list[_Block]
-) -> Iterator[tuple[int, dict[Machine, Columns]]]:
-    """The columns of each part of a day with the number of its lines; where the blocks stand is noted in `blocks`."""
-    size = folder.stored("raw", [day])
-    cuts = folder.cuts("raw", day, max(executing.parts, size // PART + 1))
-    starts, ends = zip(*cuts, strict=True)
-    read = partial(read_part, folder.root, day, tuple(settings.parameters.values()))
-    before = 0
-    for (start, end), part in zip(cuts, executing.map(read, starts, ends), strict=True):
-        folder.watch((size if end is None else end) - start)
-        blocks += [block._replace(line=block.line + before) for block in part.blocks]
-        before += part.lines
-        yield part.lines, part.machines
-
-
-def read_part(root: Path, day: str, fields: tuple[str, ...], start: int, end: int | None) -> Part:
-    """Read the lines between two offsets of a day's raw log, in whatever process this runs.
-
-    Raises:
-        OSError, EOFError: the file is not there, or shorter than the part.
-
-    """
-    decode = block_decoder(fields)
-    blocks: list[_Block] = []
-    lines = 0
-
-    def rows() -> Iterator[Rows]:
-        nonlocal lines
-        for offset, block in Folder(root).blocks("raw", day, start, end):
-            found = decode(block)
-            blocks.append(_Block(lines, offset, len(block)))
-            lines += len(found.machines)
-            yield found
-
-    return Part(collect(rows(), len(fields)), lines, blocks)
-
-
-def _timestamps(folder: Folder, day: str, blocks: list[_Block], wanted: list[int]) -> dict[int, Any]:
+def _timestamps(folder: Folder, day: str, blocks: list[Block], wanted: list[int]) -> dict[int, Any]:
     """Read back the timestamps of these lines, in one pass over the blocks that have some of them."""
     decode = raw_decoder(())
     stamps: dict[int, Any] = {}

@@ -180,18 +180,20 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
     return decode_line
 
 
-def block_decoder(fields: Sequence[str]) -> Callable[[bytes], Rows]:
-    """Build the reader of blocks of whole raw lines, for the analysis of a day.
+def block_decoder(fields: Sequence[str], statuses: bool = False) -> Callable[[bytes], Rows]:
+    """Build the reader of blocks of whole raw lines, for the analysis of a day, with or without the statuses.
 
     A block whose lines all are as they should be is read in one go; any other one line by line.
     """
     number_or_none = Annotated[float, msgspec.Meta(ge=-LIMIT, le=LIMIT)] | None
-    line_type, names = _line_type(["_source", "id", "name", *fields], id=int | str | float | None, **dict.fromkeys(
+    known = ["id", "name", "status"] if statuses else ["id", "name"]
+    line_type, names = _line_type([*known, *fields], id=int | str | float | None, **dict.fromkeys(
         set(fields) - {"_source", "_polled_at", "id", "name"}, number_or_none
     ))  # fmt: skip
     decode_all = msgspec.json.Decoder(line_type).decode_lines
     machine, name = attrgetter(names["_source"], names["id"]), attrgetter(names["name"])
     polled_at = attrgetter(names["_polled_at"])
+    status = attrgetter(names["status"]) if statuses else None
     values = [attrgetter(names[field]) for field in fields]
     plain = not {"_source", "_polled_at", "id", "name"} & {*fields}
     decode_one = raw_decoder(fields)
@@ -200,8 +202,8 @@ def block_decoder(fields: Sequence[str]) -> Callable[[bytes], Rows]:
         try:
             reading = decode_one(line)
         except RejectedError:
-            return None, 0.0, None, *([None] * len(fields))
-        return reading.machine, reading.polled_at, reading.name, *map(number, reading.values)
+            return None, 0.0, None, None, *([None] * len(fields))
+        return reading.machine, reading.polled_at, reading.name, reading.status, *map(number, reading.values)
 
     def decode_block(block: bytes) -> Rows:
         try:
@@ -211,11 +213,19 @@ def block_decoder(fields: Sequence[str]) -> Callable[[bytes], Rows]:
         times = list(map(datetime.timestamp, map(polled_at, lines)))
         if len(lines) == block.count(b"\n") and min(times, default=0) >= _FIRST and max(times, default=0) <= _LAST:
             columns = [list(map(value, lines)) for value in values]
-            return Rows(list(map(machine, lines)), times, list(map(name, lines)), columns)
-        machines, times, sent, *columns = map(list, zip(*map(one, block.split(b"\n")[:-1]), strict=True))
-        return Rows(machines, times, sent, columns)
+            states = _texts(list(map(status, lines))) if status else None
+            return Rows(list(map(machine, lines)), times, list(map(name, lines)), columns, states)
+        machines, times, sent, told, *columns = map(list, zip(*map(one, block.split(b"\n")[:-1]), strict=True))
+        return Rows(machines, times, sent, columns, _texts(told) if statuses else None)
 
     return decode_block
+
+
+def _texts(statuses: list[Any]) -> list[str | None]:
+    """Statuses as text; what is neither text nor null as its JSON."""
+    if {*map(type, statuses)} <= {str, type(None)}:
+        return statuses
+    return [one if one is None or type(one) is str else msgspec.json.encode(one).decode() for one in statuses]
 
 
 def _id(key: Any) -> str | int | float | None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.bands import KNOWN, LAG, MEMORY, MOST, third_lowest
+from etl.bands import KNOWN, LAG, MOST, third_lowest
 from etl.detectors import DETECTORS, SPAN, Readings
+from etl.records import MEMORY
 
 DAY = 8640
 NAMES = sorted(DETECTORS)

@@ -26,7 +26,9 @@ from tests.test_child import wait_until
 from tests.test_run import free_port
 
 DAY = "2026-01-05"
-SETTINGS = Settings(5, {"temperature": "temperature", "speed": "fan_speed"}, "UTC", 10.0, 0.2)
+SETTINGS = Settings(
+    5, {"temperature": "temperature", "speed": "fan_speed"}, "UTC", 10.0, 0.2, ("telemetry", "status_band")
+)
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from etl.bands import MEMORY
 from etl.detectors import DETECTORS, Judged, Readings
 from etl.incidents import GAP, incidents, silences
+from etl.records import MEMORY
 
 DAY = 8640
 

@@ -61,9 +61,16 @@ def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_fac
         assert repr(entry["parameters"]) == repr(expected)
 
 
-def test_the_report_has_the_contracts_keys(plant):
-    """Date, zone, interval, threshold and machines stand in the report with what a day of this zone expects."""
-    here = plant(start=MIDNIGHT - 4000, timezone="Europe/Berlin")
+@pytest.mark.parametrize(
+    ("detectors", "silences", "said"),
+    [([], [], []), (["telemetry"], ["incidents"], ["incidents", "notes"])],
+)
+def test_the_report_has_the_contracts_keys(plant, detectors, silences, said):
+    """Date, zone, interval, threshold and machines stand in the report with what a day of this zone expects.
+
+    Beside them stands what detectors say, if there are any.
+    """
+    here = plant(start=MIDNIGHT - 4000, timezone="Europe/Berlin", report={"detectors": detectors})
     here.tick(3)
     here.clock.now = MIDNIGHT
     (path,) = here.night()
@@ -74,11 +81,11 @@ def test_the_report_has_the_contracts_keys(plant):
         "2026-11-22", "Europe/Berlin", 10, 0.2,
     )  # fmt: skip
     (machine,) = report["machines"]
-    assert list(machine) == ["source", "id", "name", "readings", "expected", "parameters"]
+    assert list(machine) == ["source", "id", "name", "readings", "expected", "parameters", *silences]
     assert (machine["source"], machine["id"], machine["name"]) == ("machine-1", 1, "DELL G450")
     assert (machine["readings"], machine["expected"]) == (3, 8640)
     assert list(machine["parameters"]) == ["temperature", "speed"]
-    assert list(machine["parameters"]["speed"]) == ["average", "max", "min", "anomalies"]
+    assert list(machine["parameters"]["speed"]) == ["average", "max", "min", "anomalies", *said]
 
 
 def test_every_closed_day_gets_one_report_when_it_is_due(plant):

@@ -441,10 +441,11 @@ class Crash(BaseException):
     """The process died here."""
 
 
+@pytest.mark.parametrize("detectors", [[], ["telemetry"]])
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
-def test_a_process_killed_during_the_report_makes_it_at_the_next_start(plant, monkeypatch, call):
+def test_a_process_killed_during_the_report_makes_it_at_the_next_start(plant, monkeypatch, call, detectors):
     """Killed at any step of writing, there is no report or the whole one; after the next start it is as if on time."""
-    here = plant(MIDNIGHT - 100)
+    here = plant(MIDNIGHT - 100, report={"detectors": detectors})
     here.tick(20)
     here.clock.now = MIDNIGHT + 301
     wanted = encode(make_report(here.folder, "2026-11-22", here.loaded.settings))
@@ -462,7 +463,8 @@ def test_a_process_killed_during_the_report_makes_it_at_the_next_start(plant, mo
     here.tick()
     (path,) = here.night()
     assert path.read_bytes() == wanted
-    assert [path.name for path in here.folder.reports_path.iterdir()] == ["2026-11-22.json"]
+    left = [path.name for path in here.folder.reports_path.rglob("*") if path.is_file()]
+    assert sorted(left) == ["2026-11-22.json", *["2026-11-22.msgpack"] * len(detectors)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""What passes from night to night: the last readings of each machine, and the incidents that are open.
+
+It follows from the raw log of the days before; the files in reports/history only save reading those again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import chain
+from math import ceil
+from typing import IO
+
+import msgspec
+
+from etl.days import days_before
+from etl.folder import Folder
+from etl.log import write_pieces
+from etl.records import MEMORY, History, Machine, Past, Settings
+
+KEPT = 3
+"""Days whose history is kept: the last one is used, and those before it by a night that is made again."""
+WEEK = 7
+"""Days a machine may stand still and is known when it comes back."""
+
+_DIGEST = 16
+
+
+def reach(day: str, settings: Settings) -> str:
+    """The first day that a day is compared with: a week and the time MEMORY readings take before it."""
+    return days_before(day, WEEK + ceil(MEMORY * settings.interval / 86_400))
+
+
+def fits(history: History, settings: Settings) -> bool:
+    """Whether it is what these settings need."""
+    return (history.fields, history.detectors) == (tuple(settings.parameters.values()), settings.detectors)
+
+
+def key(machine: Machine) -> str:
+    """A machine as text."""
+    return msgspec.json.encode(machine).decode()
+
+
+def stored(folder: Folder, first: str, day: str, settings: Settings) -> History | None:
+    """The newest history from day `first` on and before a day that was kept, is whole and fits."""
+    for kept in reversed([kept for kept in folder.histories() if first <= kept < day]):
+        try:
+            with folder.history_path(kept).open("rb") as file:
+                history = _read(file)
+        except (OSError, EOFError, msgspec.DecodeError):
+            continue
+        if history.day == kept and fits(history, settings):
+            return history
+    return None
+
+
+def keep(folder: Folder, history: History) -> None:
+    """Write a history, where no KEPT newer ones stand, and delete those that are too old.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    if len([day for day in folder.histories() if day > history.day]) >= KEPT:
+        return
+    write_pieces(folder.history_path(history.day), _pieces(history))
+    for day in folder.histories()[:-KEPT]:
+        folder.history_path(day).unlink(missing_ok=True)
+
+
+def _pieces(history: History) -> Iterator[bytes]:
+    """The file of a history: its head, its machines one by one, each behind its length, and a digest of it all."""
+    digest = blake2b(digest_size=_DIGEST)
+    for part in chain([msgspec.structs.replace(history, machines={})], history.machines.items()):
+        encoded = msgspec.msgpack.encode(part)
+        for piece in (len(encoded).to_bytes(4), encoded):
+            digest.update(piece)
+            yield piece
+    yield bytes(4) + digest.digest()
+
+
+def _read(file: IO[bytes]) -> History:
+    """Read the file of a history.
+
+    Raises:
+        EOFError, DecodeError: it is damaged.
+
+    """
+    digest = blake2b(digest_size=_DIGEST)
+
+    def parts() -> Iterator[bytes]:
+        while size := int.from_bytes(length := file.read(4)):
+            encoded = file.read(size)
+            digest.update(length + encoded)
+            yield encoded
+
+    history = msgspec.msgpack.decode(next(parts(), b""), type=History)
+    machines = msgspec.msgpack.Decoder(tuple[str, Past])
+    history.machines.update(map(machines.decode, parts()))
+    if file.read() != digest.digest():
+        raise EOFError("the history is damaged")
+    return history
