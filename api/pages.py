@@ -156,19 +156,23 @@ def _machine(at: int, machine: Report, day: date, zone: ZoneInfo) -> dict[str, A
         "number": at,
         "about": ", ".join(about),
         "anomalies": _anomalies(machine),
-        "incidents": [
-            {
-                "what": parameter,
-                "why": plain(incident.get("why", ""), WHY),
-                "start": _clock(incident["start"], day, zone),
-                "end": _clock(incident["end"], day, zone),
-            }
-            for parameter, incident in _incidents(machine)
-        ],
+        "incidents": [_incident(parameter, incident, day, zone) for parameter, incident in _incidents(machine)],
         "stretches": {parameter: _stretches(figures, zone) for parameter, figures in machine["parameters"].items()},
         "silences": _stretches(machine, zone),
         "drawn": False,
     }  # fmt: skip
+
+
+def _incident(parameter: str, incident: Report, day: date, zone: ZoneInfo) -> dict[str, str]:
+    """What the page says of an incident; one that began on another day has its dates."""
+    start = _moment(incident["start"], zone)
+    dated = date.min if start and start.date() != day else day
+    return {
+        "what": parameter,
+        "why": plain(incident.get("why", ""), WHY),
+        "start": _clock(incident["start"], dated, zone),
+        "end": _clock(incident["end"], dated, zone),
+    }
 
 
 def _figures(
@@ -193,6 +197,7 @@ def _figures(
             "parameter": parameter,
             "count": len(found["anomalies"]),
             "average": found["average"],
+            "notes": [plain(note, WHY) for note in found.get("notes", ())],
             "chart": drawn,
             "largest": [{**anomaly, "at": _clock(anomaly["timestamp"], day, zone)} for anomaly in largest],
         })  # fmt: skip
@@ -223,7 +228,7 @@ def _stretches(entry: Report, zone: ZoneInfo) -> list[tuple[float, float]]:
 
 
 def _sentence(report: Report, machines: list[dict[str, Any]]) -> str:
-    """The day in two sentences."""
+    """The day in two or three sentences."""
     readings = sum(machine["readings"] for machine in machines)
     expected = sum(machine["expected"] for machine in machines)
     anomalous = [machine for machine in machines if machine["anomalies"]]
@@ -236,9 +241,11 @@ def _sentence(report: Report, machines: list[dict[str, Any]]) -> str:
     if not any(figures["average"] is not None for figures in values):
         return f"{gave} None of them had a value to analyze."
     limit = f"more than {100 * report['threshold']:g} % from the day's average"
-    if not anomalous:
-        return f"{gave} No value deviated {limit}."
-    return f"{gave} {_several(anomalies, 'value')} of {_several(len(anomalous), 'machine')} deviated {limit}."
+    outside = f"{_several(anomalies, 'value')} of {_several(len(anomalous), 'machine')}" if anomalous else "No value"
+    struck = [machine for machine in machines if machine["incidents"]]
+    incidents = _several(sum(len(machine["incidents"]) for machine in struck), "incident")
+    told = f" {incidents} of {_several(len(struck), 'machine')}." if struck else ""
+    return f"{gave} {outside} deviated {limit}.{told}"
 
 
 def _several(count: int, what: str) -> str:

@@ -172,6 +172,20 @@ def test_incidents_are_told_the_strongest_five_first_and_marked():
     assert page.text.index("no reading for an hour") < page.text.index("reason 5") < page.text.index("2 more incidents")
     assert page.text.index("2 more incidents") < page.text.index("reason 1") < page.text.index("reason 0")
     assert re.findall(r'class="incidents" d="([^"]*)"', made)[-1].count("M") == 7
+    assert "7 incidents of 1 machine." in page.text
+
+
+def test_an_incident_of_another_day_has_its_dates_and_notes_are_shown():
+    """An incident that began the day before is told with both dates; what the guards note stands by its chart."""
+    report, series = report_of([50.0] * 100)
+    (machine,) = report["machines"]
+    machine["parameters"]["temperature"] |= {
+        "incidents": [{"start": "2026-11-21T21:00:00.000Z", "end": "2026-11-22T01:00:00.000Z", "why": "stuck"}],
+        "notes": ["only <100> readings"],
+    }
+    page = Page(report_page(report, series))
+    assert "2026-11-21 22:00:00 \N{EN DASH} 2026-11-22 02:00:00" in page.text
+    assert "only <100> readings" in page.text
 
 
 @pytest.mark.parametrize(
