@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +17,7 @@ from etl import history
 from etl.analysis import Columns, Figures, collect, figures, join
 from etl.days import begins, day_after
 from etl.executors import Executing
-from etl.folder import Folder
+from etl.folder import BROKEN, Folder
 from etl.records import History, Judging, Machine, Past, Rows, Settings
 from etl.wire import block_decoder
 
@@ -124,7 +122,7 @@ def known_before(
     for between in folder.days("raw"):
         if before.day < between < day and between >= first:
             # A day that is damaged, or deleted meanwhile, costs what it told, never the report of a later one.
-            with suppress(FileNotFoundError, EOFError, zlib.error, gzip.BadGzipFile):
+            with suppress(FileNotFoundError, *BROKEN):
                 before = analyze(Folder(folder.root), between, settings, executing, before).history or before
     return before
 

@@ -26,7 +26,7 @@ from etl.notify import PATIENCE, Notifier, outages, reported
 from etl.pipeline import LAST_CALL, NeedsRestartError, Pipeline
 from etl.progress import progress
 from etl.recover import ended_cleanly, last_reading
-from etl.report import Series, due_days, encode, make
+from etl.report import UNMADE, Series, due_days, encode, make
 from etl.service import Service
 from etl.signals import Signals
 from etl.stdout import Stdout
@@ -253,15 +253,21 @@ def report(loaded: Loaded, day: str | None) -> int:
         return OK
     else:
         days = [day]
-    make_report, asked = here(_page), loaded.config.report
+    make_report, asked, unmade = here(_page), loaded.config.report, OK
     with progress("report", folder.stored("raw", days)) as advance:
         for closed in days:
             try:
                 path = make_report(Folder(folder.root, advance), closed, loaded.settings, asked.workers, asked.cluster)
             except OSError as error:
                 raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
+            except UNMADE as error:
+                log.error("The report of %s cannot be made: %s. `etl verify` says where it is damaged.", closed, error)
+                unmade = FOUND
+                continue
             print(path)  # noqa: T201
-    return OK
+    if not days:
+        log.info("No report is due in %s", folder.root)
+    return unmade
 
 
 def _is_closed(folder: Folder, day: str) -> bool:

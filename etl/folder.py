@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import date
@@ -23,6 +24,8 @@ KINDS = ("raw", "averages", "events")
 _DAY = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(\.gz)?")
 _REPORT = re.compile(r"(\d{4}-\d\d-\d\d)\.json")
 _HISTORY = re.compile(r"(\d{4}-\d\d-\d\d)\.msgpack")
+BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
+"""What reading a damaged compressed file raises."""
 _BLOCK = 128 << 10
 """Bytes read at once: what is made of more no longer fits into a processor's caches."""
 

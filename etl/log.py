@@ -288,12 +288,16 @@ def write_pieces(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
     aside = path.with_name(f".{path.name}.tmp")
     fd = system.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
-        for piece in pieces:
-            write_all(fd, piece, system)
-        system.fsync(fd)
-    finally:
-        system.close(fd)
-    system.replace(aside, path)
+        try:
+            for piece in pieces:
+                write_all(fd, piece, system)
+            system.fsync(fd)
+        finally:
+            system.close(fd)
+        system.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)  # what is left of it may be what fills the disk
+        raise
     sync_folder(path.parent, system)
 
 

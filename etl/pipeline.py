@@ -19,7 +19,7 @@ from etl.http_source import HttpSource
 from etl.log import ALWAYS, NEVER, Appender, Sync
 from etl.night import MakeReport, here
 from etl.recover import positions
-from etl.report import due_days
+from etl.report import UNMADE, due_days
 from etl.retention import compress, delete_old
 from etl.stdout import Stdout
 from etl.tick import Tick, Transport
@@ -66,6 +66,7 @@ class Pipeline:
         self._make_report = make_report or here()
         self._http: Transport | None = None
         self._files: Files | None = None
+        self._unmade: set[str] = set()
         self._use_sources(loaded)
 
     @staticmethod
@@ -139,11 +140,20 @@ class Pipeline:
         written = []
         asked = self.loaded.config.report
         for day in due_days(self.folder, self._clock(), asked.at, self.loaded.zone):
-            if self.tick.close_day(day):
+            if not self.tick.close_day(day):
+                continue
+            try:
                 written.append(self._make_report(self.folder, day, self.loaded.settings, asked.workers, asked.cluster))
+            except UNMADE as error:
+                if day not in self._unmade:
+                    log.error("The report of %s cannot be made: %s. `etl verify` says where its raw log is damaged.",
+                              day, error)  # fmt: skip
+                    self.events.tell("report", reason="failed", day=day, why=str(error)[:200])
+                    self._unmade.add(day)
+            else:
                 log.info("Report of %s written to %s", day, written[-1])
                 self.events.tell("report", reason="written", day=day)
-                self.tick.wake()
+            self.tick.wake()
         self._keep_small(stopping)
         return written
 

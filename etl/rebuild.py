@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
@@ -13,16 +11,11 @@ from typing import Any
 import orjson
 
 from etl import history
-from etl.folder import Folder
+from etl.folder import BROKEN, Folder
 from etl.log import sync_folder
 from etl.records import Settings
 from etl.recover import Derivation, Tell, repair_ends
-from etl.report import Made, Page, contract, encode, make, write
-
-BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
-"""What reading a damaged compressed file raises."""
-UNMADE = (*BROKEN, KeyError, OverflowError, TypeError, ValueError)
-"""What making a report raises beside that, where the raw log or settings.jsonl were changed by hand."""
+from etl.report import UNMADE, Made, Page, contract, encode, make, write
 
 
 def rebuild(

@@ -15,7 +15,7 @@ import orjson
 
 from etl.folder import day_of_file
 from etl.records import Machine
-from etl.wire import RejectedError, as_reading, block_decoder, parse, raw_decoder, raw_line
+from etl.wire import RejectedError, as_reading, block_decoder, is_text, parse, raw_decoder, raw_line
 
 BLOCK = 128 << 10
 _UNREADABLE = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -111,7 +111,7 @@ class Recording:
                 yield self._one(number, parse, text.strip())
 
     def _whole(self, block: bytes) -> Lines | None:
-        if not block.endswith(b"\n") or b"\r" in block or not _is_utf8(block):
+        if not block.endswith(b"\n") or b"\r" in block or not is_text(block):
             return None
         rows = self._rows(block)
         if None in rows.machines or not rows.machines:
@@ -146,20 +146,12 @@ class Recording:
         return Lines(day, line, [found.machine])
 
 
-def _is_utf8(block: bytes) -> bool:
-    try:
-        block.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _moment(timestamp: Any, zone: ZoneInfo) -> float:
     """When a reading was taken, by its own timestamp (seconds since the epoch)."""
     if not isinstance(timestamp, str):
         raise RejectedError("no_time", "it has no timestamp that is a text, so its day is not known")
     try:
         moment = datetime.fromisoformat(timestamp)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp(), 3)
     except (ValueError, OverflowError):
         raise RejectedError("no_time", f"its timestamp {timestamp[:40]!r} is no ISO 8601 time") from None

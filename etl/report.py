@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
 import orjson
 
 from etl import history
@@ -18,13 +19,15 @@ from etl.analysis import Figures
 from etl.analyzing import Analyzed, Block, analyze, known_before
 from etl.days import due, length
 from etl.executors import HERE, Executing
-from etl.folder import Folder, governing
+from etl.folder import BROKEN, Folder, governing
 from etl.log import write_whole
 from etl.records import History, Settings
 from etl.wire import raw_decoder, rfc3339, timestamp
 
 log = logging.getLogger("etl")
 
+UNMADE = (*BROKEN, KeyError, OverflowError, TypeError, ValueError)
+"""What making a report raises where the raw log or settings.jsonl were changed by hand."""
 OPINIONS = ("incidents", "notes")
 """The keys of machines and parameters that hold what the detectors say, and depend on the days before as well."""
 
@@ -96,7 +99,11 @@ def _draw(page: Page, report: dict[str, Any], series: list[Series]) -> bytes | N
 
 def encode(report: dict[str, Any]) -> bytes:
     """The report as the bytes of its file."""
-    return orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        # An integer beyond 64 bits, or a name that is nested too deep for orjson: what was decoded can be encoded.
+        return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 
 def make_report(folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from etl.folder import KINDS, Folder, governing
-from etl.rebuild import BROKEN, UNMADE
+from etl.folder import BROKEN, KINDS, Folder, governing
 from etl.records import History, Settings
 from etl.recover import Derivation
-from etl.report import contract, encode, make
+from etl.report import UNMADE, contract, encode, make
 from etl.wire import RejectedError, parse_settings, raw_decoder, rfc3339
 
 FIRST = 5

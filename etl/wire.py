@@ -31,6 +31,9 @@ class RejectedError(ValueError):
         super().__init__(why)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[RejectedError], tuple[str, str]]:
+        return RejectedError, (self.reason, str(self))
+
 
 def parse(body: bytes) -> dict[str, Any]:
     """Read one JSON object as a machine sent it.
@@ -186,16 +189,18 @@ def block_decoder(fields: Sequence[str], statuses: bool = False) -> Callable[[by
     A block whose lines all are as they should be is read in one go; any other one line by line.
     """
     number_or_none = Annotated[float, msgspec.Meta(ge=-LIMIT, le=LIMIT)] | None
-    known = ["id", "name", "status"] if statuses else ["id", "name"]
-    line_type, names = _line_type([*known, *fields], id=int | str | float | None, **dict.fromkeys(
-        set(fields) - {"_source", "_polled_at", "id", "name"}, number_or_none
-    ))  # fmt: skip
+    known = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
+    # Status and timestamp are decoded even where nobody asks: a line they make damaged is damaged here as well.
+    line_type, names = _line_type(
+        ["id", "name", "status", "timestamp", *fields],
+        id=int | str | float | None, **dict.fromkeys(set(fields) - known, number_or_none),
+    )  # fmt: skip
     decode_all = msgspec.json.Decoder(line_type).decode_lines
     machine, name = attrgetter(names["_source"], names["id"]), attrgetter(names["name"])
     polled_at = attrgetter(names["_polled_at"])
     status = attrgetter(names["status"]) if statuses else None
     values = [attrgetter(names[field]) for field in fields]
-    plain = not {"_source", "_polled_at", "id", "name"} & {*fields}
+    plain = not known & {*fields}
     decode_one = raw_decoder(fields)
 
     def one(line: bytes) -> tuple[Any, ...]:
@@ -207,7 +212,7 @@ def block_decoder(fields: Sequence[str], statuses: bool = False) -> Callable[[by
 
     def decode_block(block: bytes) -> Rows:
         try:
-            lines = decode_all(block) if plain else []
+            lines = decode_all(block) if plain and _is_one_a_line(block) else []
         except _UNREADABLE:
             lines = []
         times = list(map(datetime.timestamp, map(polled_at, lines)))
@@ -219,6 +224,19 @@ def block_decoder(fields: Sequence[str], statuses: bool = False) -> Callable[[by
         return Rows(machines, times, sent, columns, _texts(told) if statuses else None)
 
     return decode_block
+
+
+def _is_one_a_line(block: bytes) -> bool:
+    """Whether each line of a block begins an object, and all of it is text; the decoder asks for neither."""
+    return block.startswith(b"{") and block.count(b"\n{") + 1 == block.count(b"\n") and is_text(block)
+
+
+def is_text(data: bytes) -> bool:
+    """Whether these bytes are UTF-8."""
+    try:
+        return data.isascii() or data.decode() is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def _texts(statuses: list[Any]) -> list[str | None]:
