@@ -24,7 +24,7 @@ def here(page: Page | None = None) -> MakeReport:
     return lambda *asked: _told(_make(page, *asked))
 
 
-def in_a_child(page: Page, stopping: Callable[[], bool]) -> MakeReport:
+def in_a_child(page: Page | None, stopping: Callable[[], bool]) -> MakeReport:
     """Build what makes them in a child process, and raises StoppedError once `stopping` is true.
 
     `page` is a function of a module: the child finds it by its name.

@@ -20,7 +20,8 @@ from etl.wire import RejectedError, raw_decoder, settings_line
 
 TAIL = 1 << 20
 """Bytes of the raw log's end whose averages are derived again at every start."""
-BLOCK = 1 << 20
+BLOCK = 64 << 10
+"""Bytes read at once: larger ones, at each start and disturbance, leave a heap that grows for weeks."""
 
 Tell = Callable[..., None]
 """Tells an event: tell("repaired", reason="torn", file=...)."""

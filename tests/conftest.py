@@ -43,8 +43,9 @@ class Clock:
 class Plant:
     """A folder with a config, a fixture of readings and a clock: ticks and nights by hand."""
 
-    def __init__(self, root: Path, start: float, *, system=os, stdout=None, **settings) -> None:
+    def __init__(self, root: Path, start: float, *, system=os, stdout=None, make_report=None, **settings) -> None:
         self.root = root
+        self.make_report = make_report
         self.system = system
         self.stdout = stdout
         self.clock = Clock(start)
@@ -59,7 +60,7 @@ class Plant:
         path = self.root / "config.yaml"
         path.write_text(yaml.safe_dump(self.config))
         self.loaded = config.load(path)
-        self.pipeline = app.Pipeline(self.loaded, self.clock, self.stdout, self.system)
+        self.pipeline = app.Pipeline(self.loaded, self.clock, self.stdout, self.system, self.make_report)
         self.folder = self.pipeline.folder
 
     def close(self) -> None:

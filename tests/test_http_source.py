@@ -14,7 +14,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -309,16 +308,18 @@ def test_a_connection_is_used_again(make, serve):
 
 
 def test_many_sources_on_one_address_share_connections(make, serve):
-    """Two hundred sources on one address are read over few connections, but for rounds a busy processor delays."""
-    server = serve(servers.good)
+    """Two hundred sources on one address are read over at most half as many connections, in two rounds."""
     names = [f"machine-{n}" for n in range(200)]
-    transport = make(*(machine(f"{server.url}?{name}", name) for name in names))
-    opened = [0]
-    for _ in range(6):
-        assert all(delivered.answers for delivered in poll_all(transport, names).polls)
-        opened.append(server.connections)
-    assert min(after - before for before, after in pairwise(opened)) <= 50
-    assert len(server.requests) == 1200
+
+    def connections() -> int:
+        server = serve(servers.good)
+        transport = make(*(machine(f"{server.url}?{name}", name) for name in names))
+        for _ in range(2):
+            assert all(delivered.answers for delivered in poll_all(transport, names).polls)
+        assert len(server.requests) == 400
+        return server.connections
+
+    assert any(connections() <= 100 for _ in range(3))  # other processes may take the processor away once or twice
 
 
 @pytest.mark.parametrize("leave", [lambda connection: None, servers.Connection.reset], ids=["closes", "resets"])
@@ -751,7 +752,7 @@ def test_bad_machines_delay_no_other(make, serve, count, bad):
         inbox = poll_all(transport, bad_names + good_names)
         return max(inbox.took[name] for name in good_names)
 
-    assert any(lateness() < 0.25 for _ in range(5))  # other processes may take the processor away, but not each time
+    assert any(lateness() < 0.25 for _ in range(3))  # other processes may take the processor away once or twice
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -70,14 +70,18 @@ def measure(variant: str, machines: int, seconds: int, ports: list[int]) -> dict
         ) as process:
             # The polls of the start, all at once, must be gone from those whose lateness is remembered.
             time.sleep(15 + 10 * LATENESS / (machines * (1 - ill / 50)))
-            cpu, polls = cpu_seconds(process.pid), answered(api)
+            cpu, before = cpu_seconds(process.pid), metrics(api)
             time.sleep(seconds)
-            cpu, polls = cpu_seconds(process.pid) - cpu, answered(api) - polls
-            shown = metrics(api)
+            cpu, shown = cpu_seconds(process.pid) - cpu, metrics(api)
+            polls, skipped = (
+                shown[f'telemetry_polls_total{{result="{result}"}}']
+                - before[f'telemetry_polls_total{{result="{result}"}}']
+                for result in ("answered", "skipped")
+            )
             figures = {
                 "us_a_poll": 1e6 * cpu / polls,
                 "polled": polls / (machines * (1 - ill / 50) * seconds / 10),
-                "skipped": shown['telemetry_polls_total{result="skipped"}'],
+                "skipped": skipped,
                 "late_p99_ms": 1000 * shown['telemetry_poll_lateness_seconds{quantile="0.99"}'],
                 "rss_mib": rss_mib(process.pid),
             }
@@ -89,10 +93,6 @@ def metrics(port: int) -> dict[str, float]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
-
-
-def answered(port: int) -> float:
-    return metrics(port)['telemetry_polls_total{result="answered"}']
 
 
 def main() -> None:
