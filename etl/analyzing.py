@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from etl.judging import Judgement
 
 
-PART = 256 << 20
-"""Bytes of a day's file that are read as one part, at most."""
+PART = 64 << 20
+"""Bytes of a day's file that are read as one part, at most: what was read of it stands twice while parts are joined."""
 
 
 class Block(NamedTuple):
