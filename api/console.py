@@ -131,7 +131,7 @@ def _id(written: str) -> str | int | float | None:
         key = orjson.loads(written)
     except orjson.JSONDecodeError:
         return None
-    return key if isinstance(key, str | int | float) else None
+    return key if type(key) in (str, int, float) else None
 
 
 def _is_day(day: str) -> bool:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from etl.config import Api, Loaded
     from etl.schedule import Schedule
 
-OK, FOUND, UNAVAILABLE, CANNOT_CREATE, IO_ERROR, HELD, BAD_CONFIG = 0, 1, 69, 73, 74, 75, 78
+OK, FOUND, USAGE, UNAVAILABLE, CANNOT_CREATE, IO_ERROR, HELD, BAD_CONFIG = 0, 1, 2, 69, 73, 74, 75, 78
 """Exit codes, from sysexits.h where it has one."""
 WATCH = 10.0
 """Seconds between two looks at the clock, at most."""
@@ -317,6 +317,8 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
     from etl.replay import RefusedError  # noqa: PLC0415
     from etl.replay import replay as fold_in  # noqa: PLC0415
 
+    if len({file.resolve() for file in files}) < len(files):
+        raise ExitError("A file is named twice: its readings would be doubled. Name each once.", USAGE)
     named = {loaded.path(source.file).resolve(): source.name for source in loaded.sources if source.file}
     folder = Folder(output or loaded.path(loaded.config.output.folder))
     damaged = 0
@@ -328,7 +330,8 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
             log.warning("%s:%d: %s", damage.file, damage.line, damage.why)
 
     with held(loaded, folder.root), progress("replay", 2 * sum(file.stat().st_size for file in files)) as advance:
-        recording = Recording(named, loaded.zone, day_finder(loaded.zone), advance)
+        day_of = day_finder(loaded.zone)
+        recording = Recording(named, loaded.zone, day_of, day_of(time.time()), advance)
         try:
             done = fold_in(folder, recording, files, loaded.settings, tell, advance)
         except RefusedError as error:

@@ -76,7 +76,10 @@ def _main() -> None:
     answer = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no result
     with os.fdopen(os.dup(0), "rb", buffering=0) as asked:
-        function, arguments = pickle.load(asked)  # noqa: S301  our own parent
+        try:
+            function, arguments = pickle.load(asked)  # noqa: S301  our own parent
+        except EOFError:
+            os._exit(1)  # it was killed before it had asked
     threading.Thread(target=_end_with_parent, daemon=True).start()
     result, failure = None, None
     try:

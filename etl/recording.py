@@ -18,6 +18,8 @@ from etl.records import Machine
 from etl.wire import RejectedError, as_reading, block_decoder, is_text, parse, raw_decoder, raw_line
 
 BLOCK = 128 << 10
+_FIRST = "0001-01-01"
+"""The first day there is; files of ours are named for later ones."""
 _UNREADABLE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -42,13 +44,20 @@ class Recording:
 
     `sources` are the names of the sources by the resolved path of their file; a file of no source is named by its stem.
     `zone` is that of timestamps without one, `day_of` the local day of a moment (seconds since the epoch). A line whose
-    day lies before that of an earlier line of its machine is damaged. `watch` is told the bytes that were read.
+    day lies after `today`, or before that of an earlier line of its machine, is damaged. `watch` is told the bytes that
+    were read.
     """
 
     def __init__(
-        self, sources: dict[Path, str], zone: ZoneInfo, day_of: Callable[[float], str], watch: Callable[[int], None]
+        self,
+        sources: dict[Path, str],
+        zone: ZoneInfo,
+        day_of: Callable[[float], str],
+        today: str,
+        watch: Callable[[int], None],
     ) -> None:
         self._sources = sources
+        self._today = today
         self._zone = zone
         self._day_of = day_of
         self._watch = watch
@@ -68,6 +77,8 @@ class Recording:
         self._name = self._sources.get(file.resolve(), Path(name).stem)
         self._named_day = day_of_file(file.name)
         self._file = file
+        # Following such a file goes on behind the last line that tells its position.
+        self._followed = file.suffix == ".jsonl" and file.resolve() in self._sources
         with file.open("rb") as stored:
             unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=stored) if file.suffix == ".gz" else stored)
             try:
@@ -82,12 +93,13 @@ class Recording:
             yield from self._array(first + unpacked.read())
             self._watch(stored.tell())
             return
-        line, block = 1, first
+        line, offset, block = 1, 0, first
         while block:
             if not block.endswith(b"\n"):
                 block += unpacked.readline()
-            yield from self._block(block, line)
+            yield from self._block(block, line, offset)
             line += block.count(b"\n")
+            offset += len(block)
             self._watch(stored.tell() - at)
             at = stored.tell()
             block = unpacked.read(BLOCK)
@@ -101,14 +113,15 @@ class Recording:
         for number, item in enumerate(items, 1):
             yield self._one(number, as_reading, item)
 
-    def _block(self, block: bytes, line: int) -> Iterator[Lines | Damage]:
+    def _block(self, block: bytes, line: int, offset: int) -> Iterator[Lines | Damage]:
         """The lines of a block: in one go where all are raw lines of ours and of one day, else one by one."""
         if (day := self._whole(block)) is not None:
             yield day
             return
         for number, text in zip(count(line), block.split(b"\n"), strict=False):
+            offset += len(text) + 1
             if text.strip():
-                yield self._one(number, parse, text.strip())
+                yield self._one(number, parse, text.strip(), offset if self._followed else None)
 
     def _whole(self, block: bytes) -> Lines | None:
         if not block.endswith(b"\n") or b"\r" in block or not is_text(block):
@@ -118,14 +131,16 @@ class Recording:
             return None
         first, last = self._day_of(min(rows.times)), self._day_of(max(rows.times))
         day = self._named_day or first
-        if day < self._newest or (first != last and not self._named_day):
+        if day < self._newest or not _FIRST < day <= self._today or (first != last and not self._named_day):
             return None
         self._newest = day
         machines = cast(list[Machine], rows.machines)
         self._days.update(dict.fromkeys(machines, day))
         return Lines(day, block, machines)
 
-    def _one(self, number: int, read: Callable[[Any], dict[str, Any]], what: Any) -> Lines | Damage:
+    def _one(
+        self, number: int, read: Callable[[Any], dict[str, Any]], what: Any, position: int | None = None
+    ) -> Lines | Damage:
         """One reading, as it is if it is a raw line of ours, else as it would have been written when it was taken."""
         try:
             reading = read(what)
@@ -133,11 +148,15 @@ class Recording:
             if ours:
                 line = (what if isinstance(what, bytes) else orjson.dumps(reading)) + b"\n"
             else:
-                line = raw_line(reading, self._name, _moment(reading.get("timestamp"), self._zone))
+                line = raw_line(reading, self._name, _moment(reading.get("timestamp"), self._zone), position)
             found = self._decode(line)
+            day = (self._named_day if ours else None) or self._day_of(found.polled_at)
         except RejectedError as error:
             return Damage(self._file, number, str(error))
-        day = (self._named_day if ours else None) or self._day_of(found.polled_at)
+        except (OverflowError, ValueError, orjson.JSONEncodeError) as error:
+            return Damage(self._file, number, f"it cannot be written: {error}")
+        if not _FIRST < day <= self._today:
+            return Damage(self._file, number, f"its day {day} is not between the year 1 and today")
         before = self._days.get(found.machine, "")
         if day < before:
             return Damage(self._file, number, f"its day {day} lies before {before}, that of an earlier line")

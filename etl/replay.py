@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -136,20 +137,36 @@ def _write_averages(
 
 
 def _take_over(folder: Folder, built: Folder, days: list[str], entry: Governed | None) -> None:
-    """Rename what was built into its place: the settings first, then day by day, the raw log of each last."""
+    """Rename what was built into its place: the settings first, then day by day, the raw log of each first.
+
+    The averages of a day that a kill leaves without them are derived by the next start.
+    """
     for kind in ("averages", "raw"):
         for day in days:
             _make_durable(built.path(kind, day))
         (folder.root / kind).mkdir(exist_ok=True)
-    if entry:
-        append_whole(folder.settings_path, settings_line(entry))
-    for day in days:
-        for kind in ("averages", "raw"):
-            built.path(kind, day).replace(folder.path(kind, day))
+    with _uninterrupted():
+        if entry:
+            append_whole(folder.settings_path, settings_line(entry))
+        for day in days:
+            for kind in ("raw", "averages"):
+                built.path(kind, day).replace(folder.path(kind, day))
+        for kind in ("raw", "averages"):
             sync_folder(folder.root / kind)
     for kind in ("averages", "raw"):
         with suppress(OSError):
             link(folder.root / f"{kind}.jsonl", f"{kind}/{days[-1]}.jsonl")
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM up until all days stand: it is a moment, and half of them would be worse."""
+    ending = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _make_durable(path: Path) -> None:

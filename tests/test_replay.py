@@ -40,7 +40,7 @@ def fold(root, *files, settings=SETTINGS, sources=None, watch=lambda _: None):
     """Replay files into a folder; what it did, and the damage it told."""
     told = []
     zone = ZoneInfo(settings.timezone)
-    recording = Recording(sources or {}, zone, day_finder(zone), watch)
+    recording = Recording(sources or {}, zone, day_finder(zone), "2027-01-31", watch)
     return replay(Folder(root), recording, files, settings, told.append, watch), told
 
 
@@ -157,6 +157,37 @@ def test_damaged_lines_are_told_and_left_out(tmp_path):
     packed = tmp_path / "cut.jsonl.gz"
     packed.write_bytes(gzip.compress(file.read_bytes())[:-20])
     assert fold(tmp_path / "cut", packed)[1][-1].why.startswith("the compressed file is damaged")
+
+
+def test_what_only_looks_like_lines_of_ours_is_damaged(tmp_path):
+    """Objects that share a line or spread over two, bytes that are no text, times beyond the calendar or today."""
+    one = raw_line({"id": 1}, "m", START)
+    rows = [
+        one.rstrip() + one + b"\n", one.replace(b",", b",\n", 1), one.replace(b'"m"', b'"\xff"'),
+        raw_line({"id": 1}, "m", START + 100 * DAY), b'{"timestamp":"0001-01-01T00:00:00+14:00"}\n',
+        b'{"timestamp":"0001-01-01T12:00:00Z"}\n', b'{"timestamp":"9999-12-31T23:59:59.9999Z"}\n',
+        b"[" + one.rstrip().replace(b"1", b"[" * 300 + b"]" * 300, 1) + b"]",
+    ]  # fmt: skip
+    for number, row in enumerate(rows):
+        file = tmp_path / f"{number}.jsonl"
+        file.write_bytes(row)
+        done, told = fold(tmp_path / "out", file)
+        assert done.lines == 0
+        assert told
+
+
+def test_following_goes_on_behind_what_was_replayed(plant):
+    """Lines of a followed file that were folded in are not read again when the file is followed."""
+    here = plant(start=START, sources=[{"name": "f", "file": "f.jsonl"}])
+    file = here.root / "f.jsonl"
+    file.write_bytes(b"".join(b'{"n":%d,"timestamp":"2026-11-22T09:00:0%d+00:00"}\n' % (n, n) for n in range(3)))
+    here.close()
+    fold(here.folder.root, file, settings=here.loaded.settings, sources={file.resolve(): "f"})
+    here.open()
+    with file.open("ab") as more:
+        more.write(b'{"n":3}\n')
+    here.tick(2)
+    assert [record["n"] for record in here.records("raw")] == [0, 1, 2, 3]
 
 
 def test_a_raw_log_keeps_the_day_of_its_name(tmp_path):
@@ -276,6 +307,7 @@ def test_the_command_says_what_it_did(site):
     assert "--output DIR" in done.stderr
     assert run(root, late, "--output", root / "own").returncode == 0
     assert (root / "own" / "raw" / "2026-01-05.jsonl").exists()
+    assert run(root, late, late, "--output", root / "twice").returncode == 2
 
 
 def test_a_killed_replay_can_be_run_again(site):

@@ -12,6 +12,7 @@ from etl.averages import number
 from etl.executors import Executing
 from etl.folder import Folder
 from etl.records import Settings
+from etl.recover import Derivation
 from etl.report import make_report, write_report
 from etl.wire import raw_line
 
@@ -188,3 +189,45 @@ def test_the_commands_write_the_page_too(plant):
     assert app.rebuild(here.loaded) == 0
     assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
     assert here.folder.reports() == ["2026-11-22"]
+
+
+HOSTILE = [
+    b'"id":1,"name":' + b"[" * 252 + b"]" * 252, b'"id":%d' % 10**30, b'"id":1,"timestamp":%d' % 10**30,
+    b'"id":1,"timestamp":"\xff"', b'"id":1,"status":1e999', b'"id":1,"x":"\xff"',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", HOSTILE)
+def test_no_line_keeps_a_day_from_its_report(plant, fields):
+    """Whatever stands in a line, the report counts exactly the lines that have averages, and can be written."""
+    here = plant(start=MIDNIGHT - 100)
+    here.tick(3)
+    here.close()
+    with here.folder.path("raw", "2026-11-22").open("ab") as log:
+        log.write(b'{%s,"temperature":90,"_source":"a","_polled_at":"2026-11-22T23:59:59.000Z"}\n' % fields)
+    report = orjson.loads(write_report(here.folder, "2026-11-22", here.loaded.settings).read_bytes())
+    averages = list(Derivation(here.folder, here.loaded.settings).day("2026-11-22"))
+    assert sum(machine["readings"] for machine in report["machines"]) == len(averages)
+
+
+def test_a_day_that_cannot_be_reported_keeps_no_other_from_it(plant, caplog):
+    """A report that cannot be made is told once; the other days get theirs, and the night goes on."""
+    here = plant(start=MIDNIGHT - 100)
+    here.tick(3)
+    here.clock.now = MIDNIGHT + 86_300
+    here.tick(3)
+    here.clock.now = MIDNIGHT + 2 * 86_400
+    here.tick(1)
+    make = here.pipeline._make_report
+
+    def failing(folder, day, *asked):
+        if day == "2026-11-22":
+            raise ValueError("something in it")
+        return make(folder, day, *asked)
+
+    here.pipeline._make_report = failing
+    assert [path.stem for path in here.night()] == ["2026-11-23"]
+    assert here.night() == []
+    here.tick(1)
+    assert [event["day"] for event in here.events("report") if event["reason"] == "failed"] == ["2026-11-22"]
+    assert caplog.text.count("cannot be made") == 1
