@@ -159,6 +159,9 @@ def _do(file: Path, verb: str, *arguments: Any, log_format: Format = "text") -> 
     work: Callable[..., int] = getattr(app, verb)
     try:
         code = work(loaded, *arguments)
+    except KeyboardInterrupt:
+        tell("Interrupted: no file is half done. Run it again when it suits.")
+        code = 130
     except app.ExitError as error:
         tell(str(error))
         code = error.code

@@ -173,6 +173,8 @@ class Pipeline:
         reasons = []
         if self.tick.stuck:
             reasons.append(f"{self.folder.root} cannot be written: {self.tick.stuck.strerror or self.tick.stuck}")
+        if self.tick.ahead:
+            reasons.append(f"readings go to the file of {self.tick.ahead}, a day ahead of the clock")
         last = self.tick.last_write
         if last is None or self._clock() - last > 3 * self.loaded.config.interval:
             reasons.append("no reading was written for 3 intervals" if last else "no reading was written yet")

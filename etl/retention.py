@@ -41,11 +41,15 @@ def compress(folder: Folder, stopping: Callable[[], bool], still: Still = undist
     return done
 
 
+def _for_us(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+
+
 def _pack(path: Path, stopping: Callable[[], bool], still: Still) -> bool:
     """Compress a file; False, with nothing changed, when it is to stop or the file is changed meanwhile."""
     packed = path.with_name(path.name + ".gz")
     aside = packed.with_name(f".{packed.name}.tmp")
-    with path.open("rb") as source, aside.open("wb") as target:
+    with path.open("rb") as source, open(aside, "wb", opener=_for_us) as target:
         before = os.fstat(source.fileno())
         # The name and the time of packing stay out of the file: the same day packs to the same bytes.
         with gzip.GzipFile("", "wb", 6, target, 0) as zipped:

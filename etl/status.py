@@ -74,6 +74,8 @@ def look(
 def _source(
     name: str, last: _Last | None, down: dict[str, Any] | None, settings: Settings, now: float
 ) -> dict[str, Any]:
+    if last and down and down["at"] < rfc3339(last.at):
+        down = None  # it answered since, to `etl once`, which tells no start
     age = _age(last.at if last else None, now)
     silent = age is None or age > SILENT * settings.interval
     return {
@@ -127,7 +129,7 @@ def _down(folder: Folder) -> dict[str, dict[str, Any]]:
             continue
         if kind == "start":
             break
-        if kind in ("source_down", "source_up") and isinstance(source, str):
+        if kind in ("source_down", "source_up") and isinstance(source, str) and isinstance(event.get("at"), str):
             latest.setdefault(source, event)
     return {source: event for source, event in latest.items() if event["event"] == "source_down"}
 

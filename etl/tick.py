@@ -154,8 +154,18 @@ class Tick:
         if not self._wake.is_set():
             self._wake.set()
 
+    @property
+    def ahead(self) -> str | None:
+        """The day that readings go to although it is more than a day ahead, as the folder's day never goes back."""
+        return self._day if self._day > day_after(self._day_of(self._clock())) else None
+
     def run(self) -> None:
         """Write what is delivered, until `end`."""
+        if self.ahead:
+            log.error(
+                "The newest file in %s is that of %s: readings go there until that day is over. Was the clock wrong? "
+                "Move the files of that day away and start again.", self._folder.root, self.ahead,
+            )  # fmt: skip
         self.write()
         while not self._ending:
             self._wake.wait(self._patience())

@@ -78,6 +78,17 @@ def test_a_source_is_down_from_its_event_on_until_it_is_back(plant):
     assert status(here)["down"] == 0
 
 
+def test_a_source_that_answered_since_is_not_down(plant):
+    """A reading after the event that told a source down, taken by a process that tells neither start nor return."""
+    here = plant(sources=[{"name": "z", "file": "z.json"}])
+    here.tick()
+    assert status(here)["down"] == 1
+    shutil.copy(FIXTURE, here.root / "z.json")
+    here.open()
+    here.tick()
+    assert (status(here)["down"], status(here)["up"]) == (0, 1)
+
+
 def test_a_source_without_readings_is_silent(plant):
     """A source that is not known to be down is silent three intervals after its last reading, or without one."""
     here = plant()

@@ -298,3 +298,17 @@ def test_a_day_that_still_waits_for_lines_is_not_closed(scripted):
     assert here.pipeline.tick.close_day("2026-11-22")
     run_tick(here)
     assert here.folder.days("raw") == ["2026-11-22", "2026-11-23"]
+
+
+def test_a_folder_that_is_days_ahead_of_the_clock_is_told(plant, caplog):
+    """Readings that go to a file of next year are said to, in the log and to who asks whether all is well."""
+    here = plant(start=MIDNIGHT)
+    assert here.pipeline.tick.ahead is None
+    here.folder.path("raw", "2027-11-23").parent.mkdir(parents=True)
+    here.folder.path("raw", "2027-11-23").write_bytes(b"")
+    here.open()
+    here.tick()
+    here.pipeline.tick.end()
+    here.pipeline.tick.run()
+    assert "that of 2027-11-23" in caplog.text
+    assert any("2027-11-23" in reason for reason in here.pipeline.not_ready())
