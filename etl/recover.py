@@ -14,7 +14,7 @@ from etl.averages import silence
 from etl.derive import Windows, derive, rules
 from etl.folder import KINDS, Folder, governing
 from etl.log import append_whole, is_object, repair, sync_folder
-from etl.records import Governed, Machine, Settings
+from etl.records import Governed, Settings
 from etl.rewind import Rewind
 from etl.wire import RejectedError, raw_decoder, settings_line
 
@@ -333,23 +333,21 @@ def positions(folder: Folder, names: set[str]) -> dict[str, int]:
     """Where following each named file resumes: `_position` of the last raw line of that source."""
     found: dict[str, int] = {}
     for day in reversed(folder.days("raw")):
-        if len(found) == len(names):
-            break
         end = folder.count("raw", day) + 1
         for _, block in _backwards(folder, _nth_line(folder, day, end), (day, 1)):
-            for name in names - found.keys():
-                mark = b',"_source":' + orjson.dumps(name) + b',"_polled_at":"'
-                for line in reversed(block):
-                    if mark in line and (position := _position(line, (name, None))) is not None:
-                        found[name] = position
-                        break
+            if len(found) == len(names):
+                return found
+            for line in reversed(block):
+                if b',"_position":' in line and (told := _position(line)) and told[0] in names:
+                    found.setdefault(*told)
     return found
 
 
-def _position(line: bytes, machine: Machine) -> int | None:
+def _position(line: bytes) -> tuple[str, int] | None:
+    """The source of a followed file's line, and the offset behind it."""
     try:
         raw = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    position = raw.get("_position") if raw.get("_source") == machine[0] else None
-    return position if type(position) is int else None
+    source, position = raw.get("_source"), raw.get("_position")
+    return (source, position) if type(source) is str and type(position) is int else None
