@@ -38,6 +38,7 @@ _KINDS = {
     pycurl.E_BAD_CONTENT_ENCODING: Failure("encoding", "the answer's compression is broken"),
     pycurl.E_SSL_CACERT_BADFILE: Failure("tls", "the certificates in ca_file cannot be read"),
 }
+_DIED = {pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR}
 _NOT_HTTP = Failure("protocol", "the answer is not proper HTTP")
 _TLS = {pycurl.E_SSL_CONNECT_ERROR, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CERTPROBLEM, pycurl.E_SSL_CIPHER}
 
@@ -46,6 +47,8 @@ class _Waiting(NamedTuple):
     source: HttpSource
     deadline: float
     deliver: Callable[[Poll], None]
+    fresh: bool = False
+    """Whether it must not go over a kept connection: the one it went over had been closed by the machine."""
 
 
 class _Flight:
@@ -194,6 +197,8 @@ class Curl:
             easy.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1000)))
             if source.ca_file:
                 easy.setopt(pycurl.CAINFO, source.ca_file)
+            if waiting.fresh:
+                easy.setopt(pycurl.FRESH_CONNECT, 1)
             self._flights[easy] = flight
             self._multi.add_handle(easy)
         now = time.monotonic()
@@ -238,7 +243,12 @@ class Curl:
                 self._settle(flight, failure)
             for easy, code, message in failed:
                 flight = self._release(easy)
-                self._settle(flight, self._explain(flight, code, message))
+                if code in _DIED and not easy.getinfo(pycurl.NUM_CONNECTS) and not flight.waiting.fresh:
+                    # Its kept connection, and a few that libcurl tried after it, were closed: that says nothing of it.
+                    self._waiting.appendleft(flight.waiting._replace(fresh=True))
+                    self._free(flight)
+                else:
+                    self._settle(flight, self._explain(flight, code, message))
 
     def _release(self, easy: Any) -> _Flight:
         self._multi.remove_handle(easy)
@@ -246,13 +256,18 @@ class Curl:
         return self._flights.pop(easy)
 
     def _settle(self, flight: _Flight, failure: Failure | None) -> None:
-        waiting = flight.waiting
-        body = flight.body.getvalue()
-        flight.body = BytesIO()
-        if waiting.source.ca_file:
-            flight.easy.unsetopt(pycurl.CAINFO)
-        self._idle.append(flight)
+        waiting, body = flight.waiting, flight.body.getvalue()
+        self._free(flight)
         self._deliver(waiting, failure, body)
+
+    def _free(self, flight: _Flight) -> None:
+        """Let a handle be used for another source."""
+        flight.body = BytesIO()
+        if flight.waiting.source.ca_file:
+            flight.easy.unsetopt(pycurl.CAINFO)
+        if flight.waiting.fresh:
+            flight.easy.setopt(pycurl.FRESH_CONNECT, 0)
+        self._idle.append(flight)
 
     def _deliver(self, waiting: _Waiting, failure: Failure | None, body: bytes = b"") -> None:
         at = self._clock()

@@ -331,6 +331,15 @@ def test_a_kept_connection_closed_just_as_it_is_used_again(make, serve, leave):
     assert server.connections == 3
 
 
+def test_many_kept_connections_closed_just_as_they_are_used_again(make, serve):
+    """A gateway that closes every kept connection at its second request costs none of its machines a poll."""
+    server = serve(servers.leaves_at_second_request(lambda connection: None))
+    names = [f"machine-{n}" for n in range(60)]
+    transport = make(*(machine(f"{server.url}?{name}", name) for name in names))
+    for _ in range(4):
+        assert all(delivered.answers for delivered in poll_all(transport, names).polls)
+
+
 def test_a_kept_connection_closed_meanwhile(make, serve):
     """A machine that closes its connections between two polls gives a reading each time."""
     server = serve(says_and_closes(answer()))
