@@ -16,7 +16,7 @@ from etl.folder import KINDS, Folder, governing
 from etl.log import append_whole, is_object, repair, sync_folder
 from etl.records import Governed, Settings
 from etl.rewind import Rewind
-from etl.wire import RejectedError, raw_decoder, settings_line
+from etl.wire import RejectedError, block_decoder, raw_decoder, settings_line
 
 TAIL = 1 << 20
 """Bytes of the raw log's end whose averages are derived again at every start."""
@@ -260,22 +260,23 @@ def _rewind(folder: Folder, place: Place, settings: Settings) -> tuple[Windows, 
     """The windows just before a line, and the oldest day that was read for them."""
     entries = folder.settings()
     now = governing(entries, place.day, place.line - 1, settings)
-    by = rules(now)
-    rewind = Rewind(len(now.parameters), by.size, silence(now.interval))
+    decode, still = block_decoder(tuple(now.parameters.values())), silence(now.interval)
+    rewind = Rewind(len(now.parameters), now.window, still)
     start = _shape_start(entries, place)
     since: float | None = None
     oldest = place.day
     for day, block in _backwards(folder, place, start):
         oldest, at = day, None
-        for line in reversed(block):
-            try:
-                reading = by.decode(line)
-            except RejectedError:
+        rows = decode(b"".join([line + b"\n" for line in block]))
+        for i in reversed(range(len(rows.machines))):
+            machine = rows.machines[i]
+            if machine is None:
                 continue
-            at = reading.polled_at
+            at = rows.times[i]
             since = at if since is None else since
-            rewind.add(reading.machine, at, reading.values)
-        if at is not None and since is not None and at < since - by.silence and at < rewind.needs(since):
+            if not rewind.is_done(machine):
+                rewind.add(machine, at, [column[i] for column in rows.values])
+        if at is not None and since is not None and at < since - still and at < rewind.needs(since):
             break
     return rewind.windows(), oldest
 

@@ -43,6 +43,11 @@ class Rewind:
         self._silence = silence
         self._machines: dict[Machine, _Past] = {}
 
+    def is_done(self, machine: Machine) -> bool:
+        """Whether no older reading of a machine can matter."""
+        past = self._machines.get(machine)
+        return past is not None and past.done
+
     def add(self, machine: Machine, at: float, values: Iterable[Any]) -> None:
         """Take the reading before those taken so far."""
         past = self._machines.get(machine)

@@ -183,7 +183,8 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
     return decode_line
 
 
-def block_decoder(fields: Sequence[str], statuses: bool = False) -> Callable[[bytes], Rows]:
+@lru_cache(maxsize=16)
+def block_decoder(fields: tuple[str, ...], statuses: bool = False) -> Callable[[bytes], Rows]:
     """Build the reader of blocks of whole raw lines, for the analysis of a day, with or without the statuses.
 
     A block whose lines all are as they should be is read in one go; any other one line by line.

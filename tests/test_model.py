@@ -126,7 +126,9 @@ class History(RuleBasedStateMachine):
         self.system = System()
         self.printed = Acknowledged()
         sources = [{"name": name, "file": f"{name}.json"} for name in SOURCES]
-        self.here = Plant(self.root, START, system=self.system, stdout=self.printed, sources=sources)
+        self.here = Plant(
+            self.root, START, system=self.system, stdout=self.printed, sources=sources, report={"detectors": []}
+        )
         self.folder = self.here.folder
         self.day_of = day_finder(self.here.loaded.zone)
         self.count = 0

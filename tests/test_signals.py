@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -139,13 +139,15 @@ def test_ended_during_a_report_it_is_left_for_the_next_start(site):
 
 
 def open_files(process: subprocess.Popen) -> set[str]:
-    """The names of the files a process has open."""
+    """The names of the files a process and its children have open."""
     names = set()
-    for fd in Path(f"/proc/{process.pid}/fd").iterdir():
-        try:
-            names.add(fd.readlink().name)
-        except FileNotFoundError:
-            continue
+    children = [
+        pid for task in Path(f"/proc/{process.pid}/task").glob("*/children") for pid in task.read_text().split()
+    ]
+    for pid in (process.pid, *children):
+        for fd in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(FileNotFoundError):
+                names.add(fd.readlink().name)
     return names
 
 
