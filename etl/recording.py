@@ -124,7 +124,9 @@ class Recording:
                 yield self._one(number, parse, text.strip(), offset if self._followed else None)
 
     def _whole(self, block: bytes) -> Lines | None:
-        if not block.endswith(b"\n") or b"\r" in block or not is_text(block):
+        # As many objects as lines may still be two on one line and one on two: each line must begin one.
+        begun = block.startswith(b"{") + block.count(b"\n{")
+        if not block.endswith(b"\n") or begun != block.count(b"\n") or b"\r" in block or not is_text(block):
             return None
         rows = self._rows(block)
         if None in rows.machines or not rows.machines:

@@ -213,7 +213,7 @@ def block_decoder(fields: tuple[str, ...], statuses: bool = False) -> Callable[[
 
     def decode_block(block: bytes) -> Rows:
         try:
-            lines = decode_all(block) if plain and _is_one_a_line(block) else []
+            lines = decode_all(block) if plain and is_text(block) else []
         except _UNREADABLE:
             lines = []
         times = list(map(datetime.timestamp, map(polled_at, lines)))
@@ -225,11 +225,6 @@ def block_decoder(fields: tuple[str, ...], statuses: bool = False) -> Callable[[
         return Rows(machines, times, sent, columns, _texts(told) if statuses else None)
 
     return decode_block
-
-
-def _is_one_a_line(block: bytes) -> bool:
-    """Whether each line of a block begins an object, and all of it is text; the decoder asks for neither."""
-    return block.startswith(b"{") and block.count(b"\n{") + 1 == block.count(b"\n") and is_text(block)
 
 
 def is_text(data: bytes) -> bool:
