@@ -10,6 +10,7 @@ The map of the program, from the edge inwards:
     night      a closed day's report, made here or in a child, by one process, several, or a cluster
     report     the day's analysis as a report, written
     analyzing  a day's raw log read and analyzed, machine by machine
+    spill      its columns set aside on the disk, and read back by machine
     history    what passes from night to night
     replay     recorded readings folded in; recording reads them
     verify     the folder proved: averages and reports follow from the raw log, line by line
@@ -33,6 +34,7 @@ The map of the program, from the edge inwards:
     judging    one machine's day: incidents, notes, what is known afterwards
     incidents, guards, detectors, bands    what is worth reading in a day's values; pure, with numpy
     wire       bytes <-> records
+    columns    the day's analysis, for many machines at once; pure, with numpy
     traces     the last readings of every machine, in memory, for the console
     averages, rewind, analysis, days, clock    the arithmetic; pure
     records    what passes between them

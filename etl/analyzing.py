@@ -2,62 +2,66 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import chain, groupby, islice
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
 
 from etl import history
-from etl.analysis import Columns, Figures, collect, figures, join
+from etl.columns import Columns, Figures, Part, collect, figures
 from etl.days import begins, day_after
 from etl.executors import Executing
 from etl.folder import BROKEN, Folder
 from etl.records import History, Judging, Machine, Past, Rows, Settings
-from etl.wire import block_decoder
+from etl.spill import Spill
+from etl.wire import block_decoder, raw_decoder, timestamp
 
 if TYPE_CHECKING:
     from etl.judging import Judgement
 
 
-PART = 64 << 20
-"""Bytes of a day's file that are read as one part, at most: what was read of it stands twice while parts are joined."""
+SHARES = 4
+"""Shares for each worker in reading lines back: who is done takes another one."""
+PART = 16 << 20
+"""Bytes of a day's file that are read as one part, at most."""
 
 
 class Block(NamedTuple):
-    """Where lines stand that were read at once."""
+    """Where lines stand that were read at once: reading one of them back begins there."""
 
     line: int
     """The number of its first line in the day, or the part of it, counted from 0."""
     offset: int
-    size: int
-
-
-class Part(NamedTuple):
-    """A part of a day, read: its columns, how many lines it has, and where its blocks stand."""
-
-    machines: dict[Machine, Columns]
-    lines: int
-    blocks: list[Block]
 
 
 class Analyzed(NamedTuple):
-    """A machine's day without the numbers of its lines, its figures, and where detectors were asked what they say."""
+    """A machine's day: how many readings, its figures, and where detectors were asked what they say.
 
-    columns: Columns
+    The figures' rows are lines of the day, counted from 0.
+    """
+
+    name: Any
+    readings: int
     figures: list[Figures]
-    judgement: Judgement | None = None
+    judgement: Judgement | None
 
 
 class Day(NamedTuple):
-    """A day analyzed: its machines in the order of their first appearance, and what passes to the next day."""
+    """A day analyzed: its machines in the order of their first appearance, and what passes to the next day.
+
+    `columns` gives those of a machine.
+    """
 
     machines: dict[Machine, Analyzed]
+    columns: Callable[[Machine], Columns]
     blocks: list[Block]
     history: History | None
 
@@ -69,30 +73,38 @@ def analyze(
     executing: Executing,
     before: History | None = None,
     until: float = inf,
+    timed: bool = False,
 ) -> Day:
     """Analyze a day, and judge it where there is what was known `before`, which is used up.
 
-    Nothing is silent after the moment `until` (seconds).
+    Nothing is silent after the moment `until` (seconds). The columns have times if the day is judged, or `timed`.
     """
     blocks: list[Block] = []
-    machines = join(_parts(folder, day, settings, executing, blocks))
-    found = {}
-    for machine in list(machines):
-        columns = machines.pop(machine)
-        said = [figures(values, columns.lines, settings.threshold) for values in columns.values]
-        # Four bytes a line, which nothing needs any more.
-        found[machine] = Analyzed(columns._replace(lines=array("I")), said)
-    if before is None:
-        return Day(found, blocks, None)
-    by = _judging(day, settings, until)
-    keys = [history.key(machine) for machine in found]
-    pasts = (before.machines.pop(key, None) for key in keys)
-    judged = list(executing.map(partial(_judge, by), [one.columns for one in found.values()], pasts))
+    spill = Spill()
+    for at, part in _parts(folder, day, settings, executing, timed):
+        blocks += [block._replace(line=block.line + spill.length) for block in at]
+        spill.add(part)
+    machines = spill.machines
+    by = _judging(day, settings, until) if before else None
+    keys = [history.key(machine) for machine in machines]
+    pasts = [before.machines.pop(key, None) if before else None for key in keys]
+    # Columns are read back as they are asked for, and forgotten; figures cost less than sending columns to a worker.
+    over = executing.map if by else map
+    analyzed = over(partial(_analyze, by, settings.threshold), map(spill.columns, machines), pasts)
+    found = dict(zip(machines, analyzed, strict=True))
+    for machine, one in found.items():
+        found[machine] = one._replace(figures=[_placed(said, spill, machine) for said in one.figures])
+    if before is None or by is None:
+        return Day(found, spill.columns, blocks, None)
     silent = {key: past for key, past in before.machines.items() if past.last >= by.since}
-    known = silent | {key: judgement.past for key, judgement in zip(keys, judged, strict=True)}
-    for machine, judgement in zip(found, judged, strict=True):
-        found[machine] = found[machine]._replace(judgement=judgement)
-    return Day(found, blocks, msgspec.structs.replace(before, day=day, machines=known))
+    judged = {key: one.judgement.past for key, one in zip(keys, found.values(), strict=True) if one.judgement}
+    passed = msgspec.structs.replace(before, day=day, machines=silent | judged)
+    return Day(found, spill.columns, blocks, passed)
+
+
+def _placed(said: Figures, spill: Spill, machine: Machine) -> Figures:
+    """The figures with lines in place of rows."""
+    return said._replace(rows=spill.lines(machine, said.rows)) if len(said.rows) else said
 
 
 def _judging(day: str, settings: Settings, until: float) -> Judging:
@@ -101,11 +113,15 @@ def _judging(day: str, settings: Settings, until: float) -> Judging:
     return Judging(settings.detectors, settings.threshold, settings.interval, since, min(end, until))
 
 
-def _judge(by: Judging, columns: Columns, past: Past | None) -> Judgement:
-    """Judge one machine's day, in whatever process this runs."""
-    from etl.judging import judge  # noqa: PLC0415  numpy costs a tenth of a second and 20 MB
+def _analyze(by: Judging | None, threshold: float, columns: Columns, past: Past | None) -> Analyzed:
+    """Analyze one machine's day, in whatever process this runs."""
+    judgement = None
+    if by:
+        from etl.judging import judge  # noqa: PLC0415  numpy costs a tenth of a second and 20 MB
 
-    return judge(columns, past, by)
+        judgement = judge(columns, past, by)
+    said = [figures(values, threshold) for values in columns.values]
+    return Analyzed(columns.name, columns.readings, said, judgement)
 
 
 def known_before(
@@ -128,32 +144,28 @@ def known_before(
 
 
 def _parts(
-    folder: Folder, day: str, settings: Settings, executing: Executing, blocks: list[Block]
-) -> Iterator[tuple[int, dict[Machine, Columns]]]:
-    """The columns of each part of a day with the number of its lines; where the blocks stand is noted in `blocks`."""
+    folder: Folder, day: str, settings: Settings, executing: Executing, timed: bool
+) -> Iterator[tuple[list[Block], Part]]:
+    """The parts of a day, and where the blocks of each stand."""
     size = folder.stored("raw", [day])
     cuts = folder.cuts("raw", day, max(executing.parts, size // PART + 1))
-    starts, ends = zip(*cuts, strict=True)
     judged = bool(settings.detectors)
-    read = partial(read_part, folder.root, day, tuple(settings.parameters.values()), judged)
-    before = 0
-    for (start, end), part in zip(cuts, executing.map(read, starts, ends), strict=True):
+    read = partial(read_part, folder.root, day, tuple(settings.parameters.values()), timed or judged, judged)
+    for (start, end), found in zip(cuts, executing.map(read, *zip(*cuts, strict=True)), strict=True):
         folder.watch((size if end is None else end) - start)
-        blocks += [block._replace(line=block.line + before) for block in part.blocks]
-        before += part.lines
-        yield part.lines, part.machines
+        yield found
 
 
-def read_part(root: Path, day: str, fields: tuple[str, ...], judged: bool, start: int, end: int | None) -> Part:
+def read_part(
+    root: Path, day: str, fields: tuple[str, ...], times: bool, statuses: bool, start: int, end: int | None
+) -> tuple[list[Block], Part]:
     """Read the lines between two offsets of a day's raw log, in whatever process this runs.
-
-    With `judged`, what the detectors need is read too.
 
     Raises:
         OSError, EOFError: the file is not there, or shorter than the part.
 
     """
-    decode = block_decoder(fields, judged)
+    decode = block_decoder(fields, times, statuses)
     blocks: list[Block] = []
     lines = 0
 
@@ -161,8 +173,40 @@ def read_part(root: Path, day: str, fields: tuple[str, ...], judged: bool, start
         nonlocal lines
         for offset, block in Folder(root).blocks("raw", day, start, end):
             found = decode(block)
-            blocks.append(Block(lines, offset, len(block)))
-            lines += len(found.machines)
+            blocks.append(Block(lines, offset))
+            lines += len(found.sources)
             yield found
 
-    return Part(collect(rows(), len(fields)), lines, blocks)
+    part = collect(rows(), len(fields))
+    return blocks, part
+
+
+def timestamps(folder: Folder, day: str, found: Day, executing: Executing) -> dict[int, Any]:
+    """Read back the timestamps of the anomalies' lines, by line."""
+    rows = [column.rows for one in found.machines.values() for column in one.figures]
+    lines = np.unique(np.concatenate([np.empty(0, np.intp), *rows]))
+    shares = np.array_split(lines, SHARES * len(folder.cuts("raw", day, executing.parts)))
+    wanted = [share.tolist() for share in shares if len(share)]
+    starts = [block.line for block in found.blocks]
+    blocks = (found.blocks[_block_of(starts, share[0]) : _block_of(starts, share[-1]) + 1] for share in wanted)
+    read = executing.map(partial(read_timestamps, folder.root, day), blocks, wanted)
+    return dict(zip(chain.from_iterable(wanted), chain.from_iterable(read), strict=True))
+
+
+def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int]) -> list[Any]:
+    """The timestamps of these lines, in order, which stand in these blocks, in whatever process this runs."""
+    decode, starts = raw_decoder(()), [block.line for block in blocks]
+    stamps = []
+    with Folder(root).open_anywhere("raw", day) as file:
+        for number, of_block in groupby(lines, partial(_block_of, starts)):
+            at, offset = blocks[number]
+            file.seek(offset)
+            for line in of_block:
+                stamps.append(timestamp(decode(next(islice(file, line - at, None)))))
+                at = line + 1
+    return stamps
+
+
+def _block_of(starts: list[int], line: int) -> int:
+    """The number of the block, of those that start with these lines, in which a line stands."""
+    return bisect_right(starts, line) - 1

@@ -8,7 +8,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -508,7 +508,7 @@ def _serve(pipeline: Pipeline) -> None:
         raise _cannot_listen(config, error) from None
 
 
-def _page(report: dict[str, Any], series: list[Series]) -> bytes:
+def _page(report: dict[str, Any], series: Sequence[Series]) -> bytes:
     from api.pages import report_page  # noqa: PLC0415  only who makes a report draws
 
     return report_page(report, series)

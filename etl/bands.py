@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from etl.columns import Floats
 from etl.records import MEMORY
 
 LAG = 30
@@ -24,7 +25,6 @@ judged. Twice SPAN, so that a level is compared within what is known."""
 MOST = 1e6
 """Deviations end here: they stay finite, and beyond it the number says nothing more."""
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 

@@ -21,7 +21,6 @@ from etl.bands import (
     LAG,
     Band,
     Bools,
-    Floats,
     Ints,
     at_least,
     band_of,
@@ -31,6 +30,7 @@ from etl.bands import (
     outside,
     resolution_of,
 )
+from etl.columns import Floats
 from etl.records import MEMORY
 
 NOISE = 5.0

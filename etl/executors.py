@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 REACHED = 10
@@ -18,8 +20,12 @@ LOOK = 5.0
 Result = TypeVar("Result")
 
 
+AHEAD = 2
+"""Calls for each worker that are begun before they are asked for; arguments and results wait in memory."""
+
+
 class Executing(NamedTuple):
-    """How many parts a day is split into, and what maps a function over them, in order."""
+    """How many parts a day is split into, and what maps a function over them, in order and not all at once."""
 
     parts: int
     map: Callable[..., Iterator[Any]]
@@ -53,11 +59,42 @@ def executed(
 
 @contextmanager
 def _in_processes(workers: int) -> Iterator[Executing]:
+    """Work in this process and in others beside it; this one works from the first moment, while they are starting."""
     from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415  one process needs none of this
     from multiprocessing import get_context  # noqa: PLC0415
 
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent) as executor:
-        yield Executing(workers, executor.map)
+    others = workers - 1
+    begun: list[Future[Any]] = []
+
+    with ProcessPoolExecutor(others, mp_context=get_context("spawn"), initializer=_follow_parent) as executor:
+
+        def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+            begun[:] = [task for task in begun if not task.done()]
+            if len(begun) < AHEAD * others:
+                begun.append(executor.submit(function, *arguments))
+                return begun[-1]
+            here: Future[Any] = Future()
+            here.set_result(function(*arguments))
+            return here
+
+        yield Executing(workers, partial(_mapped, workers, submit, Future.result))
+
+
+def _mapped(
+    workers: int,
+    submit: Callable[..., Future[Result]],
+    wait: Callable[[Future[Result]], Result],
+    function: Callable[..., Result],
+    *arguments: Iterable[Any],
+) -> Iterator[Result]:
+    """What the builtin map gives, with a few calls begun before they are asked for."""
+    begun: deque[Future[Result]] = deque()
+    for each in zip(*arguments, strict=False):
+        begun.append(submit(function, *each))
+        while begun and (begun[0].done() or len(begun) > 2 * AHEAD * workers):
+            yield wait(begun.popleft())
+    while begun:
+        yield wait(begun.popleft())
 
 
 def _follow_parent() -> None:
@@ -84,14 +121,10 @@ def _on_cluster(address: str) -> Iterator[Executing]:
             raise ConnectionError("it has no workers")
         executor = client.get_executor(pure=False)  # closing it would wait for workers that may be gone
 
-        def map_watched(function: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
-            tasks = [executor.submit(function, *each) for each in zip(*arguments, strict=False)]
-            return (_watched(task, client) for task in tasks)
-
-        yield Executing(threads, map_watched)
+        yield Executing(threads, partial(_mapped, threads, executor.submit, partial(_watched, client)))
 
 
-def _watched(task: Future[Any], client: Any) -> Any:
+def _watched(client: Any, task: Future[Any]) -> Any:
     """The result of a task; a cluster that lost its workers or its scheduler would let us wait forever."""
     while True:
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from etl.bands import Floats, digits_of
+from etl.bands import digits_of
+from etl.columns import Floats
 
 FEW = 30
 """Readings below which an average is mostly chance: its own error is then a fifth of the spread of the values."""

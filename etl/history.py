@@ -6,10 +6,10 @@ It follows from the raw log of the days before; the files in reports/history onl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import blake2b
 from itertools import chain
 from math import ceil
 from typing import IO
+from zlib import crc32
 
 import msgspec
 
@@ -22,8 +22,6 @@ KEPT = 3
 """Days whose history is kept: the last one is used, and those before it by a night that is made again."""
 WEEK = 7
 """Days a machine may stand still and is known when it comes back."""
-
-_DIGEST = 16
 
 
 def reach(day: str, settings: Settings) -> str:
@@ -69,14 +67,14 @@ def keep(folder: Folder, history: History) -> None:
 
 
 def _pieces(history: History) -> Iterator[bytes]:
-    """The file of a history: its head, its machines one by one, each behind its length, and a digest of it all."""
-    digest = blake2b(digest_size=_DIGEST)
+    """The file of a history: its head, its machines one by one, each behind its length, and a checksum of it all."""
+    checksum = 0
     for part in chain([msgspec.structs.replace(history, machines={})], history.machines.items()):
         encoded = msgspec.msgpack.encode(part)
         for piece in (len(encoded).to_bytes(4), encoded):
-            digest.update(piece)
+            checksum = crc32(piece, checksum)
             yield piece
-    yield bytes(4) + digest.digest()
+    yield bytes(4) + checksum.to_bytes(4)
 
 
 def _read(file: IO[bytes]) -> History:
@@ -86,17 +84,18 @@ def _read(file: IO[bytes]) -> History:
         EOFError, DecodeError: it is damaged.
 
     """
-    digest = blake2b(digest_size=_DIGEST)
+    checksum = 0
 
     def parts() -> Iterator[bytes]:
+        nonlocal checksum
         while size := int.from_bytes(length := file.read(4)):
             encoded = file.read(size)
-            digest.update(length + encoded)
+            checksum = crc32(length + encoded, checksum)
             yield encoded
 
     history = msgspec.msgpack.decode(next(parts(), b""), type=History)
     machines = msgspec.msgpack.Decoder(tuple[str, Past])
     history.machines.update(map(machines.decode, parts()))
-    if file.read() != digest.digest():
+    if file.read() != checksum.to_bytes(4):
         raise EOFError("the history is damaged")
     return history

@@ -8,8 +8,8 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from etl.analysis import Codes, Columns
-from etl.bands import Bools, Floats
+from etl.bands import Bools
+from etl.columns import Codes, Columns, Floats
 from etl.detectors import DETECTORS, Judged, Readings
 from etl.guards import notes
 from etl.incidents import Incident, incidents, silences
@@ -39,14 +39,12 @@ def judge(columns: Columns, past: Past | None, by: Judging) -> Judgement:
     if past is not None and past.last < by.since:
         past = None
     tails = past.tails if past else [_NOTHING] * len(columns.values)
-    times, codes = np.frombuffer(columns.times), np.frombuffer(columns.codes, np.uint8)
     parameters = []
-    for column, tail in zip(columns.values, tails, strict=True):
-        values = np.frombuffer(column)
-        day = _readings(times, values, codes, columns.statuses, ~np.isnan(values))
+    for values, tail in zip(columns.values, tails, strict=True):
+        day = _readings(columns.times, values, columns.codes, columns.statuses, ~np.isnan(values))
         parameters.append(_judge(day, tail, by))
-    silent = silences(columns.times, by.interval, past.last if past else None, by.end)
-    return Judgement(silent, parameters, Past(columns.times[-1], [one.tail for one in parameters]))
+    silent = silences(columns.times.tolist(), by.interval, past.last if past else None, by.end)
+    return Judgement(silent, parameters, Past(float(columns.times[-1]), [one.tail for one in parameters]))
 
 
 def _judge(day: Readings, tail: Tail, by: Judging) -> Parameter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,8 @@ def _make(
     page: Page | None, folder: Folder, day: str, otherwise: Settings, workers: int, cluster: str | None
 ) -> tuple[Path, list[str]]:
     """Make the report; its path, and sentences for people."""
+    # OpenBLAS, which numpy brings, would start a thread for each core, for nothing.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sentences: list[str] = []
     work = partial(write_report, folder, day, otherwise, page=page)
     return executed(work, workers, cluster, sentences.append), sentences

@@ -96,7 +96,7 @@ def _reports(
     for day in sorted({*folder.reports(), *unreported} & {*folder.days("raw")}):
         path = folder.report_path(day)
         try:
-            made = make(folder, day, otherwise, known=known)
+            made = make(folder, day, otherwise, known=known, charted=page is not None)
             known = made.history
             if path.exists() and _is_right(path.read_bytes(), made):
                 if known:

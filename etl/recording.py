@@ -63,7 +63,7 @@ class Recording:
         self._watch = watch
         self._newest = ""
         self._days: dict[Machine, str] = {}
-        self._rows = block_decoder(())
+        self._rows = block_decoder((), times=True)
         self._decode = raw_decoder(())
 
     def read(self, file: Path) -> Iterator[Lines | Damage]:
@@ -124,19 +124,17 @@ class Recording:
                 yield self._one(number, parse, text.strip(), offset if self._followed else None)
 
     def _whole(self, block: bytes) -> Lines | None:
-        # As many objects as lines may still be two on one line and one on two: each line must begin one.
-        begun = block.startswith(b"{") + block.count(b"\n{")
-        if not block.endswith(b"\n") or begun != block.count(b"\n") or b"\r" in block or not is_text(block):
+        if not block.endswith(b"\n") or b"\r" in block or not is_text(block):
             return None
         rows = self._rows(block)
-        if None in rows.machines or not rows.machines:
+        if None in rows.sources or not rows.times:
             return None
         first, last = self._day_of(min(rows.times)), self._day_of(max(rows.times))
         day = self._named_day or first
         if day < self._newest or not _FIRST < day <= self._today or (first != last and not self._named_day):
             return None
         self._newest = day
-        machines = cast(list[Machine], rows.machines)
+        machines = cast(list[Machine], list(zip(rows.sources, rows.ids, strict=True)))
         self._days.update(dict.fromkeys(machines, day))
         return Lines(day, block, machines)
 

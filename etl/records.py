@@ -64,14 +64,16 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 class Rows(NamedTuple):
     """A block of raw lines as columns, with an item for each line.
 
-    The machine (None: the line is damaged), when it was polled (seconds since the epoch), the name as sent, for each
-    parameter the value as a float, None where there is no number, and where it is asked for the status: a text or None.
+    The source (None: the line is damaged) and the id, which name the machine, the name as sent, and for each parameter
+    the value as a float, None where there is no number; where they are asked for, when it was polled (seconds since the
+    epoch) and the status, a text or None.
     """
 
-    machines: list[Machine | None]
-    times: list[float]
+    sources: list[str | None]
+    ids: list[str | int | float | None]
     names: list[Any]
     values: list[list[float | None]]
+    times: list[float] | None = None
     statuses: list[str | None] | None = None
 
 

@@ -260,7 +260,7 @@ def _rewind(folder: Folder, place: Place, settings: Settings) -> tuple[Windows, 
     """The windows just before a line, and the oldest day that was read for them."""
     entries = folder.settings()
     now = governing(entries, place.day, place.line - 1, settings)
-    decode, still = block_decoder(tuple(now.parameters.values())), silence(now.interval)
+    decode, still = block_decoder(tuple(now.parameters.values()), times=True), silence(now.interval)
     rewind = Rewind(len(now.parameters), now.window, still)
     start = _shape_start(entries, place)
     since: float | None = None
@@ -268,11 +268,13 @@ def _rewind(folder: Folder, place: Place, settings: Settings) -> tuple[Windows, 
     for day, block in _backwards(folder, place, start):
         oldest, at = day, None
         rows = decode(b"".join([line + b"\n" for line in block]))
-        for i in reversed(range(len(rows.machines))):
-            machine = rows.machines[i]
-            if machine is None:
+        times = rows.times or []
+        for i in reversed(range(len(times))):
+            source = rows.sources[i]
+            if source is None:
                 continue
-            at = rows.times[i]
+            machine = source, rows.ids[i]
+            at = times[i]
             since = at if since is None else since
             if not rewind.is_done(machine):
                 rewind.add(machine, at, [column[i] for column in rows.values])

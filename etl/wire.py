@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from io import BytesIO
+from math import isfinite
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -133,10 +135,14 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
+_KNOWN = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
+"""The keys of a raw line that mean something whatever the parameters are."""
+
+
 def _line_type(fields: Sequence[str], **kinds: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
     """A raw line's type, with no more than these fields and what makes it a line of ours; attribute names by key."""
     keys = list(dict.fromkeys(["_source", "_polled_at", *fields]))
-    names = {key: f"k{i}" for i, key in enumerate(keys)}
+    names = {key: key.removeprefix("_") if key in _KNOWN else f"field_{i}" for i, key in enumerate(keys)}
     needed: dict[str, Any] = {"_source": str, "_polled_at": Annotated[datetime, msgspec.Meta(tz=True)]}
     line_type = msgspec.defstruct(
         "RawLine",
@@ -147,11 +153,20 @@ def _line_type(fields: Sequence[str], **kinds: Any) -> tuple[type[msgspec.Struct
     return line_type, names
 
 
+Decode = Callable[[bytes], Any]
+
+
 @lru_cache(maxsize=16)
-def _reader(fields: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Any, ...]]]:
-    """A decoder of raw lines, and the function that takes these fields, in order, from what it gives."""
+def _reader(fields: tuple[str, ...]) -> tuple[Decode, Decode, Callable[[Any], tuple[Any, ...]]]:
+    """Two decoders of raw lines, and the function that takes these fields, in order, from what they give.
+
+    To the second one, which is slower, a number beyond the range of doubles is infinite and not damage: where such a
+    number is passed over unread, nobody can tell.
+    """
     line_type, names = _line_type(fields)
-    return msgspec.json.Decoder(line_type), attrgetter(*(names[key] for key in fields))
+    decode = msgspec.json.Decoder(line_type).decode
+    decode_any = msgspec.json.Decoder(line_type, float_hook=float).decode
+    return decode, decode_any, attrgetter(*(names[key] for key in fields))
 
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -167,62 +182,78 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
         a function from a line to its Reading; it raises RejectedError for a damaged line.
 
     """
-    decoder, read = _reader(("_source", "_polled_at", "id", "timestamp", "status", "name", *fields))
-    decode = decoder.decode
+    decode, decode_any, read = _reader(("_source", "_polled_at", "id", "timestamp", "status", "name", *fields))
 
     def decode_line(line: bytes) -> Reading:
         try:
-            source, polled_at, key, stamp, status, name, *values = read(decode(line))
+            try:
+                found = decode(line)
+            except msgspec.DecodeError:
+                found = decode_any(line)
         except _UNREADABLE as error:
             raise RejectedError("damaged", f"the line is damaged: {error}") from None
+        source, polled_at, key, stamp, status, name, *values = read(found)
         at = polled_at.timestamp()
         if not _FIRST <= at <= _LAST:
-            raise RejectedError("damaged", "the line is damaged: nothing is polled in the year 0 or 10000")
+            at = _writable(at)
         return Reading((source, _id(key)), at, stamp, status, name, values)
 
     return decode_line
 
 
+def _writable(at: float) -> float:
+    """The moment, or the nearest one that RFC 3339 can write in UTC."""
+    return max(_FIRST, min(at, _LAST))
+
+
+def _all_writable(times: list[float]) -> list[float]:
+    if min(times, default=_FIRST) >= _FIRST and max(times, default=_LAST) <= _LAST:
+        return times
+    return list(map(_writable, times))
+
+
 @lru_cache(maxsize=16)
-def block_decoder(fields: tuple[str, ...], statuses: bool = False) -> Callable[[bytes], Rows]:
-    """Build the reader of blocks of whole raw lines, for the analysis of a day, with or without the statuses.
+def block_decoder(fields: tuple[str, ...], times: bool = False, statuses: bool = False) -> Callable[[bytes], Rows]:
+    """Build the reader of blocks of whole raw lines, for the analysis of a day, with or without times and statuses.
 
     A block whose lines all are as they should be is read in one go; any other one line by line.
     """
     number_or_none = Annotated[float, msgspec.Meta(ge=-LIMIT, le=LIMIT)] | None
-    known = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
-    # Status and timestamp are decoded even where nobody asks: a line they make damaged is damaged here as well.
+    asked = ["id", "name", *["status"][: int(statuses)]]
     line_type, names = _line_type(
-        ["id", "name", "status", "timestamp", *fields],
-        id=int | str | float | None, **dict.fromkeys(set(fields) - known, number_or_none),
-    )  # fmt: skip
-    decode_all = msgspec.json.Decoder(line_type).decode_lines
-    machine, name = attrgetter(names["_source"], names["id"]), attrgetter(names["name"])
-    polled_at = attrgetter(names["_polled_at"])
-    status = attrgetter(names["status"]) if statuses else None
+        [*asked, *fields], id=int | str | float | None, **dict.fromkeys(set(fields) - _KNOWN, number_or_none)
+    )
+    decode = msgspec.json.Decoder(line_type).decode
     values = [attrgetter(names[field]) for field in fields]
-    plain = not known & {*fields}
+    plain = not _KNOWN & {*fields}
     decode_one = raw_decoder(fields)
+
+    def whole(lines: list[Any]) -> Rows:
+        return Rows(
+            [line.source for line in lines],
+            [line.id for line in lines],
+            [line.name for line in lines],
+            [list(map(value, lines)) for value in values],
+            _all_writable([line.polled_at.timestamp() for line in lines]) if times else None,
+            _texts([line.status for line in lines]) if statuses else None,
+        )
 
     def one(line: bytes) -> tuple[Any, ...]:
         try:
             reading = decode_one(line)
         except RejectedError:
-            return None, 0.0, None, None, *([None] * len(fields))
-        return reading.machine, reading.polled_at, reading.name, reading.status, *map(number, reading.values)
+            return None, None, 0.0, None, None, *([None] * len(fields))
+        return *reading.machine, reading.polled_at, reading.name, reading.status, *map(number, reading.values)
 
     def decode_block(block: bytes) -> Rows:
         try:
-            lines = decode_all(block) if plain and is_text(block) else []
+            if plain and is_text(block):
+                return whole(list(map(decode, BytesIO(block))))
         except _UNREADABLE:
-            lines = []
-        times = list(map(datetime.timestamp, map(polled_at, lines)))
-        if len(lines) == block.count(b"\n") and min(times, default=0) >= _FIRST and max(times, default=0) <= _LAST:
-            columns = [list(map(value, lines)) for value in values]
-            states = _texts(list(map(status, lines))) if status else None
-            return Rows(list(map(machine, lines)), times, list(map(name, lines)), columns, states)
-        machines, times, sent, told, *columns = map(list, zip(*map(one, block.split(b"\n")[:-1]), strict=True))
-        return Rows(machines, times, sent, columns, _texts(told) if statuses else None)
+            pass
+        found = list(map(one, BytesIO(block)))
+        sources, ids, at, sent, told, *columns = ([row[i] for row in found] for i in range(5 + len(fields)))
+        return Rows(sources, ids, sent, columns, at if times else None, _texts(told) if statuses else None)
 
     return decode_block
 
@@ -243,7 +274,7 @@ def _texts(statuses: list[Any]) -> list[str | None]:
 
 
 def _id(key: Any) -> str | int | float | None:
-    return key if type(key) in (int, str, float) else None
+    return key if type(key) in (int, str) or (type(key) is float and isfinite(key)) else None
 
 
 def timestamp(reading: Reading) -> Any:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
@@ -107,6 +108,42 @@ def test_workers_end_with_their_parent(tmp_path):
     wait_until(lambda: not any(_lives(pid) for pid in workers))
 
 
+def _where(_, seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_this_process_works_as_well():
+    """With two workers one is this process, which begins at once; the other one takes what is left, in order."""
+    done = executed(lambda executing: [*executing.map(_where, range(60), [0.02] * 60)], 2, None, print)
+    assert len(done) == 60
+    assert os.getpid() in done
+    assert len({*done}) == 2
+
+
+def test_parts_are_not_read_far_ahead():
+    """However many parts there are, few wait for the one that is asked for: their columns stand in memory."""
+    begun = []
+
+    def parts():
+        for number in range(100):
+            begun.append(number)
+            yield number
+
+    def work(executing):
+        for number, at in enumerate(executing.map(_after, parts())):
+            assert at == number
+            assert len(begun) <= number + 16
+        return begun
+
+    assert executed(work, 2, None, print) == list(range(100))
+
+
+def _after(number):
+    time.sleep(0.001)
+    return number
+
+
 def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -114,15 +151,19 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def _first_dies(workers):
-    """Work whose tasks end their process, wherever that is not this one."""
-    return lambda executing: "here" if executing.parts == 1 else list(executing.map(os._exit, range(1, workers + 1)))
+def _die_elsewhere(parent):
+    if os.getpid() != parent:
+        os._exit(1)
 
 
 def test_where_a_worker_dies_the_report_is_made_in_turn():
     """A worker process that is killed costs the report nothing but time."""
     told = []
-    assert executed(_first_dies(2), 2, None, told.append) == "here"
+
+    def work(executing):
+        return "here" if executing.parts == 1 else list(executing.map(_die_elsewhere, [os.getpid()] * 9))
+
+    assert executed(work, 2, None, told.append) == "here"
     assert re.match("A worker process died: .* The report is made by one process.", told[0])
 
 

@@ -241,7 +241,7 @@ def test_a_changed_reading_is_found_by_what_was_derived_from_it(past, line, fiel
         b"\0" * 4096 + b"\n",
         b'{"a":\n',
         b'{"_source":"m","_polled_at":"x"}\n',
-        b'{"_source":"m","_polled_at":"0001-01-01T00:00:00+09:00"}\n',
+        b'{"_source":"m","_polled_at":"2026-11-23T00:00:00"}\n',
     ],
 )
 def test_a_damaged_raw_line_is_named(tmp_path, line):

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl import averages
 from etl.records import Governed, Settings
-from etl.wire import RejectedError, parse, parse_settings, raw_decoder, raw_line, rfc3339, settings_line
+from etl.wire import (
+    RejectedError,
+    block_decoder,
+    parse,
+    parse_settings,
+    raw_decoder,
+    raw_line,
+    rfc3339,
+    settings_line,
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -46,6 +56,51 @@ def test_any_bytes_are_a_reading_or_rejected(body):
         raw_decoder(["t"])(body)
     except RejectedError as error:
         assert error.reason == "damaged"
+
+
+KEYS = [b'"id":', b'"name":', b'"status":', b'"timestamp":', b'"t":', b'"x":']
+VALUES = [
+    b"1", b"1.5", b"1e999", b"1e301", b"true", b"null", b'"a"',
+    b'"\\ud800"', b'"\xff"', b"9" * 30, b"[" * 40 + b"]" * 40,
+]  # fmt: skip
+MOMENTS = [
+    b'"2026-01-01T00:00:00Z"', b'"2026-01-01T00:00:00"', b'"0001-01-01T00:00:00+09:00"', b'"9999-12-31T23:59:59-09:00"',
+]  # fmt: skip
+BEHIND = [b"", b"", b"", b" ", b",", b"}", b"\r", b"\0", b"{}"]
+
+
+@st.composite
+def raw_lines(draw):
+    """Lines as they may stand in a raw log that was written by hand, or damaged."""
+    keys = draw(st.lists(st.sampled_from(KEYS), max_size=3))
+    fields = b"".join(key + draw(st.sampled_from(VALUES)) + b"," for key in keys)
+    whole = b'{%s"_source":"m","_polled_at":%s}' % (fields, draw(st.sampled_from(MOMENTS)))
+    line = draw(st.sampled_from([whole, whole, whole, whole[:-1], whole + whole, whole + b" " + whole, b" " + whole]))
+    return line + draw(st.sampled_from(BEHIND))
+
+
+@given(st.lists(raw_lines(), max_size=6), st.sampled_from([("t",), ("t", "status"), ()]))
+def test_a_block_reads_as_its_lines_do(lines, fields):
+    """However a line is damaged, the day's analysis judges it as the averages do, and takes the same from it."""
+    rows = block_decoder(fields, times=True, statuses=True)(b"".join(line + b"\n" for line in lines))
+    decode = raw_decoder(fields)
+    for number, line in enumerate(lines):
+        try:
+            reading = decode(line)
+        except RejectedError:
+            assert rows.sources[number] is None
+            continue
+        assert (rows.sources[number], rows.ids[number]) == reading.machine
+        assert (rows.times[number], rows.names[number]) == (reading.polled_at, reading.name)
+        assert (rows.statuses[number] is None) == (reading.status is None)
+        assert [column[number] for column in rows.values] == list(map(averages.number, reading.values))
+    assert len(rows.sources) == len(lines)
+
+
+def test_moments_that_cannot_be_written_are_the_nearest_that_can():
+    """With their offset, moments of the years 1 and 9999 may be in none that RFC 3339 has."""
+    for at, written in ((MOMENTS[2], "0001-01-01T00:00:00.000Z"), (MOMENTS[3], "9999-12-31T23:59:59.000Z")):
+        assert rfc3339(raw_decoder(())(b'{"_source":"m","_polled_at":%s}' % at).polled_at) == written
 
 
 @pytest.mark.parametrize(
