@@ -160,13 +160,19 @@ def _take_over(folder: Folder, built: Folder, days: list[str], entry: Governed |
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM up until all days stand: it is a moment, and half of them would be worse."""
-    ending = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    """Take Ctrl-C and SIGTERM after all days stand: it is a moment, and half of them would be worse.
+
+    Blocking the signals would not do: another thread, such as the progress bar's, could still take them.
+    """
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _make_durable(path: Path) -> None:

@@ -6,8 +6,10 @@ import gzip
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import date
 from pathlib import Path
@@ -174,6 +176,30 @@ def test_what_only_looks_like_lines_of_ours_is_damaged(tmp_path):
         done, told = fold(tmp_path / "out", file)
         assert done.lines == 0
         assert told
+
+
+def test_ctrl_c_comes_after_all_days_stand(tmp_path, monkeypatch):
+    """An interrupt between two renames waits for the last one, whichever thread takes it."""
+    file = tmp_path / "m.jsonl"
+    file.write_bytes(b"".join(raw_line({"id": 1, "temperature": 20}, "m", START - n * DAY) for n in (2, 1, 0)))
+    rename, waiting = Path.replace, threading.Event()
+    other = threading.Thread(target=waiting.wait)
+
+    def interrupted(self, target):
+        os.kill(os.getpid(), signal.SIGINT)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fold(tmp_path / "out", file)
+    finally:
+        waiting.set()
+        other.join()
+    folder = Folder(tmp_path / "out")
+    assert len(folder.days("raw")) == 3
+    assert folder.days("averages") == folder.days("raw")
 
 
 def test_following_goes_on_behind_what_was_replayed(plant):

@@ -1,8 +1,8 @@
-"""The night of a day's file, in paired runs: `etl report` with one process and with two, DuckDB, Polars.
+"""The night of a day's file, in paired runs: `etl report` with one process, with two, with its page; DuckDB, Polars.
 
 python -m tests.benchmarks.night FOLDER [--day 2026-01-05] [--rounds 5] [VARIANT ...]
 
-FOLDER is what tests.benchmarks.generate wrote. Each variant (one two duckdb polars) is a process of its own; CPU is
+FOLDER is what tests.benchmarks.generate wrote. Each variant (one two page duckdb polars) is a process of its own; CPU is
 that of the process and its children, memory the largest of them. Needs the extra `bench` for the last two.
 """
 
@@ -26,7 +26,10 @@ from etl.night import here
 from etl.records import Settings
 settings = Settings(5, {{"temperature": "temperature", "speed": "fan_speed"}}, "UTC", 10.0, 0.2)
 if __name__ == "__main__":
-    here()(Folder(Path({folder!r})), {day!r}, settings, {workers}, None)
+    here({page})(Folder(Path({folder!r})), {day!r}, settings, {workers}, None)
+"""
+PAGE = """
+from api.pages import report_page
 """
 DUCKDB = """
 import duckdb
@@ -93,8 +96,9 @@ def main() -> None:
             "file": str(Path(given.folder, "raw", f"{given.day}.jsonl")),
         }  # fmt: skip
         scripts = {
-            "one": ETL.format(**names, workers=1),
-            "two": ETL.format(**names, workers=2),
+            "one": ETL.format(**names, workers=1, page=None),
+            "two": ETL.format(**names, workers=2, page=None),
+            "page": PAGE + ETL.format(**names, workers=1, page="report_page"),
             "duckdb": DUCKDB.format(**names),
             "polars": POLARS.format(**names),
         }
