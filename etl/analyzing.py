@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import chain, groupby, islice
@@ -19,7 +19,7 @@ from etl import history
 from etl.columns import Columns, Figures, Part, collect, figures
 from etl.days import begins, day_after
 from etl.executors import Executing
-from etl.folder import BROKEN, Folder
+from etl.folder import BLOCK, BROKEN, Folder
 from etl.records import History, Judging, Machine, Past, Rows, Settings
 from etl.spill import Spill
 from etl.wire import block_decoder, raw_decoder, timestamp
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from etl.judging import Judgement
 
 
+PART = 16 << 20
+"""Bytes of a day's file that are read as one part, or more where there would be more than PARTS."""
+PARTS = 64
+"""Parts of a day: each machine has a piece in each, and pieces of a few readings cost more than a longer part."""
 SHARES = 4
 """Shares for each worker in reading lines back: who is done takes another one."""
-PART = 16 << 20
-"""Bytes of a day's file that are read as one part, at most."""
 
 
 class Block(NamedTuple):
@@ -87,7 +89,7 @@ def analyze(
     machines = spill.machines
     by = _judging(day, settings, until) if before else None
     keys = [history.key(machine) for machine in machines]
-    pasts = [before.machines.pop(key, None) if before else None for key in keys]
+    pasts = (before.machines.pop(key, None) if before else None for key in keys)
     # Columns are read back as they are asked for, and forgotten; figures cost less than sending columns to a worker.
     over = executing.map if by else map
     analyzed = over(partial(_analyze, by, settings.threshold), map(spill.columns, machines), pasts)
@@ -117,7 +119,7 @@ def _analyze(by: Judging | None, threshold: float, columns: Columns, past: Past 
     """Analyze one machine's day, in whatever process this runs."""
     judgement = None
     if by:
-        from etl.judging import judge  # noqa: PLC0415  numpy costs a tenth of a second and 20 MB
+        from etl.judging import judge  # noqa: PLC0415  only where there are detectors
 
         judgement = judge(columns, past, by)
     said = [figures(values, threshold) for values in columns.values]
@@ -148,37 +150,54 @@ def _parts(
 ) -> Iterator[tuple[list[Block], Part]]:
     """The parts of a day, and where the blocks of each stand."""
     size = folder.stored("raw", [day])
-    cuts = folder.cuts("raw", day, max(executing.parts, size // PART + 1))
     judged = bool(settings.detectors)
-    read = partial(read_part, folder.root, day, tuple(settings.parameters.values()), timed or judged, judged)
+    wanted = tuple(settings.parameters.values()), timed or judged, judged
+    cuts = folder.cuts("raw", day, max(executing.parts, min(size // PART + 1, PARTS)))
+    if len(cuts) == 1:
+        # A small file, or a compressed one: that is read from its start on, and has about ten times as much in it.
+        blocks = Folder(folder.root).blocks("raw", day)
+        at_once = max(PART, 10 * size // PARTS) // BLOCK
+        while (found := _read(islice(blocks, at_once), *wanted))[0]:
+            yield found
+        folder.watch(size)
+        return
+    read = partial(read_part, folder.root, day, wanted)
     for (start, end), found in zip(cuts, executing.map(read, *zip(*cuts, strict=True)), strict=True):
         folder.watch((size if end is None else end) - start)
         yield found
 
 
 def read_part(
-    root: Path, day: str, fields: tuple[str, ...], times: bool, statuses: bool, start: int, end: int | None
+    root: Path, day: str, wanted: tuple[tuple[str, ...], bool, bool], start: int, end: int | None
 ) -> tuple[list[Block], Part]:
     """Read the lines between two offsets of a day's raw log, in whatever process this runs.
+
+    `wanted` are the fields of the parameters, whether times are, and whether statuses are.
 
     Raises:
         OSError, EOFError: the file is not there, or shorter than the part.
 
     """
+    return _read(Folder(root).blocks("raw", day, start, end), *wanted)
+
+
+def _read(
+    blocks: Iterable[tuple[int, bytes]], fields: tuple[str, ...], times: bool, statuses: bool
+) -> tuple[list[Block], Part]:
     decode = block_decoder(fields, times, statuses)
-    blocks: list[Block] = []
+    stand: list[Block] = []
     lines = 0
 
     def rows() -> Iterator[Rows]:
         nonlocal lines
-        for offset, block in Folder(root).blocks("raw", day, start, end):
+        for offset, block in blocks:
             found = decode(block)
-            blocks.append(Block(lines, offset))
+            stand.append(Block(lines, offset))
             lines += len(found.sources)
             yield found
 
     part = collect(rows(), len(fields))
-    return blocks, part
+    return stand, part
 
 
 def timestamps(folder: Folder, day: str, found: Day, executing: Executing) -> dict[int, Any]:

@@ -26,7 +26,7 @@ _REPORT = re.compile(r"(\d{4}-\d\d-\d\d)\.json")
 _HISTORY = re.compile(r"(\d{4}-\d\d-\d\d)\.msgpack")
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a damaged compressed file raises."""
-_BLOCK = 128 << 10
+BLOCK = 128 << 10
 """Bytes read at once: what is made of more no longer fits into a processor's caches."""
 
 
@@ -99,12 +99,12 @@ class Folder:
         """Open a day's file to read from its start; where both forms stand, the plain one counts."""
         watch = self.watch if kind == "raw" else ignore
         try:
-            return BufferedReader(_Watched(self.path(kind, day), watch), _BLOCK)
+            return BufferedReader(_Watched(self.path(kind, day), watch), BLOCK)
         except FileNotFoundError:
             packed = self.packed_path(kind, day)
             watch(packed.stat().st_size)
             # A GzipFile gives its lines one by one in Python; a buffer around it does so in C.
-            return BufferedReader(cast(RawIOBase, gzip.open(packed, "rb")), _BLOCK)
+            return BufferedReader(cast(RawIOBase, gzip.open(packed, "rb")), BLOCK)
 
     def open_anywhere(self, kind: str, day: str) -> IO[bytes]:
         """Open a day's file to read at any offset; a compressed one is unpacked beside the system's other files."""
@@ -159,7 +159,7 @@ class Folder:
         """
         with self.open(kind, day) as file:
             offset = file.seek(start)
-            while block := file.read(_BLOCK if end is None else min(_BLOCK, end - offset)):
+            while block := file.read(BLOCK if end is None else min(BLOCK, end - offset)):
                 if not block.endswith(b"\n"):
                     block += file.readline()
                 whole = block[: block.rfind(b"\n") + 1]
@@ -192,7 +192,7 @@ class Folder:
                 start = file.seek(0, os.SEEK_END)
                 rest = b""
                 while start and size > 0:
-                    block = min(_BLOCK, start, size)
+                    block = min(BLOCK, start, size)
                     start -= block
                     size -= block
                     file.seek(start)
@@ -236,7 +236,7 @@ def governing(entries: list[Governed], day: str, line: int, otherwise: Settings)
 @lru_cache(maxsize=8)
 def _count(path: Path, _inode: int, _size: int, _changed: int) -> int:
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
 
 
 def day_of_file(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import re
@@ -16,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from api.machines import Machines
-from etl import executors
+from etl import analyzing, executors
 from etl.executors import executed
-from etl.folder import Folder
+from etl.folder import BLOCK, Folder
 from etl.night import here
 from etl.records import Settings
 from etl.report import encode, make_report
@@ -87,6 +88,23 @@ def test_processes_make_the_same_report(day, workers, caplog):
     path = here()(folder, DAY, SETTINGS, workers, None)
     assert path.read_bytes() == expected
     assert not caplog.records
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_parts_of_a_block_make_the_same_report(day, tmp_path, packed, workers, monkeypatch):
+    """A day in many parts, also where it is compressed and has to be read from its start on."""
+    folder, expected = day
+    monkeypatch.setattr(analyzing, "PART", BLOCK)
+    copy = Folder(tmp_path)
+    copy.path("raw", DAY).parent.mkdir()
+    raw = folder.path("raw", DAY).read_bytes()
+    assert len(raw) > 20 * BLOCK
+    if packed:
+        copy.packed_path("raw", DAY).write_bytes(gzip.compress(raw, 1))
+    else:
+        copy.path("raw", DAY).write_bytes(raw)
+    assert here()(copy, DAY, SETTINGS, workers, None).read_bytes() == expected
 
 
 def test_workers_end_with_their_parent(tmp_path):

@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.night FOLDER [--day 2026-01-05] [--rounds 5] [VARIANT ...]
 
-FOLDER is what tests.benchmarks.generate wrote. Each variant (one two page duckdb polars) is a process of its own; CPU is
-that of the process and its children, memory the largest of them. Needs the extra `bench` for the last two.
+FOLDER is what tests.benchmarks.generate wrote. Each variant (one two page duckdb polars) is a process of its own; CPU
+is that of the process and its children, memory the largest of them. Needs the extra `bench` for the last two.
 """
 
 from __future__ import annotations
