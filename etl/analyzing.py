@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from io import BytesIO
 from itertools import chain, groupby, islice
 from math import inf
 from pathlib import Path
@@ -207,21 +208,25 @@ def timestamps(folder: Folder, day: str, found: Day, executing: Executing) -> di
     shares = np.array_split(lines, SHARES * len(folder.cuts("raw", day, executing.parts)))
     wanted = [share.tolist() for share in shares if len(share)]
     starts = [block.line for block in found.blocks]
-    blocks = (found.blocks[_block_of(starts, share[0]) : _block_of(starts, share[-1]) + 1] for share in wanted)
+    blocks = (found.blocks[_block_of(starts, share[0]) : _block_of(starts, share[-1]) + 2] for share in wanted)
     read = executing.map(partial(read_timestamps, folder.root, day), blocks, wanted)
     return dict(zip(chain.from_iterable(wanted), chain.from_iterable(read), strict=True))
 
 
 def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int]) -> list[Any]:
-    """The timestamps of these lines, in order, which stand in these blocks, in whatever process this runs."""
+    """The timestamps of these lines, in order, in whatever process this runs.
+
+    They stand in these blocks, the last of which is the one behind them, if there is one.
+    """
     decode, starts = raw_decoder(()), [block.line for block in blocks]
     stamps = []
     with Folder(root).open_anywhere("raw", day) as file:
         for number, of_block in groupby(lines, partial(_block_of, starts)):
             at, offset = blocks[number]
             file.seek(offset)
+            text = BytesIO(file.read(blocks[number + 1].offset - offset if number + 1 < len(blocks) else -1))
             for line in of_block:
-                stamps.append(timestamp(decode(next(islice(file, line - at, None)))))
+                stamps.append(timestamp(decode(next(islice(text, line - at, None)))))
                 at = line + 1
     return stamps
 
