@@ -66,6 +66,13 @@ def test_columns_are_each_machines_lines_however_the_day_is_split(day, blocks, p
         assert spill.lines(machine, rows).tolist() == [number for number, _ in its][::2]
 
 
+def test_a_name_holds_until_there_is_another_one():
+    """Parts without a name leave the one that was seen before."""
+    named = [("a", 1, name, 1.0, 0.0, "") for name in ("x", None, "y", None)]
+    assert day_of([[[line]] for line in named]).columns(("a", 1)).name == "y"
+    assert day_of([[named]]).columns(("a", 1)).name == "y"
+
+
 def test_what_comes_after_255_statuses_is_another_one():
     """A machine has codes for 255 statuses, in whatever parts they come; all others share one."""
     day = [("a", 1, None, 1.0, 0.0, str(n % 300)) for n in range(600)]

@@ -23,6 +23,7 @@ from etl.folder import BLOCK, Folder
 from etl.night import here
 from etl.records import Settings
 from etl.report import encode, make_report
+from etl.spill import Spill
 from tests.benchmarks.generate import write_day
 from tests.test_child import wait_until
 from tests.test_run import free_port
@@ -96,6 +97,9 @@ def test_parts_of_a_block_make_the_same_report(day, tmp_path, packed, workers, m
     """A day in many parts, also where it is compressed and has to be read from its start on."""
     folder, expected = day
     monkeypatch.setattr(analyzing, "PART", BLOCK)
+    parts = []
+    add = Spill.add
+    monkeypatch.setattr(Spill, "add", lambda self, part: (parts.append(part.length), add(self, part)))
     copy = Folder(tmp_path)
     copy.path("raw", DAY).parent.mkdir()
     raw = folder.path("raw", DAY).read_bytes()
@@ -105,6 +109,8 @@ def test_parts_of_a_block_make_the_same_report(day, tmp_path, packed, workers, m
     else:
         copy.path("raw", DAY).write_bytes(raw)
     assert here()(copy, DAY, SETTINGS, workers, None).read_bytes() == expected
+    assert len(parts) > 20
+    assert max(parts) < 2000
 
 
 def test_workers_end_with_their_parent(tmp_path):

@@ -115,16 +115,19 @@ def test_an_incident_says_what_was_compared(plant):
     assert f"{spike['peak']:.1f} is far outside" in spike["why"]
 
 
-@pytest.mark.parametrize("lost", ["gone", "damaged", "of other detectors"])
+@pytest.mark.parametrize("lost", ["gone", "torn", "damaged", "of other detectors"])
 def test_a_history_that_is_lost_is_found_in_the_raw_log(copy, lost):
-    """Missing, damaged or of other settings, it is made again, and gives the same report and the same history."""
+    """Missing, torn, damaged or of other settings, it is made again, and gives the same report and the same history."""
     path = copy.history_path(DAYS[2])
     history, expected = path.read_bytes(), reports(copy)
     for day in copy.histories():
         if lost == "gone":
             copy.history_path(day).unlink()
-        elif lost == "damaged":
+        elif lost == "torn":
             copy.history_path(day).write_bytes(history[:-1])
+        elif lost == "damaged":
+            half = len(history) // 2
+            copy.history_path(day).write_bytes(history[:half] + bytes([history[half] ^ 1]) + history[half + 1 :])
     if lost == "of other detectors":
         for day in DAYS:
             write_report(copy, day, msgspec.structs.replace(JUDGED, detectors=("history_mad",)))

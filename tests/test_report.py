@@ -150,9 +150,10 @@ def test_the_days_last_line_names_the_settings(plant):
     assert orjson.loads(here.night()[0].read_bytes())["threshold"] == 0.01
 
 
-def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog):
+@pytest.mark.parametrize("detectors", [[], ["telemetry"]])
+def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog, detectors):
     """The page gets the report and each machine's times and values; one that cannot be drawn costs no report."""
-    here = plant(start=MIDNIGHT - 500)
+    here = plant(start=MIDNIGHT - 500, report={"detectors": detectors})
     here.tick(3)
     report_path, page_path = here.folder.report_path("2026-11-22"), here.folder.page_path("2026-11-22")
     given_ = []
