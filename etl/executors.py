@@ -16,12 +16,10 @@ REACHED = 10
 """Seconds within which a cluster must answer."""
 LOOK = 5.0
 """Seconds between two looks whether a cluster still has workers."""
-
-Result = TypeVar("Result")
-
-
 AHEAD = 2
 """Calls for each worker that are begun before they are asked for; arguments and results wait in memory."""
+
+Result = TypeVar("Result")
 
 
 class Executing(NamedTuple):
