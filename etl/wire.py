@@ -139,7 +139,7 @@ _KNOWN = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
 """The keys of a raw line that mean something whatever the parameters are."""
 
 
-def _line_type(fields: Sequence[str], **kinds: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
+def _line_type(fields: Sequence[str], /, **kinds: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
     """A raw line's type, with no more than these fields and what makes it a line of ours; attribute names by key."""
     keys = list(dict.fromkeys(["_source", "_polled_at", *fields]))
     names = {key: key.removeprefix("_") if key in _KNOWN else f"field_{i}" for i, key in enumerate(keys)}

@@ -97,6 +97,14 @@ def test_a_block_reads_as_its_lines_do(lines, fields):
     assert len(rows.sources) == len(lines)
 
 
+@pytest.mark.parametrize("field", ["fields", "kinds", "source", "field_0", ""])
+def test_a_parameter_may_average_a_field_of_any_name(field):
+    """No name of ours is in the way."""
+    line = raw_line({field: 1.5}, "m", 0.0)
+    assert block_decoder((field,))(line).values == [[1.5]]
+    assert raw_decoder((field,))(line).values == [1.5]
+
+
 def test_moments_that_cannot_be_written_are_the_nearest_that_can():
     """With their offset, moments of the years 1 and 9999 may be in none that RFC 3339 has."""
     for at, written in ((MOMENTS[2], "0001-01-01T00:00:00.000Z"), (MOMENTS[3], "9999-12-31T23:59:59.000Z")):
