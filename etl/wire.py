@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -169,6 +170,8 @@ def _reader(fields: tuple[str, ...]) -> tuple[Decode, Decode, Callable[[Any], tu
     return decode, decode_any, attrgetter(*(names[key] for key in fields))
 
 
+DIGITS = sys.int_info.default_max_str_digits
+"""An integer of more digits is none to Python."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -247,8 +250,10 @@ def block_decoder(fields: tuple[str, ...], times: bool = False, statuses: bool =
 
     def decode_block(block: bytes) -> Rows:
         try:
-            if plain and is_text(block):
-                return whole(list(map(decode, BytesIO(block))))
+            lines = list(BytesIO(block))
+            # A longer line may have an integer that only shows as damage where it is read, and here it may be unread.
+            if plain and max(map(len, lines), default=0) <= DIGITS and is_text(block):
+                return whole(list(map(decode, lines)))
         except _UNREADABLE:
             pass
         found = list(map(one, BytesIO(block)))
