@@ -217,6 +217,11 @@ def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int])
     """The timestamps of these lines, in order, in whatever process this runs.
 
     They stand in these blocks, the last of which is the one behind them, if there is one.
+
+    Raises:
+        OSError, EOFError: the file is not there, or shorter than it was.
+        RejectedError: a line is damaged since it was read.
+
     """
     decode, starts = raw_decoder(()), [block.line for block in blocks]
     stamps = []
@@ -226,7 +231,10 @@ def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int])
             file.seek(offset)
             text = BytesIO(file.read(blocks[number + 1].offset - offset if number + 1 < len(blocks) else -1))
             for line in of_block:
-                stamps.append(timestamp(decode(next(islice(text, line - at, None)))))
+                raw = next(islice(text, line - at, None), b"")
+                if not raw:
+                    raise EOFError(f"line {line + 1} of the raw log of {day} is no longer there")
+                stamps.append(timestamp(decode(raw)))
                 at = line + 1
     return stamps
 

@@ -258,12 +258,13 @@ def report(loaded: Loaded, day: str | None) -> int:
         for closed in days:
             try:
                 path = make_report(Folder(folder.root, advance), closed, loaded.settings, asked.workers, asked.cluster)
-            except OSError as error:
-                raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
+            # Some damage to a compressed file is an OSError as well.
             except UNMADE as error:
                 log.error("The report of %s cannot be made: %s. `etl verify` says where it is damaged.", closed, error)
                 unmade = FOUND
                 continue
+            except OSError as error:
+                raise ExitError(f"The report of {closed} cannot be written: {error}", CANNOT_CREATE) from None
             print(path)  # noqa: T201
     if not days:
         log.info("No report is due in %s", folder.root)

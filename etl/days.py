@@ -47,8 +47,8 @@ def day_finder(zone: ZoneInfo) -> Callable[[float], str]:
         nonlocal day, start, end
         if not start <= moment < end:
             local = datetime.fromtimestamp(moment, zone).date()
-            day = local.isoformat()
-            start, end = _start(local, zone), _start(local + timedelta(days=1), zone)
+            # All or none: the last day of the calendar has no end.
+            day, start, end = local.isoformat(), _start(local, zone), _start(local + timedelta(days=1), zone)
         return day
 
     return day_of

@@ -45,7 +45,7 @@ def stored(folder: Folder, first: str, day: str, settings: Settings) -> History 
         try:
             with folder.history_path(kept).open("rb") as file:
                 history = _read(file)
-        except (OSError, EOFError, msgspec.DecodeError):
+        except (OSError, EOFError, msgspec.DecodeError, UnicodeDecodeError):
             continue
         if history.day == kept and fits(history, settings):
             return history
@@ -81,7 +81,7 @@ def _read(file: IO[bytes]) -> History:
     """Read the file of a history.
 
     Raises:
-        EOFError, DecodeError: it is damaged.
+        EOFError, DecodeError, UnicodeDecodeError: it is damaged.
 
     """
     checksum = 0

@@ -129,7 +129,10 @@ class Recording:
         rows = self._rows(block)
         if None in rows.sources or not rows.times:
             return None
-        first, last = self._day_of(min(rows.times)), self._day_of(max(rows.times))
+        try:
+            first, last = self._day_of(min(rows.times)), self._day_of(max(rows.times))
+        except OverflowError:  # a moment at the end of the calendar
+            return None
         day = self._named_day or first
         if day < self._newest or not _FIRST < day <= self._today or (first != last and not self._named_day):
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, Any, NamedTuple, cast
 from weakref import finalize
 
@@ -93,8 +93,12 @@ class Spill:
         """Where a column now stands."""
         at, left = self._end, column.data.cast("B")
         self._end += len(left)
-        while left:
-            left = left[self._file.write(left) :]
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            # A file without a name: what is full may be another disk than that of the output folder.
+            raise OSError(error.errno, error.strerror, f"{gettempdir()} (TMPDIR)") from error
         return at
 
     def columns(self, machine: Machine) -> Columns:

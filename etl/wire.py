@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -139,7 +140,7 @@ _KNOWN = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
 """The keys of a raw line that mean something whatever the parameters are."""
 
 
-def _line_type(fields: Sequence[str], **kinds: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
+def _line_type(fields: Sequence[str], /, **kinds: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
     """A raw line's type, with no more than these fields and what makes it a line of ours; attribute names by key."""
     keys = list(dict.fromkeys(["_source", "_polled_at", *fields]))
     names = {key: key.removeprefix("_") if key in _KNOWN else f"field_{i}" for i, key in enumerate(keys)}
@@ -169,6 +170,8 @@ def _reader(fields: tuple[str, ...]) -> tuple[Decode, Decode, Callable[[Any], tu
     return decode, decode_any, attrgetter(*(names[key] for key in fields))
 
 
+DIGITS = sys.int_info.default_max_str_digits
+"""An integer of more digits is none to Python."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -247,8 +250,10 @@ def block_decoder(fields: tuple[str, ...], times: bool = False, statuses: bool =
 
     def decode_block(block: bytes) -> Rows:
         try:
-            if plain and is_text(block):
-                return whole(list(map(decode, BytesIO(block))))
+            lines = list(BytesIO(block))
+            # A longer line may have an integer that only shows as damage where it is read, and here it may be unread.
+            if plain and max(map(len, lines), default=0) <= DIGITS and is_text(block):
+                return whole(list(map(decode, lines)))
         except _UNREADABLE:
             pass
         found = list(map(one, BytesIO(block)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import re
 import tempfile
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +109,17 @@ def test_the_file_is_gone_with_its_day(monkeypatch, tmp_path):
     del spill
     gc.collect()
     assert nameless() == before
+
+
+def test_a_full_disk_is_named_by_its_directory(monkeypatch, tmp_path):
+    """It may be another one than that of the output folder, where people would look first."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spill = Spill()
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(spill, "_file", full)
+        with pytest.raises(OSError, match=re.escape(str(tmp_path))) as raised:
+            spill.add(collect([Rows(["a"], [1], [None], [[2.0]])], 1))
+    assert raised.value.errno == errno.ENOSPC
 
 
 @given(st.lists(numbers, max_size=30) | st.lists(st.sampled_from([10.0, 12.0, 8.0, 0.0, -0.0]), max_size=9),

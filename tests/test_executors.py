@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,21 @@ def test_parts_of_a_block_make_the_same_report(day, tmp_path, packed, workers, m
     assert here()(copy, DAY, SETTINGS, workers, None).read_bytes() == expected
     assert len(parts) > 20
     assert max(parts) < 2000
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_day_cut_short_meanwhile_is_told_by_whoever_reads_it(tmp_path, workers):
+    """Where an anomaly's line is gone when its timestamp is read back, the report cannot be made, and nothing else."""
+    folder = Folder(tmp_path)
+    folder.path("raw", DAY).parent.mkdir()
+    folder.path("raw", DAY).touch()
+    read = partial(analyzing.read_timestamps, folder.root, DAY)
+
+    def work(executing):
+        return list(executing.map(read, [[analyzing.Block(0, 0)]] * 20, [[3]] * 20))
+
+    with pytest.raises(EOFError, match=r"line 4 .* is no longer there"):
+        executed(work, workers, None, print)
 
 
 def test_workers_end_with_their_parent(tmp_path):

@@ -116,7 +116,7 @@ def test_an_incident_says_what_was_compared(plant):
     assert f"{spike['peak']:.1f} is far outside" in spike["why"]
 
 
-@pytest.mark.parametrize("lost", ["gone", "damaged", "of other detectors"])
+@pytest.mark.parametrize("lost", ["gone", "damaged", "no text", "of other detectors"])
 def test_a_history_that_is_lost_is_found_in_the_raw_log(copy, lost):
     """Missing, damaged or of other settings, it is made again, and gives the same report and the same history."""
     path = copy.history_path(DAYS[2])
@@ -126,6 +126,8 @@ def test_a_history_that_is_lost_is_found_in_the_raw_log(copy, lost):
             copy.history_path(day).unlink()
         elif lost == "damaged":
             copy.history_path(day).write_bytes(history[:-1])
+        elif lost == "no text":
+            copy.history_path(day).write_bytes(history.replace(b"temperature", b"temp\xffrature"))
     if lost == "of other detectors":
         for day in DAYS:
             write_report(copy, day, msgspec.structs.replace(JUDGED, detectors=("history_mad",)))

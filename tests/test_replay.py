@@ -161,6 +161,16 @@ def test_damaged_lines_are_told_and_left_out(tmp_path):
     assert fold(tmp_path / "cut", packed)[1][-1].why.startswith("the compressed file is damaged")
 
 
+def test_a_line_at_the_end_of_the_calendar_is_damaged_and_no_other(tmp_path):
+    """Its day has no end; the lines around it keep theirs."""
+    kept = [raw_line({"id": 1, "temperature": 1.0}, "m", START + second) for second in range(2)]
+    far = b'{"id":1,"_source":"m","_polled_at":"9999-12-31T23:59:59-09:00"}\n'
+    file = tmp_path / "m.jsonl"
+    file.write_bytes(kept[0] + far + kept[1])
+    done, told = fold(tmp_path / "out", file)
+    assert (done.lines, [damage.line for damage in told]) == (2, [2])
+
+
 def test_what_only_looks_like_lines_of_ours_is_damaged(tmp_path):
     """Objects that share a line or spread over two, bytes that are no text, times beyond the calendar or today."""
     one = raw_line({"id": 1}, "m", START)

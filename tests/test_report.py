@@ -232,3 +232,17 @@ def test_a_day_that_cannot_be_reported_keeps_no_other_from_it(plant, caplog):
     here.tick(1)
     assert [event["day"] for event in here.events("report") if event["reason"] == "failed"] == ["2026-11-22"]
     assert caplog.text.count("cannot be made") == 1
+
+
+def test_a_damaged_compressed_day_keeps_no_other_from_etl_report(plant, caplog):
+    """It is the raw log that is damaged, and told so; the next day has its report."""
+    here = plant(start=MIDNIGHT - 100)
+    here.tick(3)
+    here.clock.now = MIDNIGHT + 86_300
+    here.tick(3)
+    here.close()
+    here.folder.path("raw", "2026-11-22").unlink()
+    here.folder.packed_path("raw", "2026-11-22").write_bytes(b"no gzip")
+    for day, code in (("2026-11-22", 1), ("2026-11-23", 0)):
+        assert app.report(here.loaded, day) == code
+    assert caplog.text.count("cannot be made") == 1

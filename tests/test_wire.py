@@ -106,6 +106,23 @@ def test_a_block_reads_as_its_lines_do(lines, fields, times, statuses):
     assert (len(rows.sources), rows.times is None, rows.statuses is None) == (len(lines), not times, not statuses)
 
 
+@pytest.mark.parametrize("key", [b"timestamp", b"status", b"name", b"id", b"t"])
+def test_an_integer_too_long_for_python_is_damage_also_where_it_is_not_read(key):
+    """The report leaves out the line that has no averages: its timestamp could not be read back."""
+    line = b'{"%s":%s,"_source":"m","_polled_at":"2026-01-01T00:00:00Z"}\n' % (key, b"9" * 5000)
+    with pytest.raises(RejectedError):
+        raw_decoder(("t",))(line)
+    assert block_decoder(("t",))(line * 2).sources == [None, None]
+
+
+@pytest.mark.parametrize("field", ["fields", "kinds", "source", "field_0", ""])
+def test_a_parameter_may_average_a_field_of_any_name(field):
+    """No name of ours is in the way."""
+    line = raw_line({field: 1.5}, "m", 0.0)
+    assert block_decoder((field,))(line).values == [[1.5]]
+    assert raw_decoder((field,))(line).values == [1.5]
+
+
 def test_moments_that_cannot_be_written_are_the_nearest_that_can():
     """With their offset, moments of the years 1 and 9999 may be in none that RFC 3339 has."""
     for at, written in ((MOMENTS[2], "0001-01-01T00:00:00.000Z"), (MOMENTS[3], "9999-12-31T23:59:59.000Z")):
