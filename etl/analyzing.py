@@ -205,7 +205,9 @@ def timestamps(folder: Folder, day: str, found: Day, executing: Executing) -> di
     """Read back the timestamps of the anomalies' lines, by line."""
     rows = [column.rows for one in found.machines.values() for column in one.figures]
     lines = np.unique(np.concatenate([np.empty(0, np.intp), *rows]))
-    shares = np.array_split(lines, SHARES * len(folder.cuts("raw", day, executing.parts)))
+    # A compressed file, which has one part, is unpacked for each share.
+    parts = len(folder.cuts("raw", day, executing.parts))
+    shares = np.array_split(lines, SHARES * parts if parts > 1 else 1)
     wanted = [share.tolist() for share in shares if len(share)]
     starts = [block.line for block in found.blocks]
     blocks = (found.blocks[_block_of(starts, share[0]) : _block_of(starts, share[-1]) + 2] for share in wanted)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -65,17 +66,28 @@ def _in_processes(workers: int) -> Iterator[Executing]:
     begun: list[Future[Any]] = []
 
     with ProcessPoolExecutor(others, mp_context=get_context("spawn"), initializer=_follow_parent) as executor:
+        for _ in range(others):
+            _submit(executor, int)  # they start now, while this process loads what it needs
 
         def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
             begun[:] = [task for task in begun if not task.done()]
             if len(begun) < AHEAD * others:
-                begun.append(executor.submit(function, *arguments))
+                begun.append(_submit(executor, function, *arguments))
                 return begun[-1]
             here: Future[Any] = Future()
             here.set_result(function(*arguments))
             return here
 
         yield Executing(workers, partial(_mapped, workers, submit, Future.result))
+
+
+def _submit(executor: Executor, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+    """Submit a call; the process this may start is deaf to Ctrl-C, which is for the one that ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return executor.submit(function, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _mapped(

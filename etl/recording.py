@@ -121,7 +121,7 @@ class Recording:
         for number, text in zip(count(line), block.split(b"\n"), strict=False):
             offset += len(text) + 1
             if text.strip():
-                yield self._one(number, parse, text.strip(), offset if self._followed else None)
+                yield self._one(number, parse, text.rstrip(b"\r"), offset if self._followed else None)
 
     def _whole(self, block: bytes) -> Lines | None:
         if not block.endswith(b"\n") or b"\r" in block or not is_text(block):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from io import BytesIO
-from math import isfinite
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -154,24 +152,25 @@ def _line_type(fields: Sequence[str], /, **kinds: Any) -> tuple[type[msgspec.Str
     return line_type, names
 
 
-Decode = Callable[[bytes], Any]
+@lru_cache(maxsize=32)
+def _reader(
+    fields: tuple[str, ...], kind: Any = Any
+) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
+    """What decodes a raw line, and what takes these fields, in order, from that; None where one is missing."""
+    line_type, names = _line_type(fields, **dict.fromkeys(fields, kind))
+    return msgspec.json.Decoder(line_type).decode, attrgetter(*(names[key] for key in fields))
 
 
-@lru_cache(maxsize=16)
-def _reader(fields: tuple[str, ...]) -> tuple[Decode, Decode, Callable[[Any], tuple[Any, ...]]]:
-    """Two decoders of raw lines, and the function that takes these fields, in order, from what they give.
-
-    To the second one, which is slower, a number beyond the range of doubles is infinite and not damage: where such a
-    number is passed over unread, nobody can tell.
-    """
-    line_type, names = _line_type(fields)
-    decode = msgspec.json.Decoder(line_type).decode
-    decode_any = msgspec.json.Decoder(line_type, float_hook=float).decode
-    return decode, decode_any, attrgetter(*(names[key] for key in fields))
+def _held(value: Any) -> Any:
+    """A value that was passed over unread; None for a number that Python cannot hold, such as 1e999."""
+    if type(value) is not msgspec.Raw:
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return None
 
 
-DIGITS = sys.int_info.default_max_str_digits
-"""An integer of more digits is none to Python."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -185,17 +184,20 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
         a function from a line to its Reading; it raises RejectedError for a damaged line.
 
     """
-    decode, decode_any, read = _reader(("_source", "_polled_at", "id", "timestamp", "status", "name", *fields))
+    wanted = ("_source", "_polled_at", "id", "timestamp", "status", "name", *fields)
+    decode, take = _reader(wanted)
+    decode_unread, take_unread = _reader(wanted, msgspec.Raw)
 
     def decode_line(line: bytes) -> Reading:
         try:
             try:
-                found = decode(line)
+                found = take(decode(line))
             except msgspec.DecodeError:
-                found = decode_any(line)
+                # What the day's analysis passes over unread, as it does not need it, must be no damage here.
+                found = tuple(map(_held, take_unread(decode_unread(line))))
         except _UNREADABLE as error:
             raise RejectedError("damaged", f"the line is damaged: {error}") from None
-        source, polled_at, key, stamp, status, name, *values = read(found)
+        source, polled_at, key, stamp, status, name, *values = found
         at = polled_at.timestamp()
         if not _FIRST <= at <= _LAST:
             at = _writable(at)
@@ -250,10 +252,8 @@ def block_decoder(fields: tuple[str, ...], times: bool = False, statuses: bool =
 
     def decode_block(block: bytes) -> Rows:
         try:
-            lines = list(BytesIO(block))
-            # A longer line may have an integer that only shows as damage where it is read, and here it may be unread.
-            if plain and max(map(len, lines), default=0) <= DIGITS and is_text(block):
-                return whole(list(map(decode, lines)))
+            if plain and is_text(block):
+                return whole(list(map(decode, BytesIO(block))))
         except _UNREADABLE:
             pass
         found = list(map(one, BytesIO(block)))
@@ -279,7 +279,7 @@ def _texts(statuses: list[Any]) -> list[str | None]:
 
 
 def _id(key: Any) -> str | int | float | None:
-    return key if type(key) in (int, str) or (type(key) is float and isfinite(key)) else None
+    return key if type(key) in (int, str, float) else None
 
 
 def timestamp(reading: Reading) -> Any:

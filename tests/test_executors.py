@@ -184,6 +184,28 @@ def _after(number):
     return number
 
 
+def test_ctrl_c_on_the_terminal_is_for_this_process(tmp_path):
+    """The workers that share the terminal say nothing, and end with it."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time; from etl.executors import executed\n"
+        "def pids(n): time.sleep(0.1); return os.getpid()\n"
+        "def work(executing): print(*executing.map(pids, range(30)), flush=True); time.sleep(60)\n"
+        "if __name__ == '__main__': executed(work, 3, None, print)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": "."},
+    ) as it:  # fmt: skip
+        pids = {int(pid) for pid in it.stdout.readline().split()}
+        os.killpg(it.pid, signal.SIGINT)
+        said = it.communicate(timeout=30)[1]
+    assert said.count(b"Traceback") == 1
+    assert said.endswith(b"KeyboardInterrupt\n")
+    assert len(pids) == 3
+    wait_until(lambda: not any(_lives(pid) for pid in pids))
+
+
 def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
