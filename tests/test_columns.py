@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.analysis import analyze_values
@@ -46,6 +46,7 @@ def split(items, cuts):
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(lines, max_size=40), st.lists(st.integers(0, 99), max_size=4), st.lists(st.integers(0, 99), max_size=2))
 def test_columns_are_each_machines_lines_however_the_day_is_split(day, blocks, parts):
     """Into whatever blocks and parts: machines in order of appearance, each with its own lines, in order."""
@@ -122,6 +123,7 @@ def test_a_full_disk_is_named_by_its_directory(monkeypatch, tmp_path):
     assert raised.value.errno == errno.ENOSPC
 
 
+@settings(deadline=None)
 @given(st.lists(numbers, max_size=30) | st.lists(st.sampled_from([10.0, 12.0, 8.0, 0.0, -0.0]), max_size=9),
        st.sampled_from([0.2, 0.0, 1e-9, 3.0]))  # fmt: skip
 def test_figures_are_those_of_analyze_values_to_the_last_bit(values, threshold):

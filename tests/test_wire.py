@@ -84,7 +84,7 @@ def raw_lines(draw):
 fields_asked = st.sampled_from([("t",), ("t", "status"), ("id",), ()])
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.lists(raw_lines(), max_size=4), fields_asked, st.booleans(), st.booleans())
 def test_a_block_reads_as_its_lines_do(lines, fields, times, statuses):
     """However a line is damaged, the day's analysis judges it as the averages do, and takes the same from it."""
