@@ -224,7 +224,7 @@ def block_decoder(fields: tuple[str, ...], times: bool = False, statuses: bool =
     A block whose lines all are as they should be is read in one go; any other one line by line.
     """
     number_or_none = Annotated[float, msgspec.Meta(ge=-LIMIT, le=LIMIT)] | None
-    asked = ["id", "name", *["status"][: int(statuses)]]
+    asked = ("id", "name", "status") if statuses else ("id", "name")
     line_type, names = _line_type(
         [*asked, *fields], id=int | str | float | None, **dict.fromkeys(set(fields) - _KNOWN, number_or_none)
     )
