@@ -189,11 +189,11 @@ def test_backwards_are_the_last_lines(tmp_path_factory, lines, torn, block, size
         if left < (number > 0):
             break
         kept.append(line)
-    before, folders._BLOCK = folders._BLOCK, block
+    before, folders.BLOCK = folders.BLOCK, block
     try:
         assert [line.rstrip(b"\n") for line in folder.backwards("raw", size)] == kept
     finally:
-        folders._BLOCK = before
+        folders.BLOCK = before
 
 
 def test_what_machines_say_cannot_disturb_a_terminal(plant):
