@@ -6,13 +6,10 @@ at any width: only the drawing is stretched.
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import chain, pairwise
-from math import ceil, floor, isfinite, log10
-from operator import sub
+from itertools import chain
+from math import ceil, floor, log10
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -155,40 +152,26 @@ def thin(times: Sequence[float], values: Sequence[float], axis: Axis, interval: 
 
     What is next to a gap is kept as well.
     """
-    times, values, steps = _present(times, values)
-    count = len(times)
-    silence = SILENCE * interval
-    begins = {0}
-    if max(steps, default=0.0) > silence:
-        begins.update(i for i, step in enumerate(steps, 1) if step > silence)
-    width = (axis.end - axis.start) / BUCKETS
-    edges = (bisect_left(times, axis.start + n * width) for n in range(1, BUCKETS))
-    segments: list[list[Point]] = []
-    for first, last in pairwise(sorted({*begins, *edges, count})):
-        piece = values[first:last]
-        low, high = min(piece), max(piece)
-        kept = {first + piece.index(low), first + piece.index(high)}
-        if first in begins:
-            segments.append([])
-            kept.add(first)
-        if last in begins or last == count:
-            kept.add(last - 1)
-        segments[-1] += [(times[i], values[i]) for i in sorted(kept)]
-    return segments
+    import numpy as np  # noqa: PLC0415  who draws the night's report has it loaded; the server never draws
 
-
-def _present(times: Sequence[float], values: Sequence[float]) -> tuple[array[float], array[float], array[float]]:
-    """The readings that have a value, in the order of their times; and the steps between those times."""
-    times, values = array("d", times), array("d", values)
-    if not isfinite(sum(values)):
-        kept = [i for i, value in enumerate(values) if isfinite(value)]
-        times, values = array("d", [times[i] for i in kept]), array("d", [values[i] for i in kept])
-    steps = array("d", map(sub, times[1:], times))
-    if min(steps, default=0.0) < 0:  # the clock was set back
-        order = sorted(range(len(times)), key=times.__getitem__)
-        times, values = array("d", [times[i] for i in order]), array("d", [values[i] for i in order])
-        steps = array("d", map(sub, times[1:], times))
-    return times, values, steps
+    at, drawn = np.asarray(times, float), np.asarray(values, float)
+    at, drawn = at[np.isfinite(drawn)], drawn[np.isfinite(drawn)]
+    count = len(at)
+    if not count:
+        return []
+    if (np.diff(at) < 0).any():  # the clock was set back
+        order = np.argsort(at, kind="stable")
+        at, drawn = at[order], drawn[order]
+    begins = np.flatnonzero(np.diff(at) > SILENCE * interval) + 1
+    edges = np.searchsorted(at, axis.start + np.arange(1, BUCKETS) * ((axis.end - axis.start) / BUCKETS))
+    firsts = np.unique(np.concatenate([[0], begins, edges[edges < count]]))
+    piece = np.repeat(np.arange(len(firsts)), np.diff(firsts, append=count))
+    extremes = [np.flatnonzero(drawn == most.reduceat(drawn, firsts)[piece]) for most in (np.minimum, np.maximum)]
+    # Of each piece the first of its extremes, as there may be many.
+    kept = [found[np.unique(piece[found], return_index=True)[1]] for found in extremes]
+    shown = np.unique(np.concatenate([*kept, [0, count - 1], begins, begins - 1]))
+    stretches = np.split(shown, np.searchsorted(shown, begins))
+    return [list(zip(at[own].tolist(), drawn[own].tolist(), strict=True)) for own in stretches]
 
 
 def _gaps(segments: list[list[Point]], axis: Axis, silence: float) -> str:

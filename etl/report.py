@@ -49,8 +49,7 @@ class _Charted(Sequence[Series]):
 
     def __getitem__(self, place: Any) -> Any:
         columns = self._columns(self._machines[place])
-        values = (column.tolist() for column in columns.values)
-        return columns.times.tolist(), dict(zip(self._parameters, values, strict=True))
+        return columns.times, dict(zip(self._parameters, columns.values, strict=True))
 
 
 class Made(NamedTuple):
