@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from array import array
 from base64 import b64encode
 from datetime import date, datetime, time, timedelta
@@ -278,3 +280,9 @@ def test_any_values_can_be_drawn(values):
     assert 'aria-label="a &#34;label&#34;"' in drawn
     assert "nan" not in drawn
     assert "inf" not in drawn
+
+
+def test_a_page_is_drawn_without_flask():
+    """The night's child loads what draws, not what serves."""
+    script = "import sys, api.pages; sys.exit('flask' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
