@@ -238,7 +238,9 @@ def test_a_reload_takes_over_sources_headers_threshold_and_stdout(site, web):
     assert (first_entry.settings.threshold, entry.settings.threshold) == (0.2, 0.7)
     assert entry.line <= known + 1
     later = raw[entry.line - 1 :]
-    assert {line["_source"] for line in later} == {"numbered", "web", "followed", "added"}
+    # A poll in flight when its source goes is written, not lost: it may come behind the entry.
+    assert len(numbers(later, "gone")) <= 1
+    assert {line["_source"] for line in later} - {"gone"} == {"numbered", "web", "followed", "added"}
     assert not any("_source" in line for line in printed[-len(later) :])
     assert [line for line in printed if "_source" not in line] == site.lines("averages")
     assert numbers(raw) == list(range(len(numbers(raw))))
