@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from etl.config import Loaded
-    from etl.logs import Format
+    from etl.cli.logs import Format
+    from etl.config.load import Loaded
 
 _CONFIG = click.option(
     "--config", "file", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True,
@@ -139,22 +139,22 @@ def check(file: Path, as_schema: bool) -> None:
     Problems go to stderr as file:line:column: what, and a hint; the exit code is then 78.
     """
     if as_schema:
-        from etl.schema import schema  # noqa: PLC0415
+        from etl.config.schema import schema  # noqa: PLC0415
 
         click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
         return
-    from etl import app  # noqa: PLC0415  a command imports what it needs
+    from etl.cli import app  # noqa: PLC0415  a command imports what it needs
 
     click.echo(app.summary(_load(file, _echo)))
 
 
 def _do(file: Path, verb: str, *arguments: Any, log_format: Format = "text") -> None:
-    from etl.logs import log_to_stderr  # noqa: PLC0415
+    from etl.cli.logs import log_to_stderr  # noqa: PLC0415
 
     log_to_stderr(log_format)
     tell = _echo if log_format == "text" else logging.getLogger("etl").error
     loaded = _load(file, tell)
-    from etl import app  # noqa: PLC0415
+    from etl.cli import app  # noqa: PLC0415
 
     work: Callable[..., int] = getattr(app, verb)
     try:
@@ -184,8 +184,8 @@ def _echo(message: str) -> None:
 
 
 def _load(file: Path, tell: Callable[[str], None]) -> Loaded:
-    from etl import config  # noqa: PLC0415
-    from etl.document import ConfigError  # noqa: PLC0415
+    from etl.config import load as config  # noqa: PLC0415
+    from etl.config.document import ConfigError  # noqa: PLC0415
 
     try:
         return config.load(file)

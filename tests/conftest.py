@@ -10,7 +10,8 @@ import orjson
 import pytest
 import yaml
 
-from etl import app, config
+from etl.cli import app
+from etl.config import load as config
 
 FIXTURE = Path(__file__).parent / "fixtures" / "readings.json"
 RAM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from api import Machines, Views, create_app
-from etl import app, config
 from etl.__main__ import cli
+from etl.cli import app
+from etl.config import load as config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from etl.folder import Folder
-from etl.incidents import GAP
-from etl.wire import rfc3339
+from etl.analysis.incidents import GAP
+from etl.readings.wire import rfc3339
+from etl.storage.folder import Folder
 
 DAY = 86_400
 ROTATIONS = 200

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from etl.days import day_finder
-from etl.derive import derive, rules
-from etl.events import Events
-from etl.folder import Folder
-from etl.log import Appender
-from etl.pipeline import SYNCS
-from etl.records import Answer, Poll, Settings
-from etl.tick import Tick
-from etl.wire import parse, raw_line
+from etl.live.pipeline import SYNCS
+from etl.live.tick import Tick
+from etl.readings.days import day_finder
+from etl.readings.fold import derive, rules
+from etl.readings.records import Answer, Poll, Settings
+from etl.readings.wire import parse, raw_line
+from etl.storage.events import Events
+from etl.storage.folder import Folder
+from etl.storage.log import Appender
 from tests.conftest import RAM
 
 BODY = (

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.test_run import free_port
+from tests.cli.test_run import free_port
 
 
 def cpu_seconds(pid: int) -> float:

@@ -20,9 +20,9 @@ from zlib import crc32
 
 import orjson
 
-from etl.schedule import SLICES
+from etl.live.schedule import SLICES
 from tests.benchmarks.polls import targets
-from tests.test_run import free_port
+from tests.cli.test_run import free_port
 
 
 def measure(folder: Path, machines: int, transport: str, workers: int, port: int) -> None:

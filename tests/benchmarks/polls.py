@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from etl.tick import LATENESS
+from etl.live.tick import LATENESS
 from tests.benchmarks.idle import cpu_seconds, rss_mib
-from tests.test_run import free_port
+from tests.cli.test_run import free_port
 
 
 def paths(machines: int, ill: int) -> list[str]:

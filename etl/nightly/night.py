@@ -1,0 +1,51 @@
+"""A closed day's report, made in this process or in a child at low priority, by as many workers as the config asks."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from etl.nightly.child import in_child
+from etl.nightly.executors import executed
+from etl.nightly.report import Page, write_report
+from etl.readings.records import Settings
+from etl.storage.folder import Folder
+
+log = logging.getLogger("etl")
+
+MakeReport = Callable[[Folder, str, Settings, int, str | None], Path]
+"""From the folder, a day, the settings where the folder has none, workers and the cluster: the report's path."""
+
+
+def here(page: Page | None = None) -> MakeReport:
+    """Build what makes reports, with their pages, in this process, or from it; OSError where they cannot be written."""
+    return lambda *asked: _told(_make(page, *asked))
+
+
+def in_a_child(page: Page | None, stopping: Callable[[], bool]) -> MakeReport:
+    """Build what makes them in a child process, and raises StoppedError once `stopping` is true.
+
+    `page` is a function of a module: the child finds it by its name.
+    """
+    return lambda folder, *asked: _told(in_child(_make, page, Folder(folder.root), *asked, stopping=stopping))
+
+
+def _make(
+    page: Page | None, folder: Folder, day: str, otherwise: Settings, workers: int, cluster: str | None
+) -> tuple[Path, list[str]]:
+    """Make the report; its path, and sentences for people."""
+    # OpenBLAS, which numpy brings, would start a thread for each core, for nothing.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    sentences: list[str] = []
+    work = partial(write_report, folder, day, otherwise, page=page)
+    return executed(work, workers, cluster, sentences.append), sentences
+
+
+def _told(made: tuple[Path, list[str]]) -> Path:
+    path, sentences = made
+    for sentence in sentences:
+        log.warning("%s", sentence)
+    return path

@@ -1,0 +1,290 @@
+"""`etl status`: how everything stands, from the ends of the files alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import time
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl.cli.status import ROWS, look, show
+from etl.readings.wire import raw_line
+from etl.storage import folder as folders
+from etl.storage.folder import Folder
+from tests.cli.test_run import Site, end, until
+from tests.conftest import FIXTURE
+
+MORNING = 1_795_341_600.0
+
+
+def status(here, running=True):
+    """What is known of a plant's folder now."""
+    loaded = here.loaded
+    names = [source.name for source in loaded.sources]
+    return look(here.folder, names, loaded.settings, loaded.config.report.at, here.clock.now, running)
+
+
+def by_name(found):
+    return {source["source"]: source for source in found["sources"]}
+
+
+def table(found):
+    out = io.StringIO()
+    show(found, out)
+    return out.getvalue()
+
+
+def test_a_source_shows_its_last_reading(plant):
+    """The last raw line of each source, its age and its values by parameter; the newest one's age is the lag."""
+    here = plant(sources=[{"name": name, "file": "readings.json"} for name in ("b", "a")])
+    here.tick(3)
+    found = status(here)
+    last = here.records("raw")[-1]
+    assert [source["source"] for source in found["sources"]] == ["a", "b"]
+    assert found["sources"][0] == {
+        "source": "a", "state": "up", "since": None, "reason": None, "last_reading": last["_polled_at"], "age": 10.0,
+        "machines": 1, "status": last["status"],
+        "values": {"temperature": last["temperature"], "speed": last["fan_speed"]},
+    }  # fmt: skip
+    assert (found["lag"], found["last_reading"], found["up"]) == (10.0, last["_polled_at"], 2)
+
+
+def test_a_source_is_down_from_its_event_on_until_it_is_back(plant):
+    """Down is told with the moment and the reason, before all others; back, or started anew, it is up again."""
+    here = plant(sources=[{"name": name, "file": f"{name}.json"} for name in ("a", "z")])
+    for name in ("a", "z"):
+        shutil.copy(FIXTURE, here.root / f"{name}.json")
+    here.tick(2)
+    (here.root / "z.json").rename(here.root / "gone")
+    here.tick(2)
+    first = status(here)["sources"][0]
+    assert (first["source"], first["state"], first["age"]) == ("z", "down", 30.0)
+    (event,) = here.events("source_down")
+    assert (first["since"], first["reason"]) == (event["at"], event["why"])
+    here.pipeline.events.tell("start")
+    here.pipeline.tick.write()
+    assert by_name(status(here))["z"]["state"] == "up"
+    (here.root / "gone").rename(here.root / "z.json")
+    here.tick()
+    assert status(here)["down"] == 0
+
+
+def test_a_source_that_answered_since_is_not_down(plant):
+    """A reading after the event that told a source down, taken by a process that tells neither start nor return."""
+    here = plant(sources=[{"name": "z", "file": "z.json"}])
+    here.tick()
+    assert status(here)["down"] == 1
+    shutil.copy(FIXTURE, here.root / "z.json")
+    here.open()
+    here.tick()
+    assert (status(here)["down"], status(here)["up"]) == (0, 1)
+
+
+def test_a_source_without_readings_is_silent(plant):
+    """A source that is not known to be down is silent three intervals after its last reading, or without one."""
+    here = plant()
+    here.tick()
+    here.clock.now += 20
+    assert status(here)["sources"][0]["state"] == "up"
+    here.clock.now += 1
+    assert status(here)["silent"] == 1
+    here.config["sources"].append({"name": "new", "file": "new.json"})
+    here.open()
+    assert by_name(status(here))["new"] == {
+        "source": "new", "state": "silent", "since": None, "reason": None, "last_reading": None, "age": None,
+        "machines": 0, "status": None, "values": {},
+    }  # fmt: skip
+
+
+def test_the_machines_of_one_answer_are_counted(plant):
+    """A source with many machines in an answer shows how many, and the values of none of them in the table."""
+    here = plant(sources=[{"name": "hall", "file": "hall.json", "records": "machines"}])
+    machines = [{"id": n, "temperature": n, "fan_speed": 5} for n in range(7)]
+    (here.root / "hall.json").write_bytes(orjson.dumps({"machines": machines}))
+    here.tick(2)
+    assert status(here)["sources"][0]["machines"] == 7
+    assert "7 machines" in table(status(here))
+
+
+def test_reports_last_due_and_next(plant):
+    """The newest report, the closed days without one, and when the next is due."""
+    here = plant(MORNING)
+    here.tick()
+    assert status(here)["reports"] == {
+        "last": None, "due": [], "next": {"day": "2026-11-22", "at": "2026-11-23T00:05:00+00:00"},
+    }  # fmt: skip
+    here.clock.now += 86_400
+    assert status(here)["reports"]["due"] == ["2026-11-22"]
+    here.night()
+    assert (status(here)["reports"]["last"], status(here)["reports"]["due"]) == ("2026-11-22", [])
+
+
+def test_the_past_counts_where_today_is_young(plant):
+    """Just after midnight the last readings are those of the day before; a compressed day is not unpacked for it."""
+    here = plant(
+        MORNING, output={"compress": "gzip"}, sources=[{"name": "a", "file": "a.json"}, {"name": "b", "file": "b.json"}]
+    )
+    for name in ("a", "b"):
+        shutil.copy(FIXTURE, here.root / f"{name}.json")
+    here.tick()
+    (here.root / "b.json").unlink()
+    here.clock.now += 86_400
+    here.tick()
+    assert by_name(status(here))["b"]["age"] > 86_400
+    here.night()
+    assert here.folder.packed_path("raw", "2026-11-22").exists()
+    assert by_name(status(here))["b"]["age"] is None
+
+
+def test_a_big_folder_is_read_from_its_ends_only(plant):
+    """100 MB of readings of 10,000 machines cost less than 2 seconds of work, and the table shows the worst of them."""
+    here = plant(sources=[{"name": "m-{n}", "file": "m.json", "count": 10_000}])
+    lines = [
+        raw_line({"id": n, "temperature": 20.5, "fan_speed": 700.5, "pad": "x" * 200}, f"m-{n}", MORNING)
+        for n in range(1, 10_001)
+    ]
+    (here.folder.root / "raw").mkdir(parents=True)
+    with here.folder.path("raw", "2026-11-22").open("wb") as file:
+        for _ in range(32):
+            file.writelines(lines)
+        assert file.tell() > 100_000_000
+    (here.folder.root / "events").mkdir()
+    down = {"at": "2026-11-22T10:00:00.000Z", "event": "source_down", "source": "m-77", "reason": "dns", "why": "no"}
+    here.folder.path("events", "2026-11-22").write_bytes(orjson.dumps(down) + b"\n")
+    began = time.process_time()
+    found = status(here)
+    shown = table(found)
+    assert time.process_time() - began < 2
+    assert (found["up"], found["down"]) == (9999, 1)
+    assert "m-77 " in shown.splitlines()[5]
+    assert shown.splitlines()[-1] == f"and {10_000 - ROWS} more; --json has all"
+
+
+@given(
+    lines=st.lists(st.binary(max_size=9).map(lambda line: line.replace(b"\n", b"\r")), max_size=12),
+    torn=st.sampled_from([b"", b"torn"]),
+    block=st.integers(1, 20),
+    size=st.integers(1, 200),
+)
+@settings(max_examples=150, deadline=None)
+def test_backwards_are_the_last_lines(tmp_path_factory, lines, torn, block, size):
+    """Whatever the blocks, the lines that lie in the last bytes with the line feeds around them come, newest first."""
+    folder = Folder(tmp_path_factory.mktemp("back"))
+    path = folder.path("raw", "2026-11-22")
+    path.parent.mkdir()
+    content = b"".join(line + b"\n" for line in lines) + torn
+    path.write_bytes(content)
+    kept, left = [], size - len(torn)
+    for number, line in reversed(list(enumerate(lines))):
+        left -= len(line) + 1
+        if left < (number > 0):
+            break
+        kept.append(line)
+    before, folders.BLOCK = folders.BLOCK, block
+    try:
+        assert [line.rstrip(b"\n") for line in folder.backwards("raw", size)] == kept
+    finally:
+        folders.BLOCK = before
+
+
+def test_what_machines_say_cannot_disturb_a_terminal(plant):
+    """Escapes, line feeds and direction marks are shown as such, clipped, and no markup is read into them."""
+    here = plant(sources=[{"name": "a", "file": "a.json"}])
+    odd = "\x1b[2J\x07\nfake line \u202e [red]markup[/red]"
+    (here.root / "a.json").write_bytes(orjson.dumps([{"status": odd, "temperature": [odd], "fan_speed": 1e300}]))
+    here.tick()
+    shown = table(status(here))
+    assert "\\u001b[2J\\u0007\\u000afake line \\u202e" in shown
+    assert all(line.isprintable() for line in shown.split("\n"))
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path)
+    site.save(interval="10s", sources=[{"name": "fixture", "file": str(FIXTURE)}], api={"serve": False})
+    return site
+
+
+def test_status_beside_a_running_process(site):
+    """Beside `etl run`, which goes on, one JSON document tells the source up; afterwards, that nothing runs."""
+    with site.running() as process:
+        until(lambda: site.lines("averages"))
+        told = site.etl("status", "--json")
+        assert (told.returncode, told.stderr) == (0, "")
+        found = json.loads(told.stdout)
+        assert (found["running"], found["up"], found["sources"][0]["source"]) == (True, 1, "fixture")
+        end(process)
+    table = site.etl("status")
+    assert "not running" in table.stdout
+    assert "\x1b" not in table.stdout
+
+
+def on_a_terminal(site, **environment):
+    """What `etl status` writes to a terminal."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", **environment}
+    with subprocess.Popen(
+        [sys.executable, "-m", "etl", "status"], cwd=site.root, stdout=theirs, stdin=theirs, env=environment
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with open(ours, "rb", buffering=0) as terminal:
+            try:
+                while piece := terminal.read(4096):
+                    shown += piece
+            except OSError:  # so a terminal ends
+                pass
+    assert process.returncode == 0
+    return shown
+
+
+def test_colours_are_for_terminals_that_want_them(site, monkeypatch):
+    """A terminal gets colours, and with NO_COLOR none."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert site.etl("once").returncode == 0
+    assert b"\x1b[32mup" in on_a_terminal(site)
+    plain = on_a_terminal(site, NO_COLOR="1")
+    assert b"up" in plain
+    assert b"\x1b[3" not in plain
+
+
+def test_a_folder_that_says_nothing_is_told(site):
+    """No folder, an empty one, and a file in its place are exit code 1 with what to do, and nothing is made."""
+    for make, what in (
+        (lambda: None, "output is no folder"),
+        (lambda: (site.root / "output").write_text(""), "output is no folder"),
+        (lambda: ((site.root / "output").unlink(), (site.root / "output").mkdir()), "output holds nothing yet"),
+    ):
+        make()
+        told = site.etl("status")
+        assert (told.returncode, told.stdout) == (1, "")
+        assert what in told.stderr
+        assert "etl run" in told.stderr
+    assert list((site.root / "output").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"\n", b"junk\n", b"\0" * 4096, b'{"a":1}\n[]\n"x"\n{"event":[],"source":{}}\n', b'{"_source":"fixture"'],
+)
+def test_a_damaged_folder_shows_what_is_left(site, junk):
+    """Damaged lines in the raw log and the events are passed over; the readings before them count."""
+    assert site.etl("once").returncode == 0
+    for kind in ("raw", "events"):
+        path = site.root / "output" / kind
+        path.mkdir(exist_ok=True)
+        (day,) = [file.name for file in (site.root / "output" / "raw").glob("*.jsonl")]
+        with (path / day).open("ab") as file:
+            file.write(junk)
+    told = site.etl("status", "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["sources"][0]["machines"] == 1

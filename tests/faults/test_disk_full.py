@@ -1,0 +1,308 @@
+"""A real process on a disk that is full, read-only or gone, and readers of what it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from etl.config import load as config
+from etl.storage.folder import Folder
+from etl.storage.recover import Derivation
+from tests.cli.test_run import Site, until
+from tests.conftest import FIXTURE
+
+SIZE = 256 << 10
+"""Bytes of the disk."""
+
+
+class Numbers(ThreadingHTTPServer):
+    """A machine that answers with one number after the other, each in half a KiB; `given` counts them."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.given = 0
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = json.dumps({"temperature": 20, "fan_speed": 900, "pad": "x" * 400, "n": self.server.given}).encode()
+        self.server.given += 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a disk of its own cannot be mounted here: {done.stderr.strip()}")
+
+
+@contextmanager
+def mounted(folder: Path, *options: str):
+    """A small disk of its own in place of a folder."""
+    if os.geteuid() or not shutil.which("mount"):
+        pytest.skip("only root can mount a disk of its own")
+    folder.mkdir(exist_ok=True)
+    mount("-t", "tmpfs", "-o", ",".join([f"size={SIZE}", *options]), "tmpfs", str(folder))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def numbers():
+    with Numbers() as server:
+        yield server
+
+
+def configure(site: Site, numbers: Numbers) -> None:
+    site.save(interval="100ms", sources=[{"name": "m", "url": numbers.url}], output={"stdout": []})
+
+
+def written(site: Site) -> list[int]:
+    """The numbers in the raw log, in order."""
+    paths = sorted((site.root / "output" / "raw").glob("*.jsonl"))
+    lines = chain.from_iterable(path.read_bytes().splitlines(keepends=True) for path in paths)
+    return [json.loads(line)["n"] for line in lines if line.endswith(b"\n")]
+
+
+def whole(site: Site) -> bool:
+    """Whether no file of lines has a torn end."""
+    paths = [path for kind in ("raw", "averages", "events") for path in (site.root / "output" / kind).glob("*.jsonl")]
+    return all(path.read_bytes()[-1:] in (b"", b"\n") for path in paths)
+
+
+def ready(site: Site) -> tuple[int, str]:
+    """What /readyz says: the status and the reasons."""
+    try:
+        return 200, " ".join(site.ask("/readyz")["reasons"])
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, " ".join(json.load(error)["reasons"])
+
+
+def follows(site: Site) -> bool:
+    """Whether the averages are what the raw log implies."""
+    loaded = config.load(site.root / "config.yaml")
+    folder = Folder(site.root / "output")
+    derivation = Derivation(folder, loaded.settings)
+    return all(b"".join(derivation.day(day)) == folder.path("averages", day).read_bytes() for day in folder.days("raw"))
+
+
+@contextmanager
+def full(site: Site, _process):
+    """The disk is full: another file takes what is left of it."""
+    ballast = site.root / "output" / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1024))
+        except OSError:
+            pass
+    yield "No space left on device"
+    ballast.unlink()
+
+
+@contextmanager
+def read_only(site: Site, _process):
+    """The disk is read-only."""
+    with mounted(site.root / "output", "ro"):
+        yield "Read-only file system"
+
+
+@contextmanager
+def limited(site: Site, process):
+    """The process may not make files any larger: RLIMIT_FSIZE."""
+    until(lambda: (site.root / "output" / "raw.jsonl").stat().st_size > 8192)
+    size = (site.root / "output" / "raw.jsonl").stat().st_size
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size + 1000, hard))
+    yield "File too large"
+    if process.poll() is None:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+
+DISKS = pytest.mark.parametrize("broken", [full, read_only, limited], ids=lambda broken: broken.__name__)
+
+
+@contextmanager
+def small_disk(site: Site, broken):
+    """The disk the output is on: a small one where it is to be filled."""
+    if broken is full:
+        with mounted(site.root / "output"):
+            yield
+    else:
+        yield
+
+
+@DISKS
+def test_what_is_polled_while_the_disk_takes_nothing_is_written_later(site, numbers, broken):
+    """The process lives, says so everywhere, leaves no torn line, and writes everything in order when it can again."""
+    configure(site, numbers)
+    with small_disk(site, broken), site.running() as process:
+        until(lambda: len(written(site)) >= 3)
+        with broken(site, process) as reason:
+            until(lambda: f"cannot be written: {reason}" in ready(site)[1])
+            assert ready(site)[0] == 503
+            polled = numbers.given
+            until(lambda: numbers.given >= polled + 5)
+            until(lambda: whole(site))
+            assert process.poll() is None
+            assert f"Cannot write to output: {reason}" in (site.root / "stderr").read_text()
+        freed, polled = time.monotonic(), numbers.given
+        until(lambda: len(written(site)) >= polled)
+        assert time.monotonic() - freed < 1
+        until(lambda: ready(site) == (200, ""))
+        (dropped,) = until(lambda: site.events("dropped"))
+        assert (dropped["reason"], dropped["lines"]) == (reason, 0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert written(site) == list(range(numbers.given))
+        assert follows(site)
+        assert whole(site)
+    errors = (site.root / "stderr").read_text()
+    assert errors.count("ERROR Cannot write to") == errors.count("WARNING output can be written again") == 1
+
+
+@DISKS
+def test_ended_while_the_disk_takes_nothing_it_says_how_much_is_lost(site, numbers, broken):
+    """A process asked to end in that state exits with 74 and the number of readings that were not written."""
+    configure(site, numbers)
+    with small_disk(site, broken), site.running() as process:
+        until(lambda: len(written(site)) >= 3)
+        with broken(site, process):
+            until(lambda: "cannot be written" in ready(site)[1])
+            polled = numbers.given
+            until(lambda: numbers.given >= polled + 5)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == 74
+        kept = written(site)
+        assert kept == list(range(len(kept)))
+        lost = numbers.given - len(kept)
+        assert f"{lost} readings could not be written to output" in (site.root / "stderr").read_text()
+        assert whole(site)
+
+
+def refusal(site: Site) -> tuple[subprocess.CompletedProcess, float]:
+    """A start that is refused, and the seconds it took: the least of a few, as others use this machine too."""
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        refused = site.etl("run")
+        took.append(time.monotonic() - began)
+    return refused, min(took)
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["new folder", "used before"])
+def test_started_on_a_read_only_disk_it_says_where_and_what_to_do(site, numbers, before):
+    """Exit code 73 within two seconds, with the path and a hint, whether the folder was written before or not."""
+    configure(site, numbers)
+    with mounted(site.root / "output"):
+        if before:
+            site.etl("once")
+        mount("-o", "remount,ro", str(site.root / "output"))
+        refused, seconds = refusal(site)
+    assert seconds < 2
+    assert refused.returncode == 73
+    assert refused.stderr.startswith("output cannot be created or written: Read-only file system.")
+    assert "output.folder" in refused.stderr
+
+
+def test_a_folder_deleted_at_runtime_is_made_anew(site, numbers):
+    """With its folder deleted under it the process goes on in a new one, and the settings stand there again."""
+    configure(site, numbers)
+    with site.running() as process:
+        until(lambda: len(written(site)) >= 3)
+        shutil.rmtree(site.root / "output")
+        until(lambda: len(written(site)) >= 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    numbers_there = written(site)
+    assert numbers_there == list(range(numbers_there[0], numbers.given))
+    assert follows(site)
+    assert len(Folder(site.root / "output").settings()) == 1
+    assert site.events("truncated")[0]["reason"] == "renamed or deleted"
+
+
+def test_a_reader_never_meets_a_damaged_line_but_the_last(site, numbers):
+    """Read at any moment, also while the disk is full, every line is JSON but for an unfinished last one."""
+    configure(site, numbers)
+    with small_disk(site, full), site.running() as process:
+        until(lambda: len(written(site)) >= 3)
+        reads = list(read_for(site, 1.0))
+        with full(site, process):
+            until(lambda: ready(site)[0] == 503)
+            reads += read_for(site, 1.0)
+        reads += read_for(site, 1.0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert len(reads) > 300
+    assert reads == sorted(reads)
+
+
+def read_for(site: Site, seconds: float):
+    """Read the lines of today as fast as possible; how many there were each time."""
+    over = time.monotonic() + seconds
+    while time.monotonic() < over:
+        count = 0
+        for kind in ("raw", "averages"):
+            *lines, _last = (site.root / "output" / f"{kind}.jsonl").read_bytes().split(b"\n")
+            assert all(isinstance(json.loads(line), dict) for line in lines)
+            count += len(lines)
+        yield count
+
+
+@pytest.mark.skipif(not shutil.which("tail"), reason="there is no tail here")
+@pytest.mark.parametrize("kind", ["raw", "averages"])
+def test_tail_follows_every_line_once_over_midnight(plant, kind):
+    """`tail -F` on the link to today's file gives each line once, in order, also when the day changes."""
+    here = plant(1_795_391_970.0, sources=[{"name": "machine-1", "file": str(FIXTURE)}])
+    here.tick()
+    command = ["tail", "-s", "0.02", "-n", "+1", "-F", str(here.folder.root / f"{kind}.jsonl")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tail:
+        lines = [tail.stdout.readline()]
+        for n in range(9):
+            here.clock.now += (n % 3 == 2) * 86_400
+            here.tick()
+            lines.append(tail.stdout.readline())
+        tail.terminate()
+        lines += tail.stdout.readlines()
+    assert lines == b"".join(here.bytes_of(kind).values()).splitlines(keepends=True)
+    assert len(here.folder.days(kind)) == 4

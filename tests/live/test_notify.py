@@ -1,0 +1,262 @@
+"""Notifications: what is told of sources and reports, to whom, and that nothing waits for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from etl.live import notify
+from etl.live.notify import NAMED, WAITING, Notifier, outages, reported
+from etl.readings.records import Failure
+from tests.cli.test_run import Site, closed_day, end, until
+from tests.conftest import FIXTURE
+from tests.support import servers
+
+SECRET = "hunter2"
+REFUSED = Failure("refused", "connection refused")
+
+
+def look(down, told=None, known="abc", now=100.0, patience=30.0):
+    """One look at sources that are down since these moments."""
+    return outages({name: (since, REFUSED) for name, since in down.items()}, told or {}, known, now, patience)
+
+
+def test_a_source_is_told_when_it_stays_down():
+    """Down for the patience it is told once, with the moment and the reason; before that, not at all."""
+    assert look({"a": 70.1}) == ([], {})
+    (message,), told = look({"a": 70.0, "b": 90.0})
+    assert message == {
+        "event": "source_down", "at": "1970-01-01T00:01:40.000Z", "count": 1,
+        "text": "a is down since 1970-01-01T00:01:10.000Z: connection refused",
+        "sources": [{"source": "a", "since": "1970-01-01T00:01:10.000Z", "why": "connection refused"}],
+    }  # fmt: skip
+    assert told == {"a": 70.0}
+    assert look({"a": 70.0, "b": 90.0}, told, now=110.0) == ([], {"a": 70.0})
+
+
+def test_a_source_is_told_when_it_is_back():
+    """One that was told and answers again is told with the time it took; one that nobody reads any more is not."""
+    (message,), told = look({}, {"a": 70.0, "gone": 10.0})
+    assert (message["event"], told) == ("source_up", {})
+    assert message["text"] == "a is answering again, down since 1970-01-01T00:01:10.000Z"
+    assert [source["source"] for source in message["sources"]] == ["a"]
+
+
+def test_a_source_that_was_up_between_two_looks_stays_told():
+    """A short answer in between is no news, and neither is the next failure."""
+    assert look({"a": 99.0}, {"a": 70.0}) == ([], {"a": 99.0})
+
+
+def test_many_sources_come_in_one_message():
+    """A switch that takes a hall down is one notification that counts all and names some."""
+    names = [f"m-{n:04}" for n in range(1000)]
+    (message,), told = look(dict.fromkeys(names, 1.0), known=names)
+    assert (message["count"], len(message["sources"]), len(told)) == (1000, NAMED, 1000)
+    assert message["text"] == "1000 sources are down: m-0000, m-0001, m-0002, m-0003, m-0004 ..."
+
+
+def test_the_night_in_a_sentence(plant):
+    """A report is told with its day, machines, readings, completeness and anomalies."""
+    here = plant(1_795_341_600.0)
+    here.tick(60)
+    here.clock.now += 86_400
+    (path,) = here.night()
+    message = reported(path, here.clock.now)
+    machine = json.loads(path.read_bytes())["machines"][0]
+    anomalies = sum(len(figures["anomalies"]) for figures in machine["parameters"].values())
+    assert anomalies
+    assert (message["event"], message["day"], message["anomalies"]) == ("report", "2026-11-22", anomalies)
+    assert message["text"] == (
+        f"2026-11-22: 1 machines, 60 of 8,640 readings, {anomalies} anomalies, most of them from machine-1"
+    )
+
+
+class Receiver(ThreadingHTTPServer):
+    """Takes notifications; `taken` are those it was sent, by its paths."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.taken: list[dict] = []
+        self.paths: list[str] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/hook/{SECRET}"
+
+    def told(self, event: str) -> list[dict]:
+        return [message for message in self.taken if message["event"] == event]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        assert self.headers["Content-Type"] == "application/json"
+        self.server.paths.append(self.path)
+        self.server.taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def receiving():
+    with Receiver() as receiver:
+        thread = threading.Thread(target=receiver.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield receiver
+        receiver.shutdown()
+        thread.join(5)
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path)
+    shutil.copy(FIXTURE, tmp_path)
+    site.save(interval="100ms", sources=[{"name": "a", "file": "readings.json"}], api={"serve": False})
+    return site
+
+
+def test_a_real_process_notifies(site):
+    """A source that goes and comes back and a report are each posted once; SIGHUP takes another address over."""
+    closed_day(site)
+    with receiving() as first, receiving() as second:
+        site.save(notify={"url": first.url})
+        with site.running() as process:
+            until(lambda: first.told("report"))
+            (site.root / "readings.json").rename(site.root / "gone")
+            until(lambda: first.told("source_down"))
+            (site.root / "gone").rename(site.root / "readings.json")
+            until(lambda: first.told("source_up"))
+            assert [message["event"] for message in first.taken] == ["report", "source_down", "source_up"]
+            assert first.taken[0]["day"] == "2026-01-05"
+            down, up = site.events("source_down"), site.events("source_up")
+            (named,) = first.taken[1]["sources"]
+            assert (named["source"], named["why"]) == ("a", down[0]["why"])
+            assert named["since"] <= down[0]["at"] < first.taken[1]["at"]
+            assert first.taken[2]["at"] >= up[0]["at"]
+            site.save(notify={"url": second.url})
+            process.send_signal(signal.SIGHUP)
+            until(lambda: "was taken over" in (site.root / "stderr").read_text())
+            (site.root / "readings.json").unlink()
+            until(lambda: second.told("source_down"))
+            end(process)
+        assert len(first.taken) == 3
+        assert {*first.paths, *second.paths} == {f"/hook/{SECRET}"}
+    assert site.events("dropped") == []
+
+
+def test_an_address_that_fails_stops_nothing_and_is_not_told(site):
+    """With nobody to take them, polling and writing go on; the address is in no log and no event."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://user:{SECRET}@127.0.0.1:{closed.getsockname()[1]}/hook/{SECRET}?key={SECRET}"
+    site.save(sources=[*site.config["sources"], {"name": "off", "file": "off.json"}], notify={"url": url})
+    with site.running() as process:
+        until(lambda: len(site.lines("averages")) > 15)
+        end(process)
+    told = (site.root / "stderr").read_text() + json.dumps(site.lines("events")) + site.etl("check").stdout
+    assert SECRET not in told
+
+
+REDIRECT = servers.answer(b"", "307 Temporary Redirect", "Location: http://127.0.0.1:1/\r\n")
+
+
+@pytest.mark.parametrize(
+    ("talk", "why"),
+    [(servers.says(servers.answer(b"", "500 Internal Server Error")), "HTTP 500"),
+     (servers.says(REDIRECT), "HTTP 307: redirects are not followed"), (servers.waits, "no answer within"),
+     (servers.breaks_off(), "broke off"), (servers.drips(b"", servers.answer(b"x" * 500)), "no answer within"),
+     (servers.blurts(b"hello\r\n\r\n"), "HTTP")],
+)  # fmt: skip
+def test_what_is_not_taken_is_an_event(talk, why, monkeypatch, caplog):
+    """Whatever an address does, it is tried as often as it may be, in bounded time, then given up with an event."""
+    monkeypatch.setattr(notify, "TIMEOUT", 0.5)
+    told = []
+    server = servers.Server(talk)
+    notifier = Notifier(lambda event, **more: told.append((event, more)), pauses=(0, 0.01))
+    try:
+        notifier.use(f"{server.url}/{SECRET}")
+        began = time.monotonic()
+        notifier.send({"event": "report"})
+        assert time.monotonic() - began < 0.4
+        until(lambda: told)
+        ((event, more),) = told
+    finally:
+        notifier.use(None)
+        server.close()
+    assert (event, more["reason"], more["about"]) == ("dropped", "notify", "report")
+    assert why in more["why"]
+    assert server.connections >= 2
+    assert SECRET not in caplog.text + str(told)
+
+
+def test_a_second_try_may_succeed():
+    """An address that is back in time is told, and no event is."""
+    told = []
+    answers = iter([servers.answer(b"", "503 Busy"), servers.answer(b"")])
+
+    def talk(connection):
+        servers.says_and_closes(next(answers))(connection)
+
+    server = servers.Server(talk)
+    notifier = Notifier(lambda event, **_: told.append(event), pauses=(0, 0.01, 0.01))
+    try:
+        notifier.use(server.url)
+        notifier.send({"event": "report"})
+        until(lambda: server.connections == 2)
+        time.sleep(0.05)
+        assert (told, server.connections) == ([], 2)
+    finally:
+        notifier.use(None)
+        server.close()
+
+
+def test_what_waits_is_bounded():
+    """With an address that hangs, notifications are let go beyond what may wait, each with an event, at once."""
+    told = []
+    server = servers.Server(servers.waits)
+    notifier = Notifier(lambda event, **more: told.append(more["why"]), pauses=(0,))
+    try:
+        notifier.use(server.url)
+        began = time.monotonic()
+        for _ in range(WAITING + 50):
+            notifier.send({"event": "report"})
+        assert time.monotonic() - began < 1
+        assert 49 <= told.count("too many notifications wait") <= 50
+    finally:
+        notifier.use(None)
+        server.close()
+
+
+def test_proxies_come_from_the_environment(monkeypatch):
+    """A notification goes through the proxy that polls go through."""
+    server = servers.Server(servers.says(servers.answer(b"")))
+    monkeypatch.setenv("http_proxy", f"http://{server.netloc}")
+    monkeypatch.setenv("no_proxy", "")
+    told = []
+    notifier = Notifier(lambda event, **more: told.append(more), pauses=(0,))
+    try:
+        notifier.use("http://receiver.invalid/hook")
+        notifier.send({"event": "report"})
+        until(lambda: server.requests)
+        assert server.requests[0].startswith(b"POST http://receiver.invalid/hook HTTP/1.1\r\n")
+        assert told == []
+    finally:
+        notifier.use(None)
+        server.close()
+
+
+@pytest.mark.parametrize("url", ["", "hook", "ftp://a.example/", "http://", ["http://a.example/"]])
+def test_an_address_that_is_none_is_refused(site, url):
+    """The config says so, at its place."""
+    site.save(notify={"url": url})
+    refused = site.etl("check")
+    assert refused.returncode == 78
+    assert "write an http:// or https:// address" in refused.stderr

@@ -1,0 +1,233 @@
+"""As a service: what systemd is told and when, its unit, the log for machines, metrics as Prometheus wants them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from etl.live.systemd import Service
+from tests.cli.test_run import Site, end, until
+from tests.conftest import FIXTURE
+
+ROOT = Path(__file__).parents[2]
+
+
+class Manager:
+    """A service manager's socket; `heard` collects what it is told."""
+
+    def __init__(self, address: str) -> None:
+        self.heard: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self._socket.settimeout(0.05)
+
+    def listen(self, seconds: float = 0.0) -> list[str]:
+        """What it is told until nothing comes, and `seconds` have passed; all it has heard so far."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.heard.append(self._socket.recv(4096).decode())
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    return self.heard
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request, tmp_path, monkeypatch):
+    """A manager that the environment names, and a watchdog of a second."""
+    address = str(tmp_path / "notify") if request.param == "path" else f"@etl-test-{os.getpid()}"
+    listening = Manager(address)
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    yield listening
+    listening.close()
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path)
+    shutil.copy(FIXTURE, tmp_path)
+    site.save(interval="100ms", sources=[{"name": "a", "file": "readings.json"}], api={"serve": False})
+    return site
+
+
+def test_the_manager_is_told_of_a_whole_life(site, manager):
+    """READY when polling has begun, the watchdog fed while ticks finish, RELOADING and READY again, STOPPING."""
+    with site.running() as process:
+        until(lambda: "WATCHDOG=1" in manager.listen())
+        assert manager.heard[:2] == ["WATCHDOG_USEC=1000000", "READY=1"]
+        assert site.lines("raw")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: any("RELOADING=1" in told for told in manager.listen()))
+        until(lambda: manager.listen().count("READY=1") == 2)
+        reloading = next(told for told in manager.heard if "RELOADING" in told)
+        assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", reloading)
+        end(process)
+    assert manager.listen().count("STOPPING=1") == 1
+    assert manager.heard.count("WATCHDOG=1") >= 1
+
+
+def test_the_watchdog_is_fed_while_sources_are_down(site, manager):
+    """A tick that ends with failures has finished: starting anew would help nobody."""
+    (site.root / "readings.json").unlink()
+    with site.running() as process:
+        until(lambda: manager.listen().count("WATCHDOG=1") >= 5)
+        end(process)
+
+
+def test_the_watchdog_starves_where_ticks_do_not_finish(site, manager):
+    """A disk that hangs, as a pipe without a reader does, leaves the process alive and polling; it is not fed."""
+    with site.running() as process:
+        until(lambda: "WATCHDOG=1" in manager.listen())
+        (today,) = (site.root / "output" / "raw").glob("*.jsonl")
+        today.unlink()
+        os.mkfifo(today)
+        manager.listen(0.3)
+        manager.heard.clear()
+        assert manager.listen(1.5) == []
+        assert process.poll() is None
+
+
+def test_nothing_is_ready_that_cannot_start(site, manager):
+    """A process that is refused never says that it is ready."""
+    site.save(output={"folder": "readings.json"})
+    assert site.etl("run").returncode == 73
+    assert manager.listen() == []
+
+
+@pytest.mark.parametrize(
+    ("interval", "watchdog"), [(10.0, 60_000_000), (20.0, 80_000_000), (86_400.0, 345_600_000_000)]
+)
+def test_the_watchdog_waits_for_four_intervals_at_least(manager, tmp_path, interval, watchdog):
+    """Where ticks are rarer than the watchdog expects, it is told to wait longer."""
+    environment = {"NOTIFY_SOCKET": os.environ["NOTIFY_SOCKET"], "WATCHDOG_USEC": "60000000"}
+    Service(environment).ready(interval)
+    assert manager.listen() == [f"WATCHDOG_USEC={watchdog}", "READY=1"]
+
+
+def test_a_watchdog_is_fed_once_for_what_finished(manager):
+    """Without a tick in between it is not fed again; one that was meant for another process, never."""
+    environment = {**os.environ, "WATCHDOG_PID": str(os.getpid())}
+    service = Service(environment)
+    for finished in (0, 3, 3, 4):
+        service.feed(finished)
+    Service({**environment, "WATCHDOG_PID": "1"}).feed(5)
+    assert manager.listen() == ["WATCHDOG=1"] * 2
+
+
+@pytest.mark.parametrize("address", ["", "/nowhere/notify", "@nobody", "vsock:2:1", "/" + "x" * 200])
+def test_a_manager_that_is_not_there_is_no_trouble(address):
+    """Where nobody listens, nothing happens."""
+    service = Service({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "x"})
+    service.ready(10)
+    service.feed(1)
+    service.stopping()
+
+
+def test_a_tick_whose_lines_wait_for_the_disk_has_finished(plant):
+    """A full disk is no reason to start anew, which would lose what waits: the watchdog is fed."""
+    here = plant()
+    here.folder.root.write_text("in the way")
+    here.tick(2)
+    assert here.pipeline.tick.stuck
+    assert here.pipeline.tick.finished == 2
+
+
+def unit() -> str:
+    """The README's unit, with this environment's command."""
+    written = (ROOT / "README.md").read_text().split("```ini\n")[1].split("```")[0]
+    return written.replace("/opt/telemetry/.venv/bin/etl", f"{Path(sys.executable).parent}/etl")
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze here (Debian: systemd)")
+def test_the_unit_of_the_readme_is_sound(tmp_path):
+    """There is nothing that systemd finds wrong with the unit, and its exposure is small (below 2 of 10)."""
+    file = tmp_path / "telemetry.service"
+    file.write_text(unit())
+    verified = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
+    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+    secure = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(file)]
+    assert subprocess.run(secure, capture_output=True).returncode == 0
+
+
+def test_the_units_command_is_one_that_exists():
+    """The options in ExecStart are those of `etl run`."""
+    options = re.search(r"ExecStart=\S+ (\w+) (.*)", unit())
+    assert options[1] == "run"
+    shown = subprocess.run([sys.executable, "-m", "etl", "run", "--help"], capture_output=True, text=True).stdout
+    assert all(option in shown for option in re.findall(r"--[a-z-]+", options[2]))
+
+
+def test_the_log_as_json_lines(site):
+    """With --log-format json each line on stderr is an object with the time, the level and the message."""
+    (site.root / "readings.json").rename(site.root / "gone")
+    with site.running("-m", "etl", "run", "--log-format", "json") as process:
+        until(lambda: site.events("source_down"))
+        (site.root / "gone").rename(site.root / "readings.json")
+        until(lambda: site.events("source_up"))
+        end(process)
+    lines = [json.loads(line) for line in (site.root / "stderr").read_text().splitlines()]
+    assert [set(line) for line in lines] == [{"at", "level", "message"}] * 3
+    assert [line["level"] for line in lines] == ["INFO", "ERROR", "WARNING"]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["at"]) for line in lines)
+
+
+@pytest.mark.parametrize("changes", [{"intervall": "1s"}, {"output": {"folder": "readings.json"}}])
+def test_refusals_as_json_lines(site, changes):
+    """What keeps the process from starting is told in the same form."""
+    site.save(**changes)
+    refused = site.etl("run", "--log-format", "json")
+    assert refused.returncode in (73, 78)
+    (line,) = refused.stderr.splitlines()
+    assert json.loads(line)["level"] == "ERROR"
+
+
+@contextmanager
+def metrics(site, **changes):
+    """The metrics of a process that serves them."""
+    site.save(api={"port": site.port}, **changes)
+    with site.running() as process:
+        until(lambda: site.lines("averages"))
+        with urllib.request.urlopen(f"http://127.0.0.1:{site.port}/metrics", timeout=5) as answer:
+            yield answer.read().decode()
+        end(process)
+
+
+def test_metrics_count_ticks_events_bytes_and_reports(site):
+    """Ticks by result, events by name, bytes of the newest files and the last report, each in base units."""
+    reports = site.root / "output" / "reports"
+    reports.mkdir(parents=True)
+    (reports / "2026-01-05.json").write_text("{}")
+    os.utime(reports / "2026-01-05.json", (1_767_650_700, 1_767_650_700))
+    with metrics(site) as text:
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(values['telemetry_ticks_total{result="written"}']) >= 1
+    assert float(values['telemetry_ticks_total{result="held"}']) == 0
+    assert float(values['telemetry_events_total{event="start"}']) == 1
+    assert float(values['telemetry_events_total{event="clock_step"}']) == 0
+    assert float(values['telemetry_output_bytes{kind="raw"}']) > 100
+    assert float(values["telemetry_report_last_success_timestamp_seconds"]) == 1_767_650_700
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool here (Debian: prometheus)")
+def test_promtool_accepts_the_metrics(site):
+    """`promtool check metrics` has nothing to say, also of a source that is down."""
+    down = {"name": "down", "url": "http://127.0.0.1:1/"}
+    with metrics(site, sources=[*site.config["sources"], down]) as text:
+        checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")

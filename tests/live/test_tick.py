@@ -1,0 +1,314 @@
+"""One tick: what is written, what is told, and who waits for whom."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import jmespath
+import orjson
+import pytest
+
+from etl.live import tick as ticking
+from etl.readings.records import Answer, Failure, Poll
+
+MIDNIGHT = 1_795_392_000.0
+"""2026-11-23T00:00:00Z."""
+
+
+class Script:
+    """A transport that answers what it is told to, when it is told to."""
+
+    def __init__(self, clock) -> None:
+        self.clock = clock
+        self.answers = {}
+        self.hanging = set()
+        self.pending = []
+
+    def start(self, names, deliver):
+        for name in names:
+            if name in self.hanging:
+                self.pending.append((name, deliver))
+            else:
+                self.deliver(name, deliver)
+
+    def deliver(self, name, deliver):
+        outcome = self.answers.get(name, b'{"temperature": 20, "fan_speed": 900}')
+        if isinstance(outcome, Failure):
+            deliver(Poll(name, self.clock(), failure=outcome))
+        else:
+            bodies = outcome if isinstance(outcome, list) else [outcome]
+            deliver(Poll(name, self.clock(), tuple(Answer(body) for body in bodies)))
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def scripted(plant):
+    """A plant whose sources a, b and c answer by script."""
+
+    def build(**more):
+        names = ["a", "b", "c"]
+        here = plant(sources=[{"name": name, "url": "http://127.0.0.1:1/"} for name in names], **more)
+        here.script = Script(here.clock)
+        here.pipeline.tick.use(dict.fromkeys(names, here.script))
+        return here
+
+    return build
+
+
+def run_tick(here, names=("a", "b", "c")):
+    here.pipeline.tick.start(names)
+    here.pipeline.tick.write()
+    here.clock.now += 10
+
+
+def test_each_reading_is_a_raw_line_and_an_averages_line(scripted):
+    """Every answer becomes one raw and one averages line, in the same order, and status is passed through."""
+    here = scripted()
+    here.script.answers["b"] = b'{"id": 7, "temperature": 30, "fan_speed": 1, "status": "ERROR"}'
+    run_tick(here)
+    raw, averages = here.records("raw"), here.records("averages")
+    assert [line["_source"] for line in raw] == [line["source"] for line in averages] == ["a", "b", "c"]
+    assert (averages[1]["id"], averages[1]["status"], averages[1]["average_temperature"]) == (7, "ERROR", 30.0)
+
+
+def test_a_source_that_goes_down_is_told_once_each_way(scripted, caplog):
+    """Down and up cost one log line and one event each, however many ticks it lasts; the others go on."""
+    caplog.set_level(logging.WARNING)
+    here = scripted()
+    run_tick(here)
+    here.script.answers["b"] = Failure("refused", "connection refused")
+    for _ in range(4):
+        run_tick(here)
+    del here.script.answers["b"]
+    run_tick(here)
+    assert [record.message for record in caplog.records] == [
+        "Error fetching data from b: connection refused",
+        "b answers again after 40 s",
+    ]
+    (down,), (up,) = here.events("source_down"), here.events("source_up")
+    assert (down["source"], down["reason"]) == ("b", "refused")
+    assert (up["source"], up["reason"], up["seconds"]) == ("b", "refused", 40.0)
+    assert [line["_source"] for line in here.records("raw")].count("b") == 2
+    assert [line["_source"] for line in here.records("raw")].count("a") == 6
+
+
+def test_garbage_is_an_event_and_never_a_line(scripted):
+    """A body that is no JSON object is rejected with a reason and the source counts as down; nothing is written."""
+    here = scripted()
+    here.script.answers["a"] = b"<html>busy</html>"
+    run_tick(here)
+    run_tick(here)
+    assert [(event["source"], event["reason"]) for event in here.events("rejected")] == [("a", "not_json")] * 2
+    assert [event["reason"] for event in here.events("source_down")] == ["not_json"]
+    assert {line["_source"] for line in here.records("raw")} == {"b", "c"}
+
+
+def test_one_broken_answer_among_many_costs_only_itself(scripted):
+    """Of several answers in one poll the sound ones are kept and the source is up."""
+    here = scripted()
+    here.script.answers["a"] = [b'{"n": 1}', b"broken", b'{"n": 3}']
+    run_tick(here, ["a"])
+    assert [line["n"] for line in here.records("raw")] == [1, 3]
+    assert len(here.events("rejected")) == 1
+    assert not here.events("source_down")
+
+
+def test_records_take_many_machines_out_of_one_answer(scripted):
+    """With an expression each record of an answer is a reading of its own; a broken one costs only itself."""
+    here = scripted()
+    here.pipeline.tick.use({"a": here.script}, {"a": jmespath.compile("machines[].{id: serial, temperature: t.core}")})
+    here.script.answers["a"] = b'{"machines": [{"serial": 1, "t": {"core": 20}}, {"serial": 2}, {"serial": 3, "t": 5}]}'
+    run_tick(here, ["a"])
+    assert [(line["id"], line["temperature"]) for line in here.records("raw")] == [(1, 20), (2, None), (3, None)]
+    here.pipeline.tick.use({"a": here.script}, {"a": jmespath.compile("machines")})
+    here.script.answers["a"] = b'{"machines": [{"id": 1}, 7, {"id": 3}]}'
+    run_tick(here, ["a"])
+    assert [line["id"] for line in here.records("raw")][3:] == [1, 3]
+    assert [event["reason"] for event in here.events("rejected")] == ["not_object"]
+    assert here.events("source_down") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "records", "reason"),
+    [
+        (b'{"other": 1}', "machines", "no_records"),
+        (b"[" + b"{}," * 10_000 + b"{}]", "@", "too_many"),
+        (b"<html>", "machines", "not_json"),
+        (b'{"machines": "x"}', "length(keys(machines))", "no_records"),
+    ],
+)
+def test_an_answer_without_records_is_rejected(scripted, body, records, reason):
+    """An answer in which the expression finds nothing, or too much, is rejected as a whole."""
+    here = scripted()
+    here.pipeline.tick.use({"a": here.script}, {"a": jmespath.compile(records)})
+    here.script.answers["a"] = body
+    run_tick(here, ["a"])
+    assert here.records("raw") == []
+    assert [event["reason"] for event in here.events("source_down")] == [reason]
+
+
+def test_a_hanging_source_costs_only_itself(scripted):
+    """While one source hangs the others are written at once; its next turns are skipped, counted and told."""
+    here = scripted()
+    here.script.hanging.add("a")
+    tick = here.pipeline.tick
+    writer = threading.Thread(target=tick.run)
+    writer.start()
+    try:
+        for _ in range(3):
+            tick.start(["a", "b", "c"])
+            wanted = tick.counts["answered"] + 2
+            deadline = time.monotonic() + 5
+            while tick.counts["answered"] < wanted and time.monotonic() < deadline:
+                time.sleep(0.005)
+            here.clock.now += 10
+    finally:
+        tick.end()
+        writer.join()
+    assert [line["_source"] for line in here.records("raw")].count("b") == 3
+    assert tick.counts["skipped"] == 2
+    assert set(tick.in_flight) == {"a"}
+    assert [event["source"] for event in here.events("source_down")] == ["a"]
+
+
+def test_each_reading_stands_in_exactly_one_day(scripted):
+    """A reading belongs to the local day it was polled on; around midnight none is lost or doubled."""
+    here = scripted()
+    here.clock.now = MIDNIGHT - 15
+    for _ in range(3):
+        run_tick(here, ["a"])
+    here.clock.now = MIDNIGHT + 0.0004
+    run_tick(here, ["a"])
+    times = {day: [orjson.loads(line)["_polled_at"][11:] for _, line in here.folder.lines("raw", day)]
+             for day in here.folder.days("raw")}  # fmt: skip
+    assert times == {
+        "2026-11-22": ["23:59:45.000Z", "23:59:55.000Z"],
+        "2026-11-23": ["00:00:05.000Z", "00:00:00.000Z"],
+    }
+
+
+def test_the_last_half_millisecond_of_a_day_belongs_to_the_next(scripted):
+    """A time that is written as midnight stands in the day that begins there."""
+    here = scripted()
+    here.clock.now = MIDNIGHT - 0.0003
+    run_tick(here, ["a"])
+    assert here.folder.days("raw") == ["2026-11-23"]
+
+
+def test_the_folders_day_never_goes_back(scripted):
+    """After the clock was set back, lines go to the newest day."""
+    here = scripted()
+    here.clock.now = MIDNIGHT + 5
+    run_tick(here, ["a"])
+    here.clock.now = MIDNIGHT - 86_400
+    run_tick(here, ["a"])
+    assert here.folder.days("raw") == here.folder.days("averages") == ["2026-11-23"]
+    assert len(here.records("raw")) == 2
+
+
+def block(here):
+    """Make the raw log impossible to write, also for root: a file stands where its folder should."""
+    here.folder.path("raw", "2026-11-22").parent.rename(here.root / "aside")
+    (here.folder.root / "raw").write_bytes(b"")
+
+
+def unblock(here):
+    (here.folder.root / "raw").unlink()
+    (here.root / "aside").rename(here.folder.root / "raw")
+
+
+def test_readings_wait_while_the_disk_does_not_take_them(scripted, caplog):
+    """While the folder cannot be written nothing is lost; later everything stands there in order, and it is told."""
+    here = scripted()
+    run_tick(here)
+    block(here)
+    for _ in range(3):
+        run_tick(here)
+    assert "cannot be written" in here.pipeline.not_ready()[0]
+    assert sum("Cannot write to" in record.message for record in caplog.records) == 1
+    assert here.pipeline.tick.unwritten == 9
+    unblock(here)
+    run_tick(here)
+    times = [line["_polled_at"] for line in here.records("raw")]
+    assert len(times) == 15
+    assert times == sorted(times)
+    assert here.records("averages")[-1]["readings"] == 5
+    assert here.pipeline.not_ready() == []
+    here.pipeline.tick.write()
+    assert [event["lines"] for event in here.events("dropped")] == [0]
+
+
+def test_beyond_what_memory_may_hold_the_newest_are_refused_and_counted(scripted, monkeypatch):
+    """When the held lines reach their limit newer ones are refused, and an event says how many."""
+    here = scripted()
+    run_tick(here)
+    block(here)
+    monkeypatch.setattr(ticking, "HELD", 500)
+    for _ in range(10):
+        run_tick(here, ["a"])
+    held = len(here.pipeline.tick._raw)
+    assert 0 < held < 10
+    assert here.pipeline.tick.unwritten == 10
+    unblock(here)
+    here.pipeline.tick.write()
+    here.pipeline.tick.write()
+    assert len(here.records("raw")) == 3 + held
+    assert [event["lines"] for event in here.events("dropped")] == [10 - held]
+
+
+@pytest.mark.parametrize("kind", ["raw", "averages", "events"])
+@pytest.mark.parametrize("how", ["rename", "delete", "truncate"])
+def test_a_file_disturbed_by_others_costs_no_crash_and_is_told(scripted, kind, how):
+    """A file renamed, deleted or cut gets a new one within a tick; averages still follow from the raw log."""
+    here = scripted()
+    here.pipeline.events.tell("start")
+    for _ in range(3):
+        run_tick(here)
+    path = here.folder.path(kind, "2026-11-22")
+    if how == "rename":
+        path.rename(path.with_suffix(".old"))
+    elif how == "delete":
+        path.unlink()
+    else:
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size // 2)
+    here.script.answers["a"] = Failure("refused", "connection refused")
+    run_tick(here)
+    run_tick(here)
+    raw, averages = here.records("raw"), here.records("averages")
+    assert [line["_polled_at"] for line in raw] == [line["polled_at"] for line in averages]
+    assert len(here.events("truncated")) == 1
+    if kind != "raw":
+        assert len(raw) == 13
+
+
+def test_a_day_that_still_waits_for_lines_is_not_closed(scripted):
+    """A day is closed only when nothing of it waits; after that no line goes to its file."""
+    here = scripted()
+    run_tick(here)
+    block(here)
+    run_tick(here)
+    assert not here.pipeline.tick.close_day("2026-11-22")
+    unblock(here)
+    run_tick(here)
+    assert here.pipeline.tick.close_day("2026-11-22")
+    run_tick(here)
+    assert here.folder.days("raw") == ["2026-11-22", "2026-11-23"]
+
+
+def test_a_folder_that_is_days_ahead_of_the_clock_is_told(plant, caplog):
+    """Readings that go to a file of next year are said to, in the log and to who asks whether all is well."""
+    here = plant(start=MIDNIGHT)
+    assert here.pipeline.tick.ahead is None
+    here.folder.path("raw", "2027-11-23").parent.mkdir(parents=True)
+    here.folder.path("raw", "2027-11-23").write_bytes(b"")
+    here.open()
+    here.tick()
+    here.pipeline.tick.end()
+    here.pipeline.tick.run()
+    assert "that of 2027-11-23" in caplog.text
+    assert any("2027-11-23" in reason for reason in here.pipeline.not_ready())

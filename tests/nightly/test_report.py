@@ -1,0 +1,249 @@
+"""The night: one report for each closed day, the same bytes whoever makes it."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from etl import analyze_values
+from etl.cli import app
+from etl.nightly.executors import Executing
+from etl.nightly.report import make_report, write_report
+from etl.readings.records import Settings
+from etl.readings.window import number
+from etl.readings.wire import raw_line
+from etl.storage.folder import Folder
+from etl.storage.recover import Derivation
+
+MIDNIGHT = 1_795_392_000.0
+"""2026-11-23T00:00:00Z."""
+SETTINGS = Settings(5, {"temperature": "temperature", "speed": "fan_speed"}, "Europe/Berlin", 10.0, 0.2)
+
+values = (
+    st.floats(-1e300, 1e300)
+    | st.integers(-100, 100)
+    | st.sampled_from([None, True, "21.5", 1e301, 5e-324, -0.0, 1e-300])
+)
+ramps = st.builds(
+    lambda start, step, n: [start + step * i for i in range(n)], st.floats(-9, 9), st.floats(-2, 2), st.integers(0, 30)
+)
+columns = st.lists(values, max_size=30) | ramps
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from([("a", 1), ("a", "1"), ("b", None)]), columns, columns), max_size=4),
+    st.booleans(),
+    st.integers(1, 9),
+)
+def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_factory, groups, damaged, parts):
+    """Damaged lines change nothing, nor does it matter into how many parts the day is split."""
+    folder = Folder(tmp_path_factory.mktemp("day"))
+    lines, data, at = [], {}, MIDNIGHT
+    for machine, temperatures, speeds in groups:
+        for temperature, speed in zip(temperatures, speeds, strict=False):
+            at += 10
+            lines.append(raw_line({"id": machine[1], "temperature": temperature, "fan_speed": speed}, machine[0], at))
+            stamp = orjson.loads(lines[-1])["_polled_at"]
+            mine = data.setdefault(machine, {"temperature": [], "speed": []})
+            for parameter, value in (("temperature", temperature), ("speed", speed)):
+                if (v := number(value)) is not None:
+                    mine[parameter].append((stamp, v))
+            if damaged:
+                lines.append(b'{"temperature": 1\n')
+    path = folder.path("raw", "2026-11-23")
+    path.parent.mkdir()
+    path.write_bytes(b"".join(lines))
+    report = make_report(folder, "2026-11-23", SETTINGS, Executing(parts, map))
+    assert [(entry["source"], entry["id"]) for entry in report["machines"]] == list(data)
+    for entry in report["machines"]:
+        expected = {p: analyze_values(v, 0.2) for p, v in data[entry["source"], entry["id"]].items()}
+        assert repr(entry["parameters"]) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("detectors", "silences", "said"),
+    [([], [], []), (["telemetry"], ["incidents"], ["incidents", "notes"])],
+)
+def test_the_report_has_the_contracts_keys(plant, detectors, silences, said):
+    """Date, zone, interval, threshold and machines stand in the report with what a day of this zone expects.
+
+    Beside them stands what detectors say, if there are any.
+    """
+    here = plant(start=MIDNIGHT - 4000, timezone="Europe/Berlin", report={"detectors": detectors})
+    here.tick(3)
+    here.clock.now = MIDNIGHT
+    (path,) = here.night()
+    assert path == here.folder.report_path("2026-11-22")
+    report = orjson.loads(path.read_bytes())
+    assert list(report) == ["date", "timezone", "interval", "threshold", "machines"]
+    assert (report["date"], report["timezone"], report["interval"], report["threshold"]) == (
+        "2026-11-22", "Europe/Berlin", 10, 0.2,
+    )  # fmt: skip
+    (machine,) = report["machines"]
+    assert list(machine) == ["source", "id", "name", "readings", "expected", "parameters", *silences]
+    assert (machine["source"], machine["id"], machine["name"]) == ("machine-1", 1, "DELL G450")
+    assert (machine["readings"], machine["expected"]) == (3, 8640)
+    assert list(machine["parameters"]) == ["temperature", "speed"]
+    assert list(machine["parameters"]["speed"]) == ["average", "max", "min", "anomalies", *said]
+
+
+def test_every_closed_day_gets_one_report_when_it_is_due(plant):
+    """Not before report.at, then once; days missed while the process was down are caught up."""
+    here = plant(start=MIDNIGHT - 30)
+    here.tick(6)
+    assert here.night() == []
+    here.clock.now = MIDNIGHT + 299
+    assert here.night() == []
+    here.clock.now = MIDNIGHT + 300
+    assert [path.name for path in here.night()] == ["2026-11-22.json"]
+    assert here.night() == []
+    here.clock.now = MIDNIGHT + 4 * 86_400
+    here.tick()
+    here.open()
+    here.pipeline.tick.write()
+    assert [path.name for path in here.night()] == ["2026-11-23.json"]
+    assert here.folder.reports() == ["2026-11-22", "2026-11-23"]
+    here.pipeline.tick.write()
+    assert [event["day"] for event in here.events("report")] == ["2026-11-22", "2026-11-23"]
+
+
+def test_a_report_made_again_has_the_same_bytes(plant):
+    """The report is a function of the raw log: made again, later, it is the same file."""
+    here = plant(start=MIDNIGHT - 500)
+    here.tick(40)
+    here.clock.now = MIDNIGHT + 3600
+    (path,) = here.night()
+    first = path.read_bytes()
+    here.clock.now += 1e6
+    assert write_report(here.folder, "2026-11-22", here.loaded.settings).read_bytes() == first
+
+
+def test_after_its_report_a_day_takes_no_line(plant):
+    """With the clock set back behind a reported day its raw log stays as it was reported, also after a restart."""
+    here = plant(start=MIDNIGHT - 30)
+    here.tick(2)
+    here.clock.now = MIDNIGHT + 301
+    assert here.night()
+    before = here.bytes_of("raw")["2026-11-22"]
+    here.clock.now = MIDNIGHT - 10
+    here.tick()
+    here.open()
+    here.tick()
+    assert here.bytes_of("raw")["2026-11-22"] == before
+    assert len(here.records("raw")) == 4
+
+
+def test_the_days_last_line_names_the_settings(plant):
+    """A threshold changed during the day holds for the whole of its report; one changed after it does not."""
+    here = plant(start=MIDNIGHT - 100)
+    here.tick(3)
+    here.config["report"] = {"threshold": 0.01}
+    here.open()
+    here.tick(3)
+    here.config["report"] = {"threshold": 0.9}
+    here.open()
+    here.pipeline.tick.write()
+    here.clock.now = MIDNIGHT + 301
+    here.tick()
+    assert orjson.loads(here.night()[0].read_bytes())["threshold"] == 0.01
+
+
+@pytest.mark.parametrize("detectors", [[], ["telemetry"]])
+def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog, detectors):
+    """The page gets the report and each machine's times and values; one that cannot be drawn costs no report."""
+    here = plant(start=MIDNIGHT - 500, report={"detectors": detectors})
+    here.tick(3)
+    report_path, page_path = here.folder.report_path("2026-11-22"), here.folder.page_path("2026-11-22")
+    given_ = []
+
+    def page(report, series):
+        assert not report_path.exists()
+        given_.append((report, series))
+        return b"a page"
+
+    write_report(here.folder, "2026-11-22", here.loaded.settings, page=page)
+    ((report, series),) = given_
+    assert report == orjson.loads(report_path.read_bytes())
+    raw = here.records("raw")
+    ((times, values),) = series
+    assert list(times) == pytest.approx([MIDNIGHT - 500 + 10 * n for n in range(3)])
+    assert list(values["speed"]) == [line["fan_speed"] for line in raw]
+    assert page_path.read_bytes() == b"a page"
+    report_path.unlink()
+    write_report(here.folder, "2026-11-22", here.loaded.settings, page=lambda report, series: b"%d" % (1 // 0))
+    assert orjson.loads(report_path.read_bytes()) == report
+    assert "cannot be drawn" in caplog.text
+
+
+def test_the_commands_write_the_page_too(plant):
+    """`etl report` and `etl rebuild` leave the page beside the report, and a page is no report."""
+    here = plant(start=MIDNIGHT - 500)
+    here.tick(3)
+    here.close()
+    assert app.report(here.loaded, "2026-11-22") == 0
+    page = here.folder.page_path("2026-11-22")
+    assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
+    page.unlink()
+    here.folder.report_path("2026-11-22").write_bytes(b"{}")
+    assert app.rebuild(here.loaded) == 0
+    assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
+    assert here.folder.reports() == ["2026-11-22"]
+
+
+HOSTILE = [
+    b'"id":1,"name":' + b"[" * 252 + b"]" * 252, b'"id":%d' % 10**30, b'"id":1,"timestamp":%d' % 10**30,
+    b'"id":1,"timestamp":"\xff"', b'"id":1,"status":1e999', b'"id":1,"x":"\xff"',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", HOSTILE)
+def test_no_line_keeps_a_day_from_its_report(plant, fields):
+    """Whatever stands in a line, the report counts exactly the lines that have averages, and can be written."""
+    here = plant(start=MIDNIGHT - 100)
+    here.tick(3)
+    here.close()
+    with here.folder.path("raw", "2026-11-22").open("ab") as log:
+        log.write(b'{%s,"temperature":90,"_source":"a","_polled_at":"2026-11-22T23:59:59.000Z"}\n' % fields)
+    report = orjson.loads(write_report(here.folder, "2026-11-22", here.loaded.settings).read_bytes())
+    averages = list(Derivation(here.folder, here.loaded.settings).day("2026-11-22"))
+    assert sum(machine["readings"] for machine in report["machines"]) == len(averages)
+
+
+def test_a_day_that_cannot_be_reported_keeps_no_other_from_it(plant, caplog):
+    """A report that cannot be made is told once; the other days get theirs, and the night goes on."""
+    here = plant(start=MIDNIGHT - 100)
+    here.tick(3)
+    here.clock.now = MIDNIGHT + 86_300
+    here.tick(3)
+    here.clock.now = MIDNIGHT + 2 * 86_400
+    here.tick(1)
+    make = here.pipeline._make_report
+
+    def failing(folder, day, *asked):
+        if day == "2026-11-22":
+            raise ValueError("something in it")
+        return make(folder, day, *asked)
+
+    here.pipeline._make_report = failing
+    assert [path.stem for path in here.night()] == ["2026-11-23"]
+    assert here.night() == []
+    here.tick(1)
+    assert [event["day"] for event in here.events("report") if event["reason"] == "failed"] == ["2026-11-22"]
+    assert caplog.text.count("cannot be made") == 1
+
+
+def test_a_damaged_compressed_day_keeps_no_other_from_etl_report(plant, caplog):
+    """It is the raw log that is damaged, and told so; the next day has its report."""
+    here = plant(start=MIDNIGHT - 100)
+    here.tick(3)
+    here.clock.now = MIDNIGHT + 86_300
+    here.tick(3)
+    here.close()
+    here.folder.path("raw", "2026-11-22").unlink()
+    here.folder.packed_path("raw", "2026-11-22").write_bytes(b"no gzip")
+    for day, code in (("2026-11-22", 1), ("2026-11-23", 0)):
+        assert app.report(here.loaded, day) == code
+    assert caplog.text.count("cannot be made") == 1

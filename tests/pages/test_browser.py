@@ -1,0 +1,312 @@
+"""The console and the report page in a real browser; no request leaves this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from urllib.parse import urlsplit
+
+import orjson
+import pytest
+from flask import abort, request
+
+from api import Machines, Views, create_app
+from api.pages import report_page
+from api.server import serve
+from tests.cli.test_run import Site, until
+from tests.pages.test_pages import HOSTILE, report_of
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test]'")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here: apt-get install chromium")
+
+LOCAL = ("127.0.0.1", "localhost", "")
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        # Chromium's own sandbox refuses to run as root, as in a container.
+        launched = started.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=os.getuid() != 0)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A tab that fails the test if anything is asked of another machine, or anything goes wrong on the page."""
+    context = browser.new_context(timezone_id="America/New_York")
+    tab = context.new_page()
+    tab.set_default_timeout(15_000)
+    wrong = []
+    context.on("request", lambda r: wrong.append(r.url) if urlsplit(r.url).hostname not in (*LOCAL, None) else None)
+    tab.on("pageerror", lambda error: wrong.append(error.message))
+    tab.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    tab.wrong = wrong
+    yield tab
+    context.close()
+    assert wrong == []
+
+
+def row(page, name):
+    return page.locator("#machines tbody tr").filter(has=page.get_by_role("button", name=name, exact=True))
+
+
+# The real process
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A running process that reads its own simulated machine and a file, each second."""
+    made = Site(tmp_path)
+    made.reading = tmp_path / "press.json"
+    put(made, 20.5)
+    own = {"name": "machine-1", "url": f"http://127.0.0.1:{made.port}/data"}
+    made.save(interval="1s", sources=[own, {"name": "press", "file": "press.json"}], output={"stdout": []})
+    with made.running():
+        yield made
+
+
+def put(site, temperature):
+    aside = site.root / "aside.json"
+    aside.write_text(json.dumps({"id": "hall 2", "temperature": temperature, "fan_speed": 300, "status": "STARTED"}))
+    aside.replace(site.reading)
+
+
+def visit(page, site):
+    until((site.root / "output" / "averages.jsonl").exists)
+    page.goto(f"http://127.0.0.1:{site.port}/")
+
+
+def test_the_console_shows_a_new_reading_within_one_interval(page, site):
+    """A value stands on the page at most an interval after it stands in the log."""
+    visit(page, site)
+    value = row(page, "press").locator(".reading b").first
+    playwright.expect(value).to_have_text("20.50")
+    averages = site.root / "output" / "raw.jsonl"
+    for temperature in (31.25, 42.75):
+        put(site, temperature)
+        until(lambda wanted=str(temperature): wanted in averages.read_text())
+        playwright.expect(value).to_have_text(f"{temperature:.2f}", timeout=1_000 + 300)
+
+
+def test_a_status_set_on_the_console_is_shown(page, site):
+    """The buttons of a simulated machine set its status, by mouse and by keyboard; other machines have none."""
+    visit(page, site)
+    page.get_by_role("button", name="machine-1").click()
+    page.get_by_role("button", name="COMPLETED").click()
+    playwright.expect(page.locator("#machine-state")).to_have_text("COMPLETED")
+    page.get_by_role("button", name="ERROR").focus()
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#machine-state")).to_have_text("ERROR")
+    playwright.expect(page.locator("#charts .chart")).to_have_count(2)
+    page.keyboard.press("Escape")
+    playwright.expect(row(page, "machine-1").locator(".state")).to_have_text("ERROR")
+    playwright.expect(page.locator("#machines tbody tr").first).to_contain_text("machine-1")
+    page.get_by_role("button", name="press").click()
+    playwright.expect(page.locator("#charts .chart")).to_have_count(2)
+    playwright.expect(page.locator("#setting")).to_be_hidden()
+
+
+def test_a_source_that_goes_down_is_shown_with_its_reason(page, site):
+    """A source that fails stands first, as down, since when and why; when it answers again, it is not down."""
+    visit(page, site)
+    playwright.expect(row(page, "press").locator(".state")).to_have_text("STARTED")
+    site.reading.unlink()
+    state = row(page, "press").locator(".state")
+    playwright.expect(state).to_contain_text("DOWN since ", timeout=5_000)
+    playwright.expect(page.locator("#machines tbody tr").first).to_contain_text("press")
+    playwright.expect(page.locator("#summary")).to_contain_text("1 down")
+    playwright.expect(page.locator("#spoken")).to_have_text("1 machine down")
+    playwright.expect(page.locator("#events")).to_contain_text("press is down")
+    assert len(state.text_content()) > len("DOWN since 10:00:00: ")
+    put(site, 22.0)
+    playwright.expect(state).to_have_text("STARTED", timeout=5_000)
+
+
+def test_a_process_that_is_gone_is_told(page, site):
+    """When nobody answers any more the page says so, and keeps what it shows."""
+    visit(page, site)
+    playwright.expect(row(page, "press")).to_be_visible()
+    page.route("**/*", lambda route: route.abort())
+    playwright.expect(page.locator("#trouble")).to_contain_text("No answer from the process since")
+    playwright.expect(row(page, "press")).to_be_visible()
+    page.unroute_all(behavior="ignoreErrors")
+    playwright.expect(page.locator("#trouble")).to_be_hidden()
+    page.wrong[:] = [text for text in page.wrong if "ERR_FAILED" not in text]
+
+
+# Many machines, hostile names, tokens: an application with what it shows made up
+
+
+def fleet(count, status="IDLE"):
+    """A view of so many machines; the name of the last one is hostile."""
+    now = time.time()
+    names = [f"machine-{n}" for n in range(1, count)] + [HOSTILE.replace("\x00", "")]
+    trace = [[1000 * (now - 10 * n), 45 + n % 7, 650 - n % 50] for n in reversed(range(60))]
+    rows = [
+        {"latest": {"source": name, "id": n, "status": status, "readings": 5, "average_temperature": 45.5,
+                    "average_speed": None}, "trace": trace}
+        for n, name in enumerate(names)
+    ]  # fmt: skip
+    return {"now": 1000 * now, "mark": 1, "whole": True, "interval": 10, "window": 5, "threshold": 0.2,
+            "timezone": "Europe/Berlin", "parameters": ["temperature", "speed"], "sources": count, "machines": rows,
+            "down": [{"source": "machine-7", "since": "2026-11-22T10:00:00.000Z", "reason": "refused",
+                      "why": "connection refused"}], "not_ready": []}  # fmt: skip
+
+
+def shown(_, key):
+    times = [1_795_341_600.0 + 10 * n for n in range(60)]
+    return {"times": times, "values": {"temperature": [45.0 + n % 7 for n in range(60)], "speed": [650.0] * 60},
+            "interval": 10, "threshold": 0.2, "timezone": "Europe/Berlin", "simulated": 1}  # fmt: skip
+
+
+def application(count, token=None):
+    """An application that shows so many machines, on a port; with a token, statuses are set only with it."""
+    content = orjson.dumps(fleet(count))
+    event = b'{"at":"2026-11-22T10:00:00.000Z","event":"source_down","source":"machine-7","reason":"refused"}'
+    empty = Views(*[list] * len(Views._fields))
+    made = create_app(Machines(1), empty._replace(
+        overview=lambda mark: [content], machine=shown, events=lambda: [event],
+        reports=lambda: [f"2026-10-{n:02}" for n in range(1, 31)],
+    ))  # fmt: skip
+
+    @made.before_request
+    def guard():
+        if token and request.method == "POST" and request.headers.get("Authorization") != f"Bearer {token}":
+            abort(401, "This needs the token of api.token")
+
+    return f"http://127.0.0.1:{serve(made, '127.0.0.1', 0)}/"
+
+
+def test_a_thousand_machines_are_quick(page):
+    """Of 1,000 machines the worst come first; a search and the rest are shown at once, names are text only."""
+    page.goto(application(1000))
+    rows = page.locator("#machines tbody tr")
+    playwright.expect(rows).to_have_count(100)
+    playwright.expect(rows.first).to_contain_text("machine-7")
+    playwright.expect(page.locator("#summary")).to_contain_text("1,000 machines · 1 down")
+    began = time.monotonic()
+    page.get_by_role("searchbox").fill("machine-99")
+    playwright.expect(rows).to_have_count(11)
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="Show 900 more machines").click()
+    playwright.expect(rows).to_have_count(1000)
+    assert time.monotonic() - began < 3
+    drawn = page.evaluate("[...document.querySelectorAll('.reading path')].filter(p => p.getAttribute('d')).length")
+    assert 0 < drawn < 200
+    page.get_by_role("searchbox").fill("alert")
+    playwright.expect(rows).to_have_count(1)
+    assert "<script>alert(1)</script>" in rows.first.text_content()
+    page.get_by_label("Sort").select_option("name")
+    page.get_by_role("searchbox").fill("machine-1")
+    assert rows.locator(".name").all_text_contents()[:3] == ["machine-1", "machine-10", "machine-11"]
+
+
+def test_the_console_works_by_keyboard(page):
+    """A machine opens with Enter and closes with Escape, and the focus is where it was."""
+    page.goto(application(3))
+    page.get_by_role("button", name="machine-1").focus()
+    page.keyboard.press("Enter")
+    playwright.expect(page.get_by_role("dialog")).to_be_visible()
+    playwright.expect(page.locator("#charts .chart")).to_have_count(2)
+    page.keyboard.press("Escape")
+    playwright.expect(page.get_by_role("dialog")).to_be_hidden()
+    playwright.expect(page.get_by_role("button", name="machine-1")).to_be_focused()
+
+
+def test_a_token_is_asked_for_once(page):
+    """Where setting a status needs a token the page asks for it, keeps it in memory, and uses it from then on."""
+    page.goto(application(3, token="hall 2"))
+    page.get_by_role("button", name="machine-1").click()
+    page.get_by_role("button", name="COMPLETED").click()
+    playwright.expect(page.get_by_role("status").filter(has_text="token")).to_be_visible()
+    page.get_by_label("Token").fill("hall 2")
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#result")).to_have_text("COMPLETED is set; the next reading shows it.")
+    page.get_by_role("button", name="STARTED").click()
+    playwright.expect(page.locator("#result")).to_have_text("STARTED is set; the next reading shows it.")
+    playwright.expect(page.get_by_label("Token")).to_be_hidden()
+    assert page.evaluate("localStorage.length + sessionStorage.length") == 0
+    page.wrong[:] = [text for text in page.wrong if "401" not in text]
+
+
+@pytest.mark.parametrize("view", ["console", "machine", "report"])
+def test_nothing_is_wider_than_a_phone(page, tmp_path, view):
+    """At 390 pixels no page scrolls sideways."""
+    page.set_viewport_size(PHONE)
+    show(page, view, tmp_path)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+# The report
+
+
+def show(page, view, folder):
+    """Open one of the pages, with something to see."""
+    if view == "report":
+        values = [50.0 + n % 3 for n in range(8640)]
+        values[4000] = 99.0
+        values[5000:5200] = [float("nan")] * 200
+        file = folder / "2026-11-22.html"
+        file.write_bytes(report_page(*report_of(values, machines=3)))
+        page.goto(file.as_uri())
+        return
+    page.goto(application(20))
+    playwright.expect(page.locator("#machines tbody tr")).to_have_count(20)
+    if view == "machine":
+        page.get_by_role("button", name="machine-1", exact=True).click()
+        playwright.expect(page.locator("#charts .chart")).to_have_count(2)
+
+
+def test_the_report_page_shows_its_chart_from_the_file_system(page, tmp_path):
+    """Opened as a file, the chart has its trace, broken at the gap, its band and its anomaly, and is styled."""
+    show(page, "report", tmp_path)
+    chart = page.get_by_role("img", name="temperature of machine-1 over the day").first
+    box = chart.bounding_box()
+    assert (box["width"] > 500, 150 < box["height"] < 300) == (True, True)
+    trace, band, outside = (chart.locator(f".{name}") for name in ("trace", "band", "outside"))
+    assert trace.get_attribute("d").count("M") == 2
+    assert trace.bounding_box()["width"] > 0.9 * box["width"] - 60
+    assert band.bounding_box()["height"] > 20
+    assert outside.get_attribute("d").count("M") == 1
+    assert trace.evaluate("e => getComputedStyle(e).stroke") == "rgb(27, 94, 148)"
+    page.emulate_media(color_scheme="dark")
+    assert trace.evaluate("e => getComputedStyle(e).stroke") == "rgb(134, 186, 235)"
+    assert page.locator("details[open]").count() == 3
+
+
+# For everybody
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory):
+    """The script of axe-core, taken with npm."""
+    npm = shutil.which("npm")
+    if not npm:
+        pytest.skip("there is no npm here to take axe-core with")
+    folder = tmp_path_factory.mktemp("axe")
+    command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", "axe-core@4"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        pytest.skip("npm cannot take axe-core from here")
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", ["console", "machine", "report"])
+def test_axe_finds_nothing_wrong(page, tmp_path, axe, view, scheme):
+    """Contrast, labels, roles and structure of each page are sound, in light and dark, wide and narrow."""
+    page.emulate_media(color_scheme=scheme)
+    show(page, view, tmp_path)
+    page.evaluate(axe)
+    for width in (1280, PHONE["width"]):
+        page.set_viewport_size({"width": width, "height": 900})
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(fault["id"], fault["impact"], fault["nodes"][0]["html"][:200]) for fault in found] == []

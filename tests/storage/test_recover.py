@@ -1,0 +1,161 @@
+"""The start: whatever was lost of the averages, they follow from the raw log again."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from etl.readings.records import Governed, Settings
+from etl.storage import recover as recovering
+from etl.storage.folder import governing
+from etl.storage.recover import Derivation, Place, recover, segments, windows_before
+
+FIELDS = {"temperature": "temperature", "speed": "fan_speed"}
+FIVE = Settings(5, FIELDS, "UTC", 10.0, 0.2)
+THREE = Settings(3, FIELDS, "UTC", 10.0, 0.2)
+
+
+def test_a_restart_goes_on_as_if_nothing_had_happened(plant):
+    """Averages written through any number of restarts are those of an uninterrupted run."""
+    through, restarted = plant(), plant()
+    through.tick(17)
+    for ticks in (3, 1, 0, 6, 7):
+        restarted.tick(ticks)
+        turn = sum(1 for _ in restarted.records("raw"))
+        restarted.close()
+        restarted.open()
+        reader = restarted.pipeline._files._readers["machine-1"]
+        reader._turn = turn
+    assert len(restarted.records("averages")) == 17
+    assert restarted.bytes_of("averages") == through.bytes_of("averages")
+
+
+def damage(path, how, byte):
+    data = path.read_bytes()
+    byte %= len(data)
+    if how == "cut":
+        path.write_bytes(data[:byte])
+    elif how == "change":
+        path.write_bytes(data[:byte] + b"9" + data[byte + 1 :])
+    elif how == "surplus":
+        path.write_bytes(data + data[:byte])
+    else:
+        path.unlink()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(how=st.sampled_from(["cut", "change", "surplus", "delete"]), byte=st.integers(0, 10**6))
+def test_damaged_averages_are_put_right_from_the_raw_log(plant, how, byte):
+    """Cut, changed, doubled or deleted, the averages are byte-equal to what they were after a start, and told."""
+    here = plant()
+    here.tick(12)
+    whole = here.bytes_of("averages")
+    damage(here.folder.path("averages", "2026-11-22"), how, byte)
+    damaged = here.bytes_of("averages") != whole
+    told = []
+    recover(here.folder, here.loaded.settings, "2026-11-22", lambda event, **more: told.append(event))
+    assert here.bytes_of("averages") == whole
+    assert ("repaired" in told) == damaged
+    here.close()
+
+
+@pytest.mark.parametrize("tail", [1, 400, 5000])
+def test_averages_missing_around_midnight_are_appended_to_both_days(plant, tail, monkeypatch):
+    """Lines missing at the end of one day and the start of the next are derived, with the windows of before."""
+    monkeypatch.setattr(recovering, "TAIL", tail)
+    here = plant(start=1_795_392_000.0 - 100)
+    here.tick(30)
+    whole = here.bytes_of("averages")
+    assert [len(data.splitlines()) for data in whole.values()] == [10, 20]
+    os.truncate(here.folder.path("averages", "2026-11-22"), len(whole["2026-11-22"]) // 2)
+    here.folder.path("averages", "2026-11-23").unlink()
+    recover(here.folder, here.loaded.settings, "2026-11-23", lambda *_, **__: None)
+    assert here.bytes_of("averages") == whole
+
+
+def test_a_torn_raw_line_is_kept_aside_and_its_average_cut(plant):
+    """A raw line torn by a crash is cut with the averages that followed from it; the next tick goes on."""
+    here = plant()
+    here.tick(6)
+    raw = here.folder.path("raw", "2026-11-22")
+    os.truncate(raw, raw.stat().st_size - 20)
+    here.open()
+    here.tick()
+    assert len(here.records("raw")) == len(here.records("averages")) == 6
+    assert {event["reason"] for event in here.events("repaired")} == {"torn", "averages"}
+    assert raw.with_name("2026-11-22.jsonl.torn").exists()
+    whole = b"".join(Derivation(here.folder, here.loaded.settings).day("2026-11-22"))
+    assert here.bytes_of("averages")["2026-11-22"] == whole
+
+
+def test_a_changed_window_starts_every_window_anew(plant):
+    """Where the settings change the window's size, averages start anew, and settings.jsonl says from which line on."""
+    here = plant()
+    here.tick(6)
+    here.config["window"] = 3
+    here.open()
+    here.tick(4)
+    assert [line["readings"] for line in here.records("averages")] == [1, 2, 3, 4, 5, 5, 1, 2, 3, 3]
+    assert [(entry.line, entry.settings.window) for entry in here.folder.settings()] == [(1, 5), (7, 3)]
+    assert (
+        b"".join(Derivation(here.folder, here.loaded.settings).day("2026-11-22"))
+        == here.bytes_of("averages")["2026-11-22"]
+    )
+
+
+def test_a_changed_threshold_leaves_the_windows_as_they_are(plant):
+    """Settings that averages do not depend on change no window."""
+    here = plant()
+    here.tick(6)
+    here.config["report"] = {"threshold": 0.5}
+    here.open()
+    here.tick(1)
+    assert here.records("averages")[-1]["readings"] == 5
+    assert len(here.folder.settings()) == 2
+
+
+def test_the_entry_written_last_governs():
+    """The entry written last that is not after a line counts; before the first entry the config does."""
+    entries = [Governed("2026-11-22", 5, FIVE), Governed("2026-11-22", 9, THREE), Governed("2026-11-22", 7, FIVE)]
+    lines = {line: governing(entries, "2026-11-22", line, THREE).window for line in (4, 5, 7, 8, 9, 20)}
+    assert lines == {4: 3, 5: 5, 7: 5, 8: 5, 9: 5, 20: 5}
+    assert [first for first, _, _ in segments(entries, "2026-11-22", THREE)] == [1, 5, 7, 9]
+
+
+@pytest.mark.parametrize("block", [100, 1000, 1 << 20])
+def test_windows_before_any_line_are_those_of_the_fold(plant, block, monkeypatch):
+    """The windows found from the end of the log are those of folding it from its beginning, at every line."""
+    monkeypatch.setattr(recovering, "BLOCK", block)
+    here = plant(start=1_795_392_000.0 - 100)
+    here.tick(8)
+    here.clock.now += 1800
+    here.tick(3, interval=1500)
+    here.config["window"] = 4
+    here.open()
+    here.tick(9)
+    derivation = Derivation(here.folder, here.loaded.settings)
+    for day in here.folder.days("raw"):
+        starts = [offset for offset, _ in here.folder.lines("raw", day)]
+        lines = derivation.day(day)
+        for number, offset in enumerate(starts, start=1):
+            before = windows_before(here.folder, Place(day, number, offset), here.loaded.settings)
+            assert {key: (w.readings, w.at, w.values) for key, w in before.items()} == {
+                key: (w.readings, w.at, w.values) for key, w in derivation.windows.items()
+            }
+            next(lines)
+
+
+def test_a_folder_made_by_hand_is_governed_by_the_config(plant):
+    """Raw lines without settings.jsonl are folded under the config, and later starts agree."""
+    here = plant()
+    here.tick(6)
+    whole = here.bytes_of("averages")
+    here.folder.settings_path.unlink()
+    here.folder.path("averages", "2026-11-22").unlink()
+    here.open()
+    here.tick(0)
+    here.pipeline.tick.write()
+    assert here.bytes_of("averages") == whole

@@ -1,0 +1,126 @@
+"""Closed days: compressed without a change for readers, deleted only when nothing depends on them."""
+
+from __future__ import annotations
+
+import pytest
+
+from etl.nightly.report import make_report
+from etl.storage.folder import Folder
+from etl.storage.recover import Derivation
+from etl.storage.retention import compress, delete_old
+
+MIDNIGHT = 1_795_392_000.0
+"""2026-11-23T00:00:00Z."""
+DAY = 86_400.0
+
+
+@pytest.fixture
+def week(plant):
+    """Seven days of a few ticks each, around midnight, the first six reported."""
+    here = plant(start=MIDNIGHT - 20)
+    for day in range(7):
+        here.clock.now = MIDNIGHT - 20 + day * DAY
+        here.tick(4)
+    here.clock.now += 400
+    here.night()
+    here.pipeline.tick.finish()
+    return here
+
+
+def never() -> bool:
+    return False
+
+
+def everything(folder: Folder) -> dict[tuple[str, str], bytes]:
+    return {
+        (kind, day): b"".join(line for _, line in folder.lines(kind, day))
+        for kind in ("raw", "averages", "events")
+        for day in folder.days(kind)
+    }
+
+
+def test_compressed_days_read_as_before(week):
+    """Compressing leaves every line readable, the newest day plain, reports and averages derivable as they were."""
+    folder = week.folder
+    before = everything(folder)
+    reports = {day: make_report(folder, day, week.loaded.settings) for day in folder.days("raw")}
+    assert compress(folder, never) == folder.days("raw")[:-1]
+    assert not folder.path("raw", folder.days("raw")[0]).exists()
+    assert folder.path("raw", folder.days("raw")[-1]).exists()
+    assert everything(folder) == before
+    assert {day: make_report(folder, day, week.loaded.settings) for day in folder.days("raw")} == reports
+    derivation = Derivation(folder, week.loaded.settings)
+    for day in folder.days("raw"):
+        assert b"".join(derivation.day(day)) == before["averages", day]
+    assert compress(folder, never) == []
+
+
+def test_after_compressing_the_next_start_goes_on(week):
+    """A restart on a folder with compressed days keeps the windows across them."""
+    week.clock.now = MIDNIGHT + 6.0 * DAY + 200
+    compress(week.folder, never)
+    week.open()
+    week.tick()
+    assert week.records("averages")[-1]["readings"] == 5
+    assert week.events("repaired") == []
+
+
+def test_packing_killed_in_between_is_done_again(week):
+    """Where both forms stand the plain one counts, and the next night packs it again."""
+    folder = week.folder
+    day = folder.days("raw")[0]
+    before = everything(folder)
+    folder.packed_path("raw", day).write_bytes(b"half a fi")
+    assert everything(folder) == before
+    compress(folder, never)
+    assert everything(folder) == before
+
+
+def test_averages_and_events_go_first_the_raw_log_a_day_later(week):
+    """Of days older than kept, averages and events are deleted, the raw log a day later; reports stay."""
+    folder = week.folder
+    days = folder.days("raw")
+    assert len(days) == 8
+    reports = folder.reports()
+    deleted = delete_old(folder, days[-1], 3, week.loaded.settings)
+    assert folder.days("averages") == days[4:]
+    assert folder.days("raw") == days[3:]
+    assert folder.reports() == reports
+    assert f"raw/{days[0]}.jsonl" in deleted
+    assert delete_old(folder, days[-1], 3, week.loaded.settings) == []
+
+
+def test_averages_stay_derivable_when_the_past_is_deleted(week):
+    """What is left of the averages follows from what is left of the raw log."""
+    folder = week.folder
+    before = everything(folder)
+    delete_old(folder, folder.days("raw")[-1], 2, week.loaded.settings)
+    derivation = Derivation(folder, week.loaded.settings)
+    kept = folder.days("averages")
+    for day in folder.days("raw"):
+        derived = b"".join(derivation.day(day))
+        if day in kept:
+            assert derived == before["averages", day]
+
+
+def test_the_raw_log_stays_while_a_later_average_needs_it(plant):
+    """With an interval of an hour a machine may be silent for 100 hours: raw days that far back are kept."""
+    here = plant(start=MIDNIGHT, interval="1h")
+    here.tick(48, interval=DAY / 4)
+    here.clock.now += 1000
+    here.night()
+    days = here.folder.days("raw")
+    delete_old(here.folder, days[-1], 1, here.loaded.settings)
+    assert here.folder.days("averages") == days[-2:]
+    assert here.folder.days("raw") == days[-7:]
+
+
+def test_a_day_without_a_report_is_never_touched(week):
+    """Without its report a day is neither compressed nor deleted."""
+    folder = week.folder
+    day = folder.days("raw")[0]
+    folder.report_path(day).unlink()
+    compress(folder, never)
+    delete_old(folder, folder.days("raw")[-1], 1, week.loaded.settings)
+    assert folder.path("raw", day).exists()
+    assert folder.path("averages", day).exists()
