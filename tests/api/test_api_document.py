@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api import Guard, Machines, Views, create_app
-from tests.cli.test_run import Site, closed_day, end, not_refused, until
+from tests.support.process import Site, closed_day, end, not_refused, until
 
 TOKEN = "hunter2"
 PAGES = {"/", "/console.css", "/console.js", "/console.json", "/console/machine", "/docs", "/openapi.json"}

@@ -13,8 +13,8 @@ import pytest
 
 from api import Guard, Machines, create_app
 from api.server import is_loopback, serve
-from tests.api.test_api import client, console, is_error, status_of
-from tests.cli.test_run import Site, end, not_refused, until
+from tests.support.api import client, console, is_error, status_of
+from tests.support.process import Site, end, not_refused, until
 
 TOKEN = "hunter2-hunter2"
 WRITES = ["/status", "/machines/1/status", "/nothing", "/averages"]

@@ -29,7 +29,7 @@ from etl.readings.wire import raw_line
 from etl.storage.folder import Folder
 from etl.storage.recover import Derivation
 from tests.benchmarks.generate import write_day
-from tests.conftest import FIXTURE
+from tests.support.plant import FIXTURE
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SETTINGS = Settings(5, {"temperature": "temperature", "speed": "fan_speed"}, "Europe/Berlin", 10.0, 0.2)

@@ -24,8 +24,8 @@ from etl.readings.wire import raw_line
 from etl.storage.folder import Folder
 from etl.storage.recover import Derivation
 from etl.storage.retention import compress, delete_old
-from tests.cli.test_run import Site, end, until
-from tests.conftest import FIXTURE, Plant
+from tests.support.plant import FIXTURE, Plant
+from tests.support.process import Site, end, until
 
 MIDNIGHT = 1_795_392_000.0
 """2026-11-23T00:00:00Z."""

@@ -23,7 +23,7 @@ from etl.readings.wire import parse, raw_line
 from etl.storage.events import Events
 from etl.storage.folder import Folder
 from etl.storage.log import Appender
-from tests.conftest import RAM
+from tests.support.plant import RAM
 
 BODY = (
     b'{"description":"Machine for processing ","fan_speed":694.11,"id":1,"name":"DELL G450","status":"IDLE",'

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.cli.test_run import free_port
+from tests.support.process import free_port
 
 
 def cpu_seconds(pid: int) -> float:

@@ -22,7 +22,7 @@ import orjson
 
 from etl.live.schedule import SLICES
 from tests.benchmarks.polls import targets
-from tests.cli.test_run import free_port
+from tests.support.process import free_port
 
 
 def measure(folder: Path, machines: int, transport: str, workers: int, port: int) -> None:

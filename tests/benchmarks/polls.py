@@ -23,7 +23,7 @@ from pathlib import Path
 
 from etl.live.tick import LATENESS
 from tests.benchmarks.idle import cpu_seconds, rss_mib
-from tests.cli.test_run import free_port
+from tests.support.process import free_port
 
 
 def paths(machines: int, ill: int) -> list[str]:

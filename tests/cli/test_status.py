@@ -20,8 +20,8 @@ from etl.cli.status import ROWS, look, show
 from etl.readings.wire import raw_line
 from etl.storage import folder as folders
 from etl.storage.folder import Folder
-from tests.cli.test_run import Site, end, until
-from tests.conftest import FIXTURE
+from tests.support.plant import FIXTURE
+from tests.support.process import Site, end, until
 
 MORNING = 1_795_341_600.0
 

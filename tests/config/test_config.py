@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 
 from etl.config import load as config
 from etl.config.document import ConfigError
+from tests.support.configs import ACCEPTED, MINIMAL, SHIPPED, written
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "config.yaml"
 BROKEN = Path(__file__).parent
-MINIMAL = "sources: [{name: machine-1, url: 'http://127.0.0.1:5000/data'}]\n"
 JARGON = re.compile(
     r"`|\$\.|\b(str|int|float|bool|dict|tuple|object|None|NoneType|Error|expected|node|token|mapping)\b"
 )
@@ -38,13 +37,6 @@ def expected():
 
 
 EXPECTED = expected()
-
-
-def written(folder, text):
-    """A config file with this text."""
-    file = folder / "config.yaml"
-    file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return file
 
 
 def read(folder, text, **environment):
@@ -197,19 +189,6 @@ def test_relative_paths_start_at_the_folder_of_the_config(tmp_path):
     assert loaded.path(loaded.config.output.folder) == tmp_path / "output"
     assert loaded.path("../elsewhere") == tmp_path / "../elsewhere"
     assert loaded.path("/elsewhere") == Path("/elsewhere")
-
-
-ACCEPTED = [
-    b"\xef\xbb\xbf" + MINIMAL.encode(),
-    MINIMAL.replace("}", "}\r").encode() + b"window: 5\r\n",
-    b"--- # one document\n" + MINIMAL.encode() + b"...\n",
-    MINIMAL.replace("machine-1", "Kühler ②").encode(),
-    MINIMAL.encode() + b"report: {at: 00:05}",
-    MINIMAL.encode() + b"parameters: {on: yes it is, 5: '5', 2026-11-22: 2026-11-22}",
-    b"sources: [{name: m, url: 'https://u:p@[::1]:8443/a%20b?c=d'}]",
-    b"sources: [{name: m, file: m, headers: &h {X: a}}, {name: n, file: n, headers: *h}]",
-    b"sources: [{name: m, file: m.json, url: , timeout: ~}]",
-]
 
 
 @pytest.mark.parametrize("text", ACCEPTED)

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from etl.config import load as config
 from etl.config.document import Document
 from etl.config.schema import schema
-from tests.config.test_config import ACCEPTED, MINIMAL, SHIPPED, written
+from tests.support.configs import ACCEPTED, MINIMAL, SHIPPED, written
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "etl" / "config.schema.json"

@@ -21,8 +21,8 @@ import pytest
 from etl.config import load as config
 from etl.storage.folder import Folder
 from etl.storage.recover import Derivation
-from tests.cli.test_run import Site, until
-from tests.conftest import FIXTURE
+from tests.support.plant import FIXTURE
+from tests.support.process import Site, until
 
 SIZE = 256 << 10
 """Bytes of the disk."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.conftest import FIXTURE, Plant
+from tests.support.plant import FIXTURE, Plant
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MIDNIGHT = 1_795_392_000.0

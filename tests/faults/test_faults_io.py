@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from etl.storage.recover import Derivation
-from tests.conftest import Plant
+from tests.support.plant import Plant
 
 CALLS = ("open", "write", "fsync", "replace", "ftruncate", "close", "symlink", "makedirs")
 START = 1_795_392_000.0 - 45

@@ -24,7 +24,7 @@ from etl.readings.wire import raw_line, rfc3339, settings_line
 from etl.storage.folder import KINDS, Folder, governing
 from etl.storage.log import is_object
 from etl.storage.recover import Derivation, positions
-from tests.cli.test_run import Site, free_port, not_refused, until
+from tests.support.process import Site, free_port, not_refused, until
 
 KILLS = 25
 """Kills one folder lives through."""

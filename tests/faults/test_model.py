@@ -29,8 +29,8 @@ from etl.nightly.report import contract, encode, make_report
 from etl.readings.days import day_after, day_finder, due
 from etl.readings.records import Failure
 from etl.storage.recover import Derivation
-from tests.conftest import RAM, Plant
-from tests.live.test_tick import Script
+from tests.support.plant import RAM, Plant
+from tests.support.transport import Script
 
 START = 1_795_392_000.0 - 3600
 """2026-11-22T23:00:00Z."""

@@ -22,8 +22,8 @@ from etl.nightly.report import encode, make_report
 from etl.readings.days import due
 from etl.readings.records import Failure
 from etl.storage.recover import Derivation
-from tests.conftest import RAM, Plant
-from tests.live.test_tick import Script
+from tests.support.plant import RAM, Plant
+from tests.support.transport import Script
 
 START = 1_795_370_400.0
 """2026-11-22T18:00:00Z."""

@@ -28,9 +28,9 @@ from etl.nightly.report import due_days, encode, make_report
 from etl.readings.clock import Times
 from etl.readings.days import day_finder, length
 from etl.storage.recover import Derivation
-from tests.cli.test_run import Site, end, until
-from tests.conftest import FIXTURE, Clock
-from tests.live.test_tick import Script
+from tests.support.plant import FIXTURE, Clock
+from tests.support.process import Site, end, until
+from tests.support.transport import Script
 
 NOON = 1_795_348_800.0
 """2026-11-22T12:00:00Z."""

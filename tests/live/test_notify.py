@@ -16,9 +16,9 @@ import pytest
 from etl.live import notify
 from etl.live.notify import NAMED, WAITING, Notifier, outages, reported
 from etl.readings.records import Failure
-from tests.cli.test_run import Site, closed_day, end, until
-from tests.conftest import FIXTURE
 from tests.support import servers
+from tests.support.plant import FIXTURE
+from tests.support.process import Site, closed_day, end, until
 
 SECRET = "hunter2"
 REFUSED = Failure("refused", "connection refused")

@@ -32,7 +32,8 @@ from etl.storage.folder import Folder
 from etl.storage.log import take_lock
 from etl.storage.recover import Derivation, settle
 from etl.storage.retention import compress
-from tests.cli.test_run import FIXTURE, Site, end, until
+from tests.support.plant import FIXTURE
+from tests.support.process import Site, end, until
 
 NUMBERED = orjson.dumps([{"n": n, "temperature": n % 9, "fan_speed": 5} for n in range(5000)])
 

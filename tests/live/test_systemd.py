@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from etl.live.systemd import Service
-from tests.cli.test_run import Site, end, until
-from tests.conftest import FIXTURE
+from tests.support.plant import FIXTURE
+from tests.support.process import Site, end, until
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,14 +14,7 @@ from pathlib import Path
 import pytest
 
 from etl.nightly.child import StoppedError, in_child
-
-
-def wait_until(true):
-    """Wait for a condition, 10 s at most."""
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+from tests.support.process import until as wait_until
 
 
 def children() -> set[str]:

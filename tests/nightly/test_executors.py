@@ -26,8 +26,8 @@ from etl.nightly.spill import Spill
 from etl.readings.records import Settings
 from etl.storage.folder import BLOCK, Folder
 from tests.benchmarks.generate import write_day
-from tests.cli.test_run import free_port
-from tests.nightly.test_child import wait_until
+from tests.support.process import free_port
+from tests.support.process import until as wait_until
 
 DAY = "2026-01-05"
 SETTINGS = Settings(

@@ -22,7 +22,7 @@ from etl.nightly.report import contract, encode, make, make_report, write_report
 from etl.readings.records import Settings
 from etl.readings.wire import raw_line
 from etl.storage.folder import Folder
-from tests.nightly.test_report import columns
+from tests.support.columns import columns
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 DAYS = [f"2026-11-{day}" for day in range(20, 24)]

@@ -16,20 +16,11 @@ from etl.readings.window import number
 from etl.readings.wire import raw_line
 from etl.storage.folder import Folder
 from etl.storage.recover import Derivation
+from tests.support.columns import columns
 
 MIDNIGHT = 1_795_392_000.0
 """2026-11-23T00:00:00Z."""
 SETTINGS = Settings(5, {"temperature": "temperature", "speed": "fan_speed"}, "Europe/Berlin", 10.0, 0.2)
-
-values = (
-    st.floats(-1e300, 1e300)
-    | st.integers(-100, 100)
-    | st.sampled_from([None, True, "21.5", 1e301, 5e-324, -0.0, 1e-300])
-)
-ramps = st.builds(
-    lambda start, step, n: [start + step * i for i in range(n)], st.floats(-9, 9), st.floats(-2, 2), st.integers(0, 30)
-)
-columns = st.lists(values, max_size=30) | ramps
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

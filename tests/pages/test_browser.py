@@ -16,8 +16,8 @@ from flask import abort, request
 from api import Machines, Views, create_app
 from api.pages import report_page
 from api.server import serve
-from tests.cli.test_run import Site, until
-from tests.pages.test_pages import HOSTILE, report_of
+from tests.support.process import Site, until
+from tests.support.reports import HOSTILE, report_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test]'")
 

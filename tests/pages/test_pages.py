@@ -7,12 +7,11 @@ import subprocess
 import sys
 from array import array
 from base64 import b64encode
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import pairwise
 from math import isfinite, nan
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -21,29 +20,11 @@ from hypothesis import strategies as st
 from api.charts import BUCKETS, chart, thin, time_axis
 from api.pages import CHARTED, LISTED, report_page
 from etl import analyze_values
-
-BERLIN = ZoneInfo("Europe/Berlin")
-HOSTILE = "</script><script>alert(1)</script>\"' &lt; \u202e\x1b[31m\x00\u2028"
-
-
-def midnight(day):
-    return datetime.combine(date.fromisoformat(day), time(), tzinfo=BERLIN).timestamp()
+from tests.support.reports import BERLIN, HOSTILE, midnight, report_of
 
 
 def axis_of(day="2026-11-22"):
     return time_axis(midnight(day), midnight((date.fromisoformat(day) + timedelta(days=1)).isoformat()), BERLIN)
-
-
-def report_of(values, day="2026-11-22", source="machine-1", machines=1, **entry):
-    """A report of machines that gave these values, ten seconds apart from midnight on, and what to draw of it."""
-    times = array("d", [midnight(day) + 10 * n for n in range(len(values))])
-    stamped = [(datetime.fromtimestamp(at, BERLIN).isoformat(), v) for at, v in zip(times, values, strict=True)]
-    figures = analyze_values([(stamp, value) for stamp, value in stamped if isfinite(value)])
-    machine = {"source": source, "id": 1, "name": "press", "readings": len(values), "expected": 8640,
-               "parameters": {"temperature": figures}, **entry}  # fmt: skip
-    report = {"date": day, "timezone": "Europe/Berlin", "interval": 10, "threshold": 0.2,
-              "machines": [machine | {"id": n} for n in range(machines)]}  # fmt: skip
-    return report, [(times, {"temperature": array("d", values)})] * machines
 
 
 class Page(HTMLParser):

@@ -1,0 +1,31 @@
+"""Configs to check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "config.yaml"
+
+
+MINIMAL = "sources: [{name: machine-1, url: 'http://127.0.0.1:5000/data'}]\n"
+
+
+def written(folder, text):
+    """A config file with this text."""
+    file = folder / "config.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+ACCEPTED = [
+    b"\xef\xbb\xbf" + MINIMAL.encode(),
+    MINIMAL.replace("}", "}\r").encode() + b"window: 5\r\n",
+    b"--- # one document\n" + MINIMAL.encode() + b"...\n",
+    MINIMAL.replace("machine-1", "Kühler ②").encode(),
+    MINIMAL.encode() + b"report: {at: 00:05}",
+    MINIMAL.encode() + b"parameters: {on: yes it is, 5: '5', 2026-11-22: 2026-11-22}",
+    b"sources: [{name: m, url: 'https://u:p@[::1]:8443/a%20b?c=d'}]",
+    b"sources: [{name: m, file: m, headers: &h {X: a}}, {name: n, file: n, headers: *h}]",
+    b"sources: [{name: m, file: m.json, url: , timeout: ~}]",
+]
