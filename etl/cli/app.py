@@ -27,11 +27,13 @@ from etl.nightly.night import here, in_a_child
 from etl.nightly.report import UNMADE, Series, due_days, encode, make
 from etl.readings.clock import Jump, Times, jump
 from etl.readings.days import day_finder, due, next_change, next_reports
-from etl.readings.wire import rfc3339
+from etl.readings.times import rfc3339
+from etl.storage.appender import Appender
 from etl.storage.events import Events
 from etl.storage.folder import Folder
-from etl.storage.log import Appender, HeldError, renew_lock, take_lock
-from etl.storage.recover import ended_cleanly, last_reading
+from etl.storage.latest import ended_cleanly, last_reading_at
+from etl.storage.lock import HeldError, renew_lock, take_lock
+from etl.storage.settings_log import SettingsLog
 
 if TYPE_CHECKING:
     from etl.config.load import Api, Loaded
@@ -117,7 +119,7 @@ def run(loaded: Loaded, insecure: bool = False) -> int:
 
         from etl.live.schedule import Schedule  # noqa: PLC0415  only `run` schedules: other commands start without it
 
-        notifier = Notifier(pipeline.events.tell)
+        notifier = Notifier(pipeline.events.record)
         notifier.use(loaded.config.notify.url)
         schedule = Schedule(
             loaded.config.interval, pipeline.tick.start, lambda: _nightly(pipeline, signals, notifier), time.time
@@ -175,9 +177,9 @@ def _tell_jump(pipeline: Pipeline, jumped: Jump, before: Times) -> None:
     log.warning("The clock was %s by %.1f s", jumped.reason, jumped.seconds)
     seconds = round(jumped.seconds, 3)
     if jumped.reason in ("set back", "set forward"):
-        pipeline.events.tell("clock_step", reason=jumped.reason, seconds=seconds)
+        pipeline.events.record("clock_step", reason=jumped.reason, seconds=seconds)
     if jumped.reason != "set back":
-        pipeline.events.tell("gap", reason=jumped.reason, seconds=seconds, since=rfc3339(before.wall))
+        pipeline.events.record("gap", reason=jumped.reason, seconds=seconds, since=rfc3339(before.wall))
     pipeline.tick.wake()
 
 
@@ -210,7 +212,7 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signal
     """Let what is in flight come in, write it, and leave."""
     pipeline.tick.wait(LAST_CALL)
     pipeline.close()
-    pipeline.events.tell("stop", reason=signals.reason)
+    pipeline.events.record("stop", reason=signals.reason)
     pipeline.tick.end()
     writer.join(2)
     stdout.close(0.5)
@@ -248,13 +250,13 @@ def report(loaded: Loaded, day: str | None) -> int:
     elif day not in folder.days("raw"):
         raise ExitError(f"There is no raw log of {day} in {folder.root}.", FOUND)
     elif due(day, at, zone) > now or not _is_closed(folder, day):
-        sys.stdout.buffer.write(encode(make(folder, day, loaded.settings, until=now).report))
+        sys.stdout.buffer.write(encode(make(SettingsLog(folder, loaded.settings), day, until=now).report))
         log.warning("%s is not closed yet: this report is not kept", day)
         return OK
     else:
         days = [day]
     make_report, asked, unmade = here(_page), loaded.config.report, OK
-    with progress("report", folder.stored("raw", days)) as advance:
+    with progress("report", folder.stored_bytes("raw", days)) as advance:
         for closed in days:
             try:
                 path = make_report(Folder(folder.root, advance), closed, loaded.settings, asked.workers, asked.cluster)
@@ -284,7 +286,7 @@ def _is_closed(folder: Folder, day: str) -> bool:
 
 def verify(loaded: Loaded) -> int:
     """Prove that averages and reports follow from the raw log; what was found goes to stdout."""
-    from etl.audit.verify import is_held  # noqa: PLC0415  no other command proves anything
+    from etl.storage.lock import is_held  # noqa: PLC0415  no other command proves anything
 
     return _prove(loaded, is_held)
 
@@ -309,7 +311,7 @@ def _prove(loaded: Loaded, running: Callable[[Path], bool]) -> int:
 
 def _work(folder: Folder, reports: Iterable[str]) -> int:
     """Bytes to read where the averages of every day and these reports are derived."""
-    return folder.stored("raw", folder.days("raw")) + folder.stored("raw", reports)
+    return folder.stored_bytes("raw", folder.days("raw")) + folder.stored_bytes("raw", reports)
 
 
 def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
@@ -354,9 +356,9 @@ def _days(days: list[str]) -> str:
 
 def status(loaded: Loaded, as_json: bool) -> int:
     """Tell how everything stands, from the folder alone; on stdout."""
-    from etl.audit.verify import is_held  # noqa: PLC0415
     from etl.cli.status import encode as encode_status  # noqa: PLC0415  no other command tells it
     from etl.cli.status import look, show  # noqa: PLC0415
+    from etl.storage.lock import is_held  # noqa: PLC0415
 
     folder = Folder(loaded.path(loaded.config.output.folder))
     if not folder.days("raw") and not folder.days("events"):
@@ -392,7 +394,7 @@ def rebuild(loaded: Loaded) -> int:
         try:
             with progress("rebuild", _work(folder, {*folder.reports(), *unreported})) as advance:
                 watched = Folder(folder.root, advance)
-                for line in derive_anew(watched, loaded.settings, unreported, keep, events.tell, _page):
+                for line in derive_anew(SettingsLog(watched, loaded.settings), unreported, keep, events.record, _page):
                     print(line)  # noqa: T201
             events.flush()
         except BrokenPipeError:
@@ -529,15 +531,15 @@ def _nightly(pipeline: Pipeline, signals: Signals, notifier: Notifier) -> None:
 
 def _tell_start(pipeline: Pipeline) -> None:
     """Tell the start, and the gap since the last reading: an unclean end may have cost what was in flight."""
-    pipeline.events.tell("start", reason=f"pid {os.getpid()}", sources=len(pipeline.names))
-    last = last_reading(pipeline.folder)
+    pipeline.events.record("start", reason=f"pid {os.getpid()}", sources=len(pipeline.names))
+    last = last_reading_at(pipeline.folder)
     if last is None:
         return
     clean = ended_cleanly(pipeline.folder)
     silent = time.time() - last
     if not clean or silent > 2 * pipeline.loaded.config.interval:
         reason = "not running" if clean else "ended uncleanly"
-        pipeline.events.tell("gap", reason=reason, seconds=round(silent, 3), since=rfc3339(last))
+        pipeline.events.record("gap", reason=reason, seconds=round(silent, 3), since=rfc3339(last))
 
 
 def _raise_descriptor_limit() -> None:

@@ -15,8 +15,9 @@ import orjson
 from etl.config.document import printable
 from etl.nightly.report import due_days
 from etl.readings.days import next_reports
-from etl.readings.records import Settings
-from etl.readings.wire import RejectedError, raw_decoder, rfc3339
+from etl.readings.lines import raw_decoder
+from etl.readings.records import RejectedError, Settings
+from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
 
 RAW, EVENTS = 16 << 20, 8 << 20

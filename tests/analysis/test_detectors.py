@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from etl.analysis.bands import KNOWN, LAG, MOST, third_lowest
 from etl.analysis.detectors import DETECTORS, SPAN, Readings
-from etl.readings.records import MEMORY
+from etl.analysis.past import MEMORY
 
 DAY = 8640
 NAMES = sorted(DETECTORS)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.cli.status import ROWS, look, show
-from etl.readings.wire import raw_line
+from etl.readings.lines import raw_line
 from etl.storage import folder as folders
 from etl.storage.folder import Folder
 from tests.support.plant import FIXTURE
@@ -70,7 +70,7 @@ def test_a_source_is_down_from_its_event_on_until_it_is_back(plant):
     assert (first["source"], first["state"], first["age"]) == ("z", "down", 30.0)
     (event,) = here.events("source_down")
     assert (first["since"], first["reason"]) == (event["at"], event["why"])
-    here.pipeline.events.tell("start")
+    here.pipeline.events.record("start")
     here.pipeline.tick.write()
     assert by_name(status(here))["z"]["state"] == "up"
     (here.root / "gone").rename(here.root / "z.json")
@@ -189,11 +189,11 @@ def test_backwards_are_the_last_lines(tmp_path_factory, lines, torn, block, size
         if left < (number > 0):
             break
         kept.append(line)
-    before, folders.BLOCK = folders.BLOCK, block
+    before, folders.READ_BYTES = folders.READ_BYTES, block
     try:
         assert [line.rstrip(b"\n") for line in folder.backwards("raw", size)] == kept
     finally:
-        folders.BLOCK = before
+        folders.READ_BYTES = before
 
 
 def test_what_machines_say_cannot_disturb_a_terminal(plant):

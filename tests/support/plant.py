@@ -58,7 +58,7 @@ class Plant:
             self.pipeline.close()
             tick = self.pipeline.tick
             for appender in (tick._raw, tick._averages, self.pipeline.events._appender):
-                appender._close()
+                appender.close()
 
     def tick(self, times: int = 1, interval: float = 10.0) -> None:
         """Run ticks, one interval apart."""
