@@ -19,7 +19,7 @@ import orjson
 import pytest
 from apscheduler.executors.debug import DebugExecutor
 
-from etl.cli import app
+from etl.cli import run
 from etl.live import pipeline
 from etl.live.notify import Notifier
 from etl.live.schedule import NIGHTLY, Schedule, Slot
@@ -251,7 +251,7 @@ class World(Process):
         """Run the main thread, and with it everything, for so much running time."""
         over = self.monotonic + seconds
         self.stopping = lambda: self.monotonic >= over
-        app._attend(
+        run._attend(
             self.here.pipeline, self.schedule, self, Service({}), Notifier(self.here.pipeline.events.record), self.times
         )
         self.here.pipeline.tick.write()

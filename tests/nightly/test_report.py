@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl import analyze_values
-from etl.cli import app
+from etl.cli.rebuild import rebuild
+from etl.cli.report import report as report_command
 from etl.nightly.executors import Executing
 from etl.nightly.report import make_report, write_report
 from etl.readings.lines import raw_line
@@ -177,12 +178,12 @@ def test_the_commands_write_the_page_too(plant):
     here = plant(start=MIDNIGHT - 500)
     here.tick(3)
     here.close()
-    assert app.report(here.loaded, "2026-11-22") == 0
+    assert report_command(here.loaded, "2026-11-22") == 0
     page = here.folder.page_path("2026-11-22")
     assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
     page.unlink()
     here.folder.report_path("2026-11-22").write_bytes(b"{}")
-    assert app.rebuild(here.loaded) == 0
+    assert rebuild(here.loaded) == 0
     assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
     assert here.folder.reports() == ["2026-11-22"]
 
@@ -239,5 +240,5 @@ def test_a_damaged_compressed_day_keeps_no_other_from_etl_report(plant, caplog):
     here.folder.path("raw", "2026-11-22").unlink()
     here.folder.packed_path("raw", "2026-11-22").write_bytes(b"no gzip")
     for day, code in (("2026-11-22", 1), ("2026-11-23", 0)):
-        assert app.report(here.loaded, day) == code
+        assert report_command(here.loaded, day) == code
     assert caplog.text.count("cannot be made") == 1

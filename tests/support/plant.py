@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 import yaml
 
-from etl.cli import app
 from etl.config import load as config
+from etl.live.pipeline import Pipeline
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "readings.json"
 
@@ -49,7 +49,7 @@ class Plant:
         path = self.root / "config.yaml"
         path.write_text(yaml.safe_dump(self.config))
         self.loaded = config.load(path)
-        self.pipeline = app.Pipeline(self.loaded, self.clock, self.stdout, self.system, self.make_report)
+        self.pipeline = Pipeline(self.loaded, self.clock, self.stdout, self.system, self.make_report)
         self.folder = self.pipeline.folder
 
     def close(self) -> None:
