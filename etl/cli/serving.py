@@ -9,10 +9,9 @@ from api import Guard, Machines, Views, create_app
 from api.server import is_loopback, serve
 from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
 from etl.config.load import Api
-from etl.live.console import machine, overview
+from etl.live.console import Console
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
-from etl.live.traces import Traces
 
 
 def refuse_exposed(api: Api) -> None:
@@ -42,23 +41,29 @@ def serve_pipeline(pipeline: Pipeline) -> None:
     """
     config = pipeline.loaded.config.api
     folder = pipeline.folder
-    traces = pipeline.tick.traces = Traces(len(pipeline.loaded.config.parameters), time.time())
     views = Views(
-        averages=lambda: list(pipeline.tick.latest.values()),
+        averages=lambda: list(pipeline.standing.latest.values()),
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
         report=lambda day: _read(folder.report_path(day)),
         not_ready=pipeline.not_ready,
-        metrics=lambda: exposition(pipeline.tick, pipeline.events, folder),
+        metrics=lambda: exposition(pipeline),
         report_page=lambda day: _read(folder.page_path(day)),
-        overview=lambda mark: overview(pipeline.tick, traces, pipeline.loaded, time.time(), mark, pipeline.not_ready()),
-        machine=lambda source, key: machine(traces, pipeline.loaded, source, key),
+        overview=lambda mark: console(pipeline).overview(time.time(), mark, pipeline.not_ready()),
+        machine=lambda source, key: console(pipeline).machine(source, key),
     )
     try:
         guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
         serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None
+
+
+def console(pipeline: Pipeline) -> Console:
+    """The console of a pipeline as it is configured now."""
+    if pipeline.traces is None:
+        raise ValueError("a pipeline that serves needs traces")
+    return Console(pipeline.loaded, pipeline.standing, pipeline.traces)
 
 
 def _read(path: Path) -> bytes | None:

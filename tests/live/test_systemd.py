@@ -144,8 +144,8 @@ def test_a_tick_whose_lines_wait_for_the_disk_has_finished(plant):
     here = plant()
     here.folder.root.write_text("in the way")
     here.tick(2)
-    assert here.pipeline.tick.stuck
-    assert here.pipeline.tick.finished == 2
+    assert here.pipeline.standing.stuck
+    assert here.pipeline.standing.finished_ticks == 2
 
 
 def unit() -> str:
