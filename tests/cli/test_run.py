@@ -167,7 +167,7 @@ def test_report_of_a_day_that_is_not_closed_goes_to_stdout(site):
     assert json.loads(printed.stdout)["date"] == today
     assert list((site.root / "output" / "reports").iterdir()) == []
     missing = site.etl("report", "--date", "2020-02-30")
-    assert (missing.returncode, "is no day" in missing.stderr) == (2, True)
+    assert (missing.returncode, "is not a date" in missing.stderr) == (2, True)
     assert site.etl("report", "--date", "2020-02-28").returncode == 1
 
 
@@ -184,7 +184,7 @@ def test_check_says_what_the_config_means(site):
     site.save(timezone="Europe/Berlin")
     checked = site.etl("check")
     assert checked.returncode == 0
-    assert "1 sources, read every 0.2 s" in checked.stdout
+    assert "1 source, polled every 0.2 s" in checked.stdout
     assert "the clocks change on" in checked.stdout
     assert sorted(os.listdir(site.root)) == ["config.yaml"]
 

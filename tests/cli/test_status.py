@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.cli.status import ROWS, look, show
-from etl.readings.wire import raw_line
+from etl.cli.status import look
+from etl.cli.status_table import MAX_ROWS, show
+from etl.readings.lines import raw_line
 from etl.storage import folder as folders
 from etl.storage.folder import Folder
 from tests.support.plant import FIXTURE
@@ -70,7 +71,7 @@ def test_a_source_is_down_from_its_event_on_until_it_is_back(plant):
     assert (first["source"], first["state"], first["age"]) == ("z", "down", 30.0)
     (event,) = here.events("source_down")
     assert (first["since"], first["reason"]) == (event["at"], event["why"])
-    here.pipeline.events.tell("start")
+    here.pipeline.events.record("start")
     here.pipeline.tick.write()
     assert by_name(status(here))["z"]["state"] == "up"
     (here.root / "gone").rename(here.root / "z.json")
@@ -166,7 +167,7 @@ def test_a_big_folder_is_read_from_its_ends_only(plant):
     assert time.process_time() - began < 2
     assert (found["up"], found["down"]) == (9999, 1)
     assert "m-77 " in shown.splitlines()[5]
-    assert shown.splitlines()[-1] == f"and {10_000 - ROWS} more; --json has all"
+    assert shown.splitlines()[-1] == f"and {10_000 - MAX_ROWS} more; --json has all"
 
 
 @given(
@@ -189,11 +190,11 @@ def test_backwards_are_the_last_lines(tmp_path_factory, lines, torn, block, size
         if left < (number > 0):
             break
         kept.append(line)
-    before, folders.BLOCK = folders.BLOCK, block
+    before, folders.READ_BYTES = folders.READ_BYTES, block
     try:
         assert [line.rstrip(b"\n") for line in folder.backwards("raw", size)] == kept
     finally:
-        folders.BLOCK = before
+        folders.READ_BYTES = before
 
 
 def test_what_machines_say_cannot_disturb_a_terminal(plant):
@@ -260,9 +261,9 @@ def test_colours_are_for_terminals_that_want_them(site, monkeypatch):
 def test_a_folder_that_says_nothing_is_told(site):
     """No folder, an empty one, and a file in its place are exit code 1 with what to do, and nothing is made."""
     for make, what in (
-        (lambda: None, "output is no folder"),
-        (lambda: (site.root / "output").write_text(""), "output is no folder"),
-        (lambda: ((site.root / "output").unlink(), (site.root / "output").mkdir()), "output holds nothing yet"),
+        (lambda: None, "output does not exist"),
+        (lambda: (site.root / "output").write_text(""), "output is not a folder"),
+        (lambda: ((site.root / "output").unlink(), (site.root / "output").mkdir()), "output is empty"),
     ):
         make()
         told = site.etl("status")

@@ -238,7 +238,7 @@ def test_beyond_what_memory_may_hold_the_newest_are_refused_and_counted(scripted
 def test_a_file_disturbed_by_others_costs_no_crash_and_is_told(scripted, kind, how):
     """A file renamed, deleted or cut gets a new one within a tick; averages still follow from the raw log."""
     here = scripted()
-    here.pipeline.events.tell("start")
+    here.pipeline.events.record("start")
     for _ in range(3):
         run_tick(here)
     path = here.folder.path(kind, "2026-11-22")
