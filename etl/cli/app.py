@@ -34,7 +34,8 @@ from etl.storage.log import Appender, HeldError, renew_lock, take_lock
 from etl.storage.recover import ended_cleanly, last_reading
 
 if TYPE_CHECKING:
-    from etl.config.load import Api, Loaded
+    from etl.config.load import Loaded
+    from etl.config.model import Api
     from etl.live.schedule import Schedule
 
 OK, FOUND, USAGE, UNAVAILABLE, CANNOT_CREATE, IO_ERROR, HELD, BAD_CONFIG = 0, 1, 2, 69, 73, 74, 75, 78

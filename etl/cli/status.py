@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 import orjson
 
-from etl.config.document import printable
 from etl.nightly.report import due_days
 from etl.readings.days import next_reports
 from etl.readings.records import Settings
+from etl.readings.text import printable
 from etl.readings.wire import RejectedError, raw_decoder, rfc3339
 from etl.storage.folder import Folder
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from etl.config.load import DURATION, HINTS, Config, Duration
+from etl.config.model import DURATION, HINTS, Config, Duration
 
 Json = dict[str, Any]
 

@@ -25,7 +25,8 @@ from etl.storage.recover import positions
 from etl.storage.retention import compress, delete_old
 
 if TYPE_CHECKING:
-    from etl.config.load import Config, Loaded
+    from etl.config.load import Loaded
+    from etl.config.model import Config
 
 SYNCS = {"always": ALWAYS, "10s": Sync(10.0), "never": NEVER}
 LAST_CALL = 1.0
