@@ -23,6 +23,8 @@ MAX_DEPTH = 10
 """Levels of nesting; a config needs four."""
 MAX_ALIASES = 100
 """YAML aliases (`*name`) in a file. Without a bound, a few lines of aliases stand for gigabytes of values."""
+MAX_NUMBER_CHARACTERS = 100
+"""Characters of a number. YAML has numbers in base 60 (`1:30:00`), which take minutes to convert at full file size."""
 MAX_SHOWN_CHARACTERS = 60
 """Characters of a value that a message shows."""
 
@@ -213,11 +215,10 @@ class Document:
             tag = _RESOLVER.resolve(yaml.ScalarNode, text, (not node.style, bool(node.style)))
         if tag not in _TYPED:
             return text
-        try:
-            return SafeConstructor().construct_object(yaml.ScalarNode(tag, text))
-        except (ValueError, OverflowError):
-            hint = "put it in quotes if it is text"
-            raise self.error(node.start_mark, "this number cannot be read", hint) from None
+        if len(text) <= MAX_NUMBER_CHARACTERS:
+            with suppress(ValueError, OverflowError):  # such as 0b_, which only looks like a number
+                return SafeConstructor().construct_object(yaml.ScalarNode(tag, text))
+        raise self.error(node.start_mark, "this number cannot be read", "put it in quotes if it is text")
 
     def expand(self, node: yaml.Node) -> str:
         """The text of a scalar, with the values of its variables."""
