@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.composer import Composer
+from yaml.composer import Composer, ComposerError
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
@@ -64,7 +64,7 @@ KeyPath = tuple[str | int, ...]
 
 
 class ConfigError(Exception):
-    """The config cannot be used. `problems` are lines of the form `file:line:column: what; hint`."""
+    """The config cannot be used. `problems` are lines of the form `file:line:column: message; hint`."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -81,30 +81,28 @@ class _StrictComposer(Composer):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
-            return self._compose_alias(event, parent, index)
+            return self._compose_alias(event, super().compose_node(parent, index))
         if event.tag:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise yaml.MarkedYAMLError(problem=f"the tag {tag} is not allowed", problem_mark=event.start_mark)
+            raise ComposerError(None, None, f"the tag {tag} is not allowed", event.start_mark)
         if self._depth > MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} levels deep"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise ComposerError(None, None, f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
         self.anchors.pop(event.anchor, None)  # an anchor may be defined again
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
-    def _compose_alias(self, event: Any, parent: Any, index: Any) -> Any:
+    def _compose_alias(self, alias: Any, node: Any) -> Any:
         """A copy of the node with the place of the alias. It shares the children, so that it costs no more."""
         self._aliases += 1
         if self._aliases > MAX_ALIASES:
-            raise yaml.MarkedYAMLError(problem=f"more than {MAX_ALIASES} aliases", problem_mark=event.start_mark)
-        node: Any = copy.copy(super().compose_node(parent, index))
+            raise ComposerError(None, None, f"more than {MAX_ALIASES} aliases", alias.start_mark)
         if node.end_mark is None:  # the node is not complete: the alias is inside it
-            problem = f"found undefined alias {event.anchor!r}"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        node.start_mark, node.end_mark = event.start_mark, event.end_mark
-        return node
+            raise ComposerError(None, None, f"found undefined alias {alias.anchor!r}", alias.start_mark)
+        copied = copy.copy(node)
+        copied.start_mark, copied.end_mark = alias.start_mark, alias.end_mark
+        return copied
 
 
 class _Loader(_StrictComposer, yaml.SafeLoader):
@@ -139,27 +137,24 @@ class Document:
         self._file = file
         self._environment = environment
         self._values: dict[int, Any] = {}
-        self._text = self._decode(self._read(max_bytes))
+        self._text = self._read(max_bytes)
         root = self._compose()
         if root is None:
             raise self.error(_mark_after(""), "the file is empty", empty_hint)
         self._root = root
         self.value = self._value(root)
 
-    def _read(self, max_bytes: int) -> bytes:
+    def _read(self, max_bytes: int) -> str:
         try:
             with self._file.open("rb") as file:
                 content = file.read(max_bytes + 1)
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
+            reason = getattr(error, "strerror", None) or error
             hint = "check its name, its owner and its mode"
-            raise self.error(_mark_after(""), f"cannot be read: {why}", hint) from None
+            raise self.error(_mark_after(""), f"cannot be read: {reason}", hint) from None
         if len(content) > max_bytes:
-            hint = "a config lists sources, not readings"
-            raise self.error(_mark_after(""), f"larger than {max_bytes >> 20} MiB", hint)
-        return content
-
-    def _decode(self, content: bytes) -> str:
+            message = f"larger than {max_bytes >> 20} MiB"
+            raise self.error(_mark_after(""), message, "a config lists sources, not readings")
         try:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -172,19 +167,22 @@ class Document:
             for loader in LOADERS[:-1]:
                 with suppress(yaml.YAMLError):
                     return loader(self._text).get_single_node()
-        loader = LOADERS[-1]
         parser: Any = None
         try:
-            parser = loader(self._text)
+            parser = LOADERS[-1](self._text)
             return parser.get_single_node()
         except yaml.reader.ReaderError as error:
-            what = str(error).partition("\n")[0]
-            raise self.error(_mark_after(self._text[: error.position]), what, "remove it") from None
+            message = str(error).partition("\n")[0]
+            raise self.error(_mark_after(self._text[: error.position]), message, "remove it") from None
         except yaml.MarkedYAMLError as error:
-            raise self.error(*_explain(error)) from None
+            problem = error.problem or ""
+            message = ", ".join(filter(None, (error.context, problem)))
+            mark = error.context_mark if problem.startswith(_SHOWN_AT_ITS_START) else error.problem_mark
+            hint = next(hint for begin, hint in _HINTS.items() if problem.startswith(begin))
+            raise self.error(mark, message, hint) from None
         except (ValueError, OverflowError):  # PyYAML converts escapes and version numbers unchecked
-            what, hint = "not a valid escape or number", "write the character itself, or use single quotes"
-            raise self.error(parser.get_mark(), what, hint) from None
+            message, hint = "not a valid escape or number", "write the character itself, or use single quotes"
+            raise self.error(parser.get_mark(), message, hint) from None
 
     def _value(self, node: yaml.Node) -> Any:
         """The plain value of a node. Aliases share it, so that nested aliases cost no more than references."""
@@ -232,24 +230,24 @@ class Document:
     def _variable(self, node: yaml.Node, match: re.Match[str]) -> str:
         parts = _NAME_AND_DEFAULT.fullmatch(match[1])
         if not parts or not match[2]:
-            what = f"{match[0]} is not a variable"
-            raise self.error(node.start_mark, what, "write ${NAME} or ${NAME:-default}")
+            message = f"{match[0]} is not a variable"
+            raise self.error(node.start_mark, message, "write ${NAME} or ${NAME:-default}")
         name, default = parts.groups()
         value = self._environment.get(name)
         if default is not None:
             return value or default
         if value is None:
-            what = f"the environment variable {name} is not set"
-            raise self.error(node.start_mark, what, f"set it, or write ${{{name}:-default}}")
+            message = f"the environment variable {name} is not set"
+            raise self.error(node.start_mark, message, f"set it, or write ${{{name}:-default}}")
         return value
 
-    def error(self, mark: Any, what: str, hint: str) -> ConfigError:
+    def error(self, mark: Any, message: str, hint: str) -> ConfigError:
         """A problem of this file as an error."""
-        return ConfigError([self.line(mark, what, hint)])
+        return ConfigError([self.line(mark, message, hint)])
 
-    def line(self, mark: Any, what: str, hint: str) -> str:
+    def line(self, mark: Any, message: str, hint: str) -> str:
         """A problem as a line for users; `mark` is a mark of PyYAML or libyaml."""
-        return f"{self._file}:{mark.line + 1}:{mark.column + 1}: {printable(what)}; {printable(hint)}"
+        return f"{self._file}:{mark.line + 1}:{mark.column + 1}: {printable(message)}; {printable(hint)}"
 
     def node(self, path: KeyPath, *, of_key: bool = False) -> yaml.Node:
         """The node of a value, or of its key. Of a value that the file leaves out: the group it belongs to."""
@@ -275,11 +273,3 @@ class Document:
 def _mark_after(text: str) -> yaml.Mark:
     """The place after a text that begins the file."""
     return yaml.Mark("", len(text), text.count("\n"), len(text) - text.rfind("\n") - 1, None, 0)
-
-
-def _explain(error: yaml.MarkedYAMLError) -> tuple[Any, str, str]:
-    """Where a file stops being YAML, PyYAML's words for it, and a hint."""
-    problem = error.problem or ""
-    hint = next(hint for begin, hint in _HINTS.items() if problem.startswith(begin))
-    mark = error.context_mark if problem.startswith(_SHOWN_AT_ITS_START) else error.problem_mark
-    return mark, ", ".join(filter(None, (error.context, problem))), hint

@@ -39,13 +39,15 @@ _SHARD = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
 
 
 class Problem(NamedTuple):
-    """What is wrong with the value at `path`, or with its key. Without a hint, the one of `key` in HINTS is shown."""
+    """A message about the value at `path`. Its hint is that of `key` in HINTS, unless it has its own.
+
+    With an empty `key`, the message is about the key at the end of `path`, which is not in the model.
+    """
 
     path: KeyPath
     key: str
-    what: str
+    message: str
     hint: str = ""
-    of_key: bool = False
 
 
 class Checker:
@@ -87,8 +89,8 @@ class Checker:
         lines = set()  # an alias repeats the problems of the value it names
         for problem in islice(problems, MAX_PROBLEMS):
             document, path = self._locate(problem.path)
-            mark = document.node(path, of_key=problem.of_key).start_mark
-            line = document.line(mark, problem.what, problem.hint or HINTS[problem.key])
+            mark = document.node(path, of_key=not problem.key).start_mark
+            line = document.line(mark, problem.message, problem.hint or HINTS[problem.key])
             lines.add((document is self._fleet, mark.index, line))
         return ConfigError([line for *_, line in sorted(lines)])
 
@@ -110,7 +112,7 @@ class Checker:
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         for key in value:
             if key not in fields:
-                yield Problem((*path, key), "", f"unknown key {key}", _unknown_key_hint(key, kind), of_key=True)
+                yield Problem((*path, key), "", f"unknown key {key}", _unknown_key_hint(key, kind))
         for key, field in fields.items():
             if key in value:
                 yield from self._misfits(field.type, value[key], (*path, key), key)
@@ -124,8 +126,8 @@ class Checker:
         if isinstance(value, (list, dict)):
             shown = ("a list" if isinstance(value, list) else "a group of keys") if value else "empty"
             return Problem(path, key, f"{label} cannot be {shown}")
-        document, path_there = self._locate(path)
-        node = document.node(path_there)
+        document, path_in_file = self._locate(path)
+        node = document.node(path_in_file)
         written = document.written(node)
         shown = "this value" if key in SECRETS else written
         unquoted = isinstance(node, yaml.ScalarNode) and not isinstance(value, str) and written == node.value
@@ -154,9 +156,9 @@ def _unknown_key_hint(key: str, kind: type[msgspec.Struct]) -> str:
     place = next((place for group, place in _GROUPS.items() if key in group.__struct_encode_fields__), None)
     if place:
         return f"it belongs {place}"
-    known = kind.__struct_encode_fields__
-    near = difflib.get_close_matches(key, known, 1, 0.5)
-    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+    keys = kind.__struct_encode_fields__
+    near = difflib.get_close_matches(key, keys, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(keys)}"
 
 
 def _problems(config: Config) -> Iterator[Problem]:
@@ -168,8 +170,8 @@ def _problems(config: Config) -> Iterator[Problem]:
     if config.shard is not None and not _is_shard(config.shard):
         yield Problem(("shard",), "shard", f"shard cannot be {config.shard}")
     if config.transport == "curl" and importlib.util.find_spec("pycurl") is None:
-        what, hint = "transport curl needs pycurl", "install the extra: pip install 'machine-telemetry-etl[fleet]'"
-        yield Problem(("transport",), "transport", what, hint)
+        message, hint = "transport curl needs pycurl", "install the extra: pip install 'machine-telemetry-etl[fleet]'"
+        yield Problem(("transport",), "transport", message, hint)
     if config.notify.url is not None and not _is_url(config.notify.url):
         yield Problem(("notify", "url"), "url", "url is not a valid HTTP address")
     yield from _zone_problems(config)
@@ -195,8 +197,8 @@ def _cluster_problems(cluster: str | None) -> Iterator[Problem]:
     if not _CLUSTER.fullmatch(cluster):
         yield Problem(path, "cluster", "cluster is not the address of a scheduler")
     elif importlib.util.find_spec("distributed") is None:
-        what, hint = "report.cluster needs dask", "install the extra: pip install 'machine-telemetry-etl[cluster]'"
-        yield Problem(path, "cluster", what, hint)
+        message, hint = "report.cluster needs dask", "install the extra: pip install 'machine-telemetry-etl[cluster]'"
+        yield Problem(path, "cluster", message, hint)
 
 
 def _name_problems(sources: Iterable[Source]) -> Iterator[Problem]:

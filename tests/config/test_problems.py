@@ -55,7 +55,7 @@ def test_each_broken_config_has_its_lines(name, monkeypatch):
 
 
 def words_of_pyyaml(name):
-    """What PyYAML itself says of a broken file: its context and its problem; nothing of valid YAML."""
+    """What PyYAML itself says of a broken file: its context and its problem; nothing for valid YAML."""
     try:
         yaml.compose((BROKEN / name).read_bytes().decode("utf-8-sig"), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -67,16 +67,16 @@ def words_of_pyyaml(name):
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_problem_is_one_line_with_a_place_and_a_hint(name):
-    """A line is `file:line:column: what; hint`; its words are PyYAML's, which can be searched for, or plain ones."""
+    """A line is `file:line:column: message; hint`; its words are PyYAML's, which can be searched for, or plain ones."""
     for line in EXPECTED[name]:
-        what, hint = re.fullmatch(rf"{re.escape(name)}:[1-9]\d*:[1-9]\d*: ([^;]+); (.+)", line).groups()
-        assert f"{what}{hint}".isprintable()
-        assert len(f"{what}; {hint}") < 180
+        message, hint = re.fullmatch(rf"{re.escape(name)}:[1-9]\d*:[1-9]\d*: ([^;]+); (.+)", line).groups()
+        assert f"{message}{hint}".isprintable()
+        assert len(f"{message}; {hint}") < 180
         words = words_of_pyyaml(name)
-        assert all(document.printable(part) in what for part in words)
+        assert all(document.printable(part) in message for part in words)
         for part in words:
-            what = what.replace(document.printable(part), "")
-        assert not PYTHON_WORDS.search(re.sub(r"the tag \S+|^token", "", f"{what}; {hint}"))
+            message = message.replace(document.printable(part), "")
+        assert not PYTHON_WORDS.search(re.sub(r"the tag \S+|^token", "", f"{message}; {hint}"))
 
 
 def test_check_lists_every_problem_and_exits_with_78():
