@@ -8,7 +8,7 @@ from pathlib import Path
 from api import Guard, Machines, Views, create_app
 from api.server import is_loopback, serve
 from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
-from etl.config.load import Api
+from etl.config.model import Api
 from etl.live.console import Console
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline

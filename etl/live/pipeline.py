@@ -9,7 +9,8 @@ from typing import Any
 
 import jmespath
 
-from etl.config.load import Config, Loaded
+from etl.config.load import Loaded
+from etl.config.model import Config
 from etl.live.console import Traces
 from etl.live.poller import Poller
 from etl.live.standing import Standing
