@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import date
+from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
 from flask import Blueprint, Response, abort, request
 
-from api.pages import console_file, live_charts
 from api.routes import answer
 
 CONSOLE_POLICY = (
@@ -25,8 +25,9 @@ class Views(NamedTuple):
     """What a running process shows.
 
     Lines of JSON, the days that have a report, a report's bytes, why it is not ready, its metrics as Prometheus text;
-    a report's page; what the console shows since a mark, as JSON in parts; and of one machine by its source and id, in
-    columns.
+    a report's page; what the console shows since a mark, as JSON in parts; of one machine by its source and id a dict:
+    `charts` (HTML by parameter) and `simulated` (its number in this API, or None); and the styles of the charts, which
+    console.css follows.
     """
 
     averages: Callable[[], Iterable[bytes]]
@@ -38,6 +39,7 @@ class Views(NamedTuple):
     report_page: Callable[[str], bytes | None]
     overview: Callable[[int], Iterable[bytes]]
     machine: Callable[[str, Any], dict[str, Any] | None]
+    styles: bytes
 
 
 def console_routes(views: Views) -> Blueprint:
@@ -84,7 +86,10 @@ def page_routes(views: Views) -> Blueprint:
     @routes.get("/console.css", defaults={"name": "console.css", "kind": "text/css"})
     @routes.get("/console.js", defaults={"name": "console.js", "kind": "text/javascript"})
     def console(name: str, kind: str) -> Response:
-        return Response(console_file(name), headers={"Content-Security-Policy": CONSOLE_POLICY}, mimetype=kind)
+        content = (files("api") / "templates" / name).read_bytes()
+        if name == "console.css":
+            content = views.styles + content
+        return Response(content, headers={"Content-Security-Policy": CONSOLE_POLICY}, mimetype=kind)
 
     @routes.get("/console.json")
     def overview() -> Response:
@@ -98,7 +103,7 @@ def page_routes(views: Views) -> Blueprint:
         found = views.machine(asked.get("source", ""), _id(asked.get("id", "null")))
         if found is None:
             abort(404, "There is no reading of that machine yet")
-        return answer({"simulated": found["simulated"], "charts": live_charts(found)})
+        return answer(found)
 
     return routes
 

@@ -475,6 +475,7 @@ def _serve(pipeline: Pipeline) -> None:
     from api import Guard, Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
     from api.server import is_loopback, serve  # noqa: PLC0415
     from etl.live.console import machine, overview  # noqa: PLC0415
+    from etl.pages.report import console_styles, live_charts  # noqa: PLC0415
 
     config = pipeline.loaded.config.api
     folder = pipeline.folder
@@ -491,6 +492,10 @@ def _serve(pipeline: Pipeline) -> None:
 
         return exposition(pipeline.tick, pipeline.events, folder)
 
+    def machine_view(source: str, key: Any) -> dict[str, Any] | None:
+        shown = machine(traces, pipeline.loaded, source, key)
+        return shown and {"simulated": shown["simulated"], "charts": live_charts(shown)}
+
     views = Views(
         averages=lambda: list(pipeline.tick.latest.values()),
         events=lambda: list(pipeline.events.latest),
@@ -500,7 +505,8 @@ def _serve(pipeline: Pipeline) -> None:
         metrics=read_metrics,
         report_page=lambda day: read(folder.page_path(day)),
         overview=lambda mark: overview(pipeline.tick, traces, pipeline.loaded, time.time(), mark, pipeline.not_ready()),
-        machine=lambda source, key: machine(traces, pipeline.loaded, source, key),
+        machine=machine_view,
+        styles=console_styles(),
     )
     try:
         guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
@@ -510,7 +516,7 @@ def _serve(pipeline: Pipeline) -> None:
 
 
 def _page(report: dict[str, Any], series: Sequence[Series]) -> bytes:
-    from api.pages import report_page  # noqa: PLC0415  only who makes a report draws
+    from etl.pages.report import report_page  # noqa: PLC0415  only who makes a report draws
 
     return report_page(report, series)
 

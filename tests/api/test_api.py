@@ -25,7 +25,7 @@ from api import Machines, Views, create_app
 from api.__main__ import main
 from api.machines import STATUSES
 from api.server import serve
-from tests.support.api import EMPTY, NOW, PAGE, REPORT, client, console, is_error, status_of
+from tests.support.api import EMPTY, NOW, PAGE, REPORT, SHOWN, client, console, is_error, status_of
 
 KEYS = ["description", "fan_speed", "id", "name", "status", "temperature", "timestamp"]
 MISSING = {"error": "Missing 'status' field in request data"}
@@ -284,10 +284,8 @@ def test_the_console_asks_for_what_is_new(query, mark):
 
 
 def test_one_machine_is_shown_by_its_charts():
-    """The charts of a machine are drawn by parameter; a machine that is not known is a 404, whatever its id is."""
-    shown = console().get("/console/machine?source=b&id=null").json
-    assert (shown["simulated"], list(shown["charts"])) == (7, ["speed"])
-    assert 'aria-label="speed: the last 2 readings, average 1.50"' in shown["charts"]["speed"]
+    """The charts of a machine are served as the process drew them; an unknown machine is a 404, whatever its id is."""
+    assert console().get("/console/machine?source=b&id=null").json == SHOWN
     for query in ("source=a&id=1", "source=b&id=[1]", "source=b&id={", "id=1", "source=b&id=1e999"):
         assert console().get(f"/console/machine?{query}").status_code in (200, 404)
     assert is_error(console().get("/console/machine?source=a&id=1"), 404)

@@ -48,6 +48,7 @@ def shown(reasons=()):
         report_page={"2026-11-22": b"<!doctype html>"}.get,
         overview=lambda mark: [b"{}"],
         machine=lambda source, key: None,
+        styles=b"",
     )
     return create_app(Machines(3), views, guard=Guard(TOKEN))
 

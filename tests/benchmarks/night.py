@@ -29,7 +29,7 @@ if __name__ == "__main__":
     here({page})(Folder(Path({folder!r})), {day!r}, settings, {workers}, None)
 """
 PAGE = """
-from api.pages import report_page
+from etl.pages.report import report_page
 """
 DUCKDB = """
 import duckdb

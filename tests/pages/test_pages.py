@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.charts import BUCKETS, chart, thin, time_axis
-from api.pages import CHARTED, LISTED, report_page
 from etl import analyze_values
+from etl.pages.charts import BUCKETS, chart, thin, time_axis
+from etl.pages.report import CHARTED, LISTED, live_charts, report_page
 from tests.support.reports import BERLIN, HOSTILE, midnight, report_of
 
 
@@ -263,7 +263,16 @@ def test_any_values_can_be_drawn(values):
     assert "inf" not in drawn
 
 
+def test_the_charts_of_the_console_have_the_average_of_the_last_readings():
+    """Each parameter has a chart labelled with the number of its values, missing ones aside, and their average."""
+    columns = {"times": [1e9, 1e9 + 10, 1e9 + 20], "values": {"speed": [1.0, nan, 2.0], "temperature": [nan] * 3}}
+    charts = live_charts({**columns, "interval": 10, "threshold": 0.2, "timezone": "Europe/Berlin"})
+    assert list(charts) == ["speed", "temperature"]
+    assert 'aria-label="speed: the last 2 readings, average 1.50"' in charts["speed"]
+    assert 'aria-label="temperature: the last 0 readings, average \N{EN DASH}"' in charts["temperature"]
+
+
 def test_a_page_is_drawn_without_flask():
     """The night's child loads what draws, not what serves."""
-    script = "import sys, api.pages; sys.exit('flask' in sys.modules)"
+    script = "import sys, etl.pages.report; sys.exit('flask' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

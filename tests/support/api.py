@@ -10,12 +10,11 @@ from api import Machines, Views, create_app
 NOW = datetime(2024, 11, 3, 13, 40, 45, 15069, tzinfo=UTC)
 REPORT = b'{"date":"2026-11-22","machines":[]}'
 PAGE = b"<!DOCTYPE html><title>a report</title>"
-EMPTY = Views(*[list] * len(Views._fields))
+EMPTY = Views(*[list] * len(Views._fields))._replace(styles=b"")
 """What a process shows that has nothing to show."""
 
 
-SHOWN = {"times": [1e9, 1e9 + 10], "values": {"speed": [1.0, 2.0]}, "interval": 10, "threshold": 0.2,
-         "timezone": "Europe/Berlin", "simulated": 7}  # fmt: skip
+SHOWN = {"simulated": 7, "charts": {"speed": "<div>a chart</div>"}}
 
 
 def client(machines=3, views=None):
@@ -50,4 +49,5 @@ def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source
         report_page={"2026-11-22": PAGE}.get,
         overview=lambda mark: [b'{"mark":', b"%d}" % mark],
         machine=lambda source, key: SHOWN if (source, key) == ("b", None) else None,
+        styles=b".chart { display: flex; }\n",
     ))  # fmt: skip

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from api.charts import Axis, chart, time_axis
+from etl.pages.charts import Axis, chart, time_axis
 
 CHARTED = 50
 """Machines whose day is drawn, at most: those with the most incidents and anomalies."""
@@ -89,21 +89,20 @@ def live_charts(machine: dict[str, Any]) -> dict[str, str]:
     return charts
 
 
-def console_file(name: str) -> bytes:
-    """A file of the console: console.html, console.css or console.js."""
-    names = ("base.css", "charts.css", name) if name == "console.css" else (name,)
-    return "".join(map(_text, names)).encode()
+def console_styles() -> bytes:
+    """The styles that the console shares with the report page: base.css and charts.css."""
+    return (_text("base.css") + _text("charts.css")).encode()
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    made = Environment(loader=PackageLoader("api"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.filters.update(plain=plain, number=number, count="{:,}".format, share=share)
     return made
 
 
 def _text(name: str) -> str:
-    return (files("api") / "templates" / name).read_text()
+    return (files("etl.pages") / "templates" / name).read_text()
 
 
 def plain(value: Any, most: int = NAME) -> str:
