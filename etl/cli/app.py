@@ -8,7 +8,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -24,7 +24,7 @@ from etl.live.systemd import Service
 from etl.live.traces import Traces
 from etl.nightly.child import StoppedError, in_child
 from etl.nightly.night import here, in_a_child
-from etl.nightly.report import UNMADE, Series, due_days, encode, make
+from etl.nightly.report import UNMADE, due_days, encode, make
 from etl.readings.clock import Jump, Times, jump
 from etl.readings.days import day_finder, due, next_change, next_reports
 from etl.readings.wire import rfc3339
@@ -36,6 +36,7 @@ from etl.storage.recover import ended_cleanly, last_reading
 if TYPE_CHECKING:
     from etl.config.load import Api, Loaded
     from etl.live.schedule import Schedule
+    from etl.pages.charts import Segments
 
 OK, FOUND, USAGE, UNAVAILABLE, CANNOT_CREATE, IO_ERROR, HELD, BAD_CONFIG = 0, 1, 2, 69, 73, 74, 75, 78
 """Exit codes, from sysexits.h where it has one."""
@@ -475,7 +476,7 @@ def _serve(pipeline: Pipeline) -> None:
     from api import Guard, Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
     from api.server import is_loopback, serve  # noqa: PLC0415
     from etl.live.console import machine, overview  # noqa: PLC0415
-    from etl.pages.report import console_styles, live_charts  # noqa: PLC0415
+    from etl.pages.console import machine_charts, shared_styles  # noqa: PLC0415
 
     config = pipeline.loaded.config.api
     folder = pipeline.folder
@@ -494,7 +495,7 @@ def _serve(pipeline: Pipeline) -> None:
 
     def machine_view(source: str, key: Any) -> dict[str, Any] | None:
         shown = machine(traces, pipeline.loaded, source, key)
-        return shown and {"simulated": shown["simulated"], "charts": live_charts(shown)}
+        return shown and {"simulated": shown["simulated"], "charts": machine_charts(shown)}
 
     views = Views(
         averages=lambda: list(pipeline.tick.latest.values()),
@@ -506,7 +507,7 @@ def _serve(pipeline: Pipeline) -> None:
         report_page=lambda day: read(folder.page_path(day)),
         overview=lambda mark: overview(pipeline.tick, traces, pipeline.loaded, time.time(), mark, pipeline.not_ready()),
         machine=machine_view,
-        styles=console_styles(),
+        styles=shared_styles(),
     )
     try:
         guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
@@ -515,7 +516,7 @@ def _serve(pipeline: Pipeline) -> None:
         raise _cannot_listen(config, error) from None
 
 
-def _page(report: dict[str, Any], series: Sequence[Series]) -> bytes:
+def _page(report: dict[str, Any], series: Sequence[Mapping[str, Segments]]) -> bytes:
     from etl.pages.report import report_page  # noqa: PLC0415  only who makes a report draws
 
     return report_page(report, series)

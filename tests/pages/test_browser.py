@@ -15,7 +15,8 @@ from flask import abort, request
 
 from api import Machines, Views, create_app
 from api.server import serve
-from etl.pages.report import console_styles, live_charts, report_page
+from etl.pages.console import machine_charts, shared_styles
+from etl.pages.report import report_page
 from tests.support.process import Site, until
 from tests.support.reports import HOSTILE, report_of
 
@@ -164,7 +165,7 @@ def shown(_, key):
     times = [1_795_341_600.0 + 10 * n for n in range(60)]
     columns = {"times": times, "values": {"temperature": [45.0 + n % 7 for n in range(60)], "speed": [650.0] * 60},
                "interval": 10, "threshold": 0.2, "timezone": "Europe/Berlin"}  # fmt: skip
-    return {"simulated": 1, "charts": live_charts(columns)}
+    return {"simulated": 1, "charts": machine_charts(columns)}
 
 
 def application(count, token=None):
@@ -174,7 +175,7 @@ def application(count, token=None):
     empty = Views(*[list] * len(Views._fields))
     made = create_app(Machines(1), empty._replace(
         overview=lambda mark: [content], machine=shown, events=lambda: [event],
-        reports=lambda: [f"2026-10-{n:02}" for n in range(1, 31)], styles=console_styles(),
+        reports=lambda: [f"2026-10-{n:02}" for n in range(1, 31)], styles=shared_styles(),
     ))  # fmt: skip
 
     @made.before_request
