@@ -12,7 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from api import Machines, Views, create_app
+from api.app import create_app
+from api.console import Views
+from api.machines import Machines
 from etl.__main__ import cli
 from etl.cli import app
 from etl.config import load as config

@@ -473,7 +473,10 @@ def _cannot_listen(api: Api, error: OSError) -> ExitError:
 
 def _serve(pipeline: Pipeline) -> None:
     """Serve the simulated machines and what the pipeline shows."""
-    from api import Guard, Machines, Views, create_app  # noqa: PLC0415  only what serves imports Flask
+    from api.app import create_app  # noqa: PLC0415  only what serves imports Flask
+    from api.console import Views  # noqa: PLC0415
+    from api.guard import Guard  # noqa: PLC0415
+    from api.machines import Machines  # noqa: PLC0415
     from api.server import is_loopback, serve  # noqa: PLC0415
     from etl.live.console import machine, overview  # noqa: PLC0415
     from etl.pages.console import machine_charts, shared_styles  # noqa: PLC0415

@@ -13,7 +13,9 @@ import orjson
 import pytest
 from flask import abort, request
 
-from api import Machines, Views, create_app
+from api.app import create_app
+from api.console import Views
+from api.machines import Machines
 from api.server import serve
 from etl.pages.console import machine_charts, shared_styles
 from etl.pages.report import report_page
