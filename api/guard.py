@@ -19,7 +19,7 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?")
 
 
 class Guard(NamedTuple):
-    """What a request needs: the `token`, if there is one, to write; a Host header that names this server, for all.
+    """The checks of a request: each needs a Host header that names this server; a write needs the `token`, if set.
 
     These names are accepted: IP addresses, names without a dot, the hostname of this machine, and `host`, the address
     the server listens on. If other machines can reach it (`exposed`), also the hostname in any domain, as the server

@@ -332,7 +332,7 @@ function figure(machine, parameter, chart) {
   const average = machine.latest?.[`average_${parameter}`];
   const count = counted(machine.latest?.readings ?? 0, "reading");
   const caption = element("figcaption", "", element("strong", "", plain(parameter)),
-    element("span", "quiet", `latest ${formatNumber(latest)}, average of the last ${count} ${formatNumber(average)}`));
+    element("span", "quiet", `latest ${formatNumber(latest)}, average of the last ${count}: ${formatNumber(average)}`));
   return element("figure", "", caption, ...new DOMParser().parseFromString(chart, "text/html").body.children);
 }
 

@@ -1,4 +1,4 @@
-"""Thin a day's series to what its chart can show. With numpy, as a day has up to 864,000 readings of each machine."""
+"""Reduces a day's series to the readings its chart needs, with numpy: a machine sends up to 864,000 readings a day."""
 
 from __future__ import annotations
 

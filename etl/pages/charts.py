@@ -76,7 +76,7 @@ def time_axis(start: float, end: float, zone: ZoneInfo) -> Axis:
     step = next((s for s in STEPS_S if end - start <= s * (MAX_LABELS if s >= 60 else MAX_LABELS / 2)), STEPS_S[-1])
     days = ceil((end - start) / (MAX_LABELS * STEPS_S[-1]))
     form = "%H:%M:%S" if step < 60 else "%H:%M" if days == 1 else "%m-%d"
-    # Zones are offset by multiples of a quarter of an hour: of no coarser grid is each local hour a point.
+    # Zones are offset by multiples of a quarter of an hour: a coarser grid could miss the full local hours.
     grain = min(step, 900)
     labels = []
     for time in range(ceil(start / grain) * grain, floor(end) + 1, grain):
@@ -110,10 +110,10 @@ def chart(
     """Draw the readings of one parameter.
 
     Args:
-        segments: the readings; a long series is to be thinned before, as each of them is drawn.
+        segments: the readings, each of which is drawn; the caller thins a long series.
         interval: seconds between two readings, as configured.
         axis: the time range to show.
-        band: what counts as outside; None if there is no reading.
+        band: values beyond it are marked; None if there is no value.
         label: what the chart shows, for screen readers.
         incidents: start and end (seconds since the epoch) of each period to highlight.
 

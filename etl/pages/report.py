@@ -62,7 +62,7 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
         "machines": machines,
         "charted": charted,
         "not_charted": len(notable) - len(charted),
-        "style": Markup(style),  # noqa: S704  our own file
+        "style": Markup(style),  # noqa: S704  a file of this package
         "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
         "limits": {"open": MAX_OPEN, "rows": MAX_ROWS, "incidents": MAX_INCIDENTS},
     }
