@@ -7,10 +7,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -22,7 +20,8 @@ from etl.cli.output import output_root
 from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.nightly.job import Job, Result, run
-from etl.nightly.report import UNMADE, Series, due_days, encode, make
+from etl.nightly.report import UNMADE, due_days, encode, make
+from etl.pages.report import report_page
 from etl.readings.days import due
 from etl.storage.folder import Folder
 from etl.storage.lock import HeldError, take_lock
@@ -135,10 +134,3 @@ def _is_closed(folder: Folder, day: str) -> bool:
     except (HeldError, OSError):
         return False
     return True
-
-
-def report_page(report: dict[str, Any], series: Sequence[Series]) -> bytes:
-    """The HTML page of a report."""
-    from api.pages import report_page as draw  # noqa: PLC0415  only a written report needs jinja
-
-    return draw(report, series)

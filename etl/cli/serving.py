@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
-from api import Guard, Machines, Views, create_app
+from api.app import create_app
+from api.console import Views
+from api.guard import Guard
+from api.machines import Machines
 from api.server import is_loopback, serve
 from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
 from etl.config.model import Api
 from etl.live.console import Console
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
+from etl.pages.console import machine_charts, shared_styles
 
 
 def refuse_exposed(api: Api) -> None:
@@ -50,7 +55,8 @@ def serve_pipeline(pipeline: Pipeline) -> None:
         metrics=lambda: exposition(pipeline),
         report_page=lambda day: _read(folder.page_path(day)),
         overview=lambda mark: console(pipeline).overview(time.time(), mark, pipeline.not_ready()),
-        machine=lambda source, key: console(pipeline).machine(source, key),
+        machine=lambda source, machine_id: _machine(console(pipeline), source, machine_id),
+        styles=shared_styles(),
     )
     try:
         guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
@@ -64,6 +70,12 @@ def console(pipeline: Pipeline) -> Console:
     if pipeline.traces is None:
         raise ValueError("a pipeline that serves needs traces")
     return Console(pipeline.loaded, pipeline.standing, pipeline.traces)
+
+
+def _machine(running: Console, source: str, machine_id: Any) -> dict[str, Any] | None:
+    """What the console shows of one machine: its charts as HTML, and its number if it is simulated."""
+    readings = running.machine(source, machine_id)
+    return readings and {"simulated": readings["simulated"], "charts": machine_charts(readings)}
 
 
 def _read(path: Path) -> bytes | None:

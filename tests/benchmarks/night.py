@@ -27,7 +27,7 @@ if __name__ == "__main__":
     run(Job({folder!r}, {day!r}, settings, {workers}), {page}, print)
 """
 PAGE = """
-from api.pages import report_page
+from etl.pages.report import report_page
 """
 DUCKDB = """
 import duckdb

@@ -312,7 +312,7 @@ def test_a_reload_takes_over_what_the_night_does(plant):
     assert here.folder.packed_path("raw", here.folder.days("raw")[-2]).exists()
     here.config["window"] = 3
     path.write_text(yaml.safe_dump(here.config))
-    with pytest.raises(NeedsRestartError, match="window changed: that needs a restart"):
+    with pytest.raises(NeedsRestartError, match="window changed, which needs a restart"):
         here.pipeline.reload(config.load(path))
 
 

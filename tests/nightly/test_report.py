@@ -150,7 +150,7 @@ def test_the_days_last_line_names_the_settings(plant):
 
 @pytest.mark.parametrize("detectors", [[], ["telemetry"]])
 def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog, detectors):
-    """The page gets the report and each machine's times and values; one that cannot be drawn costs no report."""
+    """The page receives the report and the readings of each machine; the report is written without it if it fails."""
     here = plant(start=MIDNIGHT - 500, report={"detectors": detectors})
     here.tick(3)
     report_path, page_path = here.folder.report_path("2026-11-22"), here.folder.page_path("2026-11-22")
@@ -165,9 +165,11 @@ def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog, detect
     ((report, series),) = given_
     assert report == orjson.loads(report_path.read_bytes())
     raw = here.records("raw")
-    ((times, values),) = series
-    assert list(times) == pytest.approx([MIDNIGHT - 500 + 10 * n for n in range(3)])
-    assert list(values["speed"]) == [line["fan_speed"] for line in raw]
+    (segments,) = series
+    assert list(segments) == ["temperature", "speed"]
+    (readings,) = segments["speed"]
+    assert [time for time, _ in readings] == pytest.approx([MIDNIGHT - 500 + 10 * n for n in range(3)])
+    assert [value for _, value in readings] == [line["fan_speed"] for line in raw]
     assert page_path.read_bytes() == b"a page"
     report_path.unlink()
     write_report(
