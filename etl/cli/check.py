@@ -64,10 +64,9 @@ def _api(loaded: Loaded) -> str:
     api = loaded.config.api
     if not api.serve:
         return "not served"
-    address = f"http://{api.host}:{api.port}"
     if not api.token and _is_exposed(api.host):
-        return f"{address}: other hosts can reach it, so `etl run` requires api.token or --insecure"
-    return address
+        return f"{api.address}: other hosts can reach it, so `etl run` requires api.token or --insecure"
+    return api.address
 
 
 def _is_exposed(host: str) -> bool:

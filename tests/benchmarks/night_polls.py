@@ -20,7 +20,7 @@ from zlib import crc32
 
 import orjson
 
-from etl.live.schedule import SLICES
+from etl.live.schedule import MAX_SLICES
 from tests.benchmarks.polls import targets
 from tests.support.process import free_port
 
@@ -63,7 +63,7 @@ def watch(pid: int, log: Path, report: Path) -> dict[str, list[float]]:
             came = lines.readlines()
             now = time.time()
             found = late["beside the report" if has_child(pid) else "before"]
-            found += [(now - crc32(orjson.loads(line)["_source"].encode()) % SLICES) % 10 for line in came]
+            found += [(now - crc32(orjson.loads(line)["_source"].encode()) % MAX_SLICES) % 10 for line in came]
             time.sleep(0.005)
     return late
 
