@@ -10,9 +10,9 @@ from tests.support.folders import MIDNIGHT, Past
 from tests.support.plant import Plant
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lived(tmp_path_factory):
-    """What a process has made of the history of `Past`."""
+    """The folder that a process wrote in the four days of `Past`."""
     here = Plant(tmp_path_factory.mktemp("lived"), MIDNIGHT - 50)
     here.tick(8)
     here.config["window"] = 3

@@ -9,7 +9,6 @@ from itertools import count
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.audit import rebuild as rebuilding
 from etl.storage.retention import compress
 from tests.support.folders import prove, redo, state
 
@@ -46,35 +45,35 @@ def damage(here, kind, index, how, byte):
 
 @settings(anew, max_examples=30)
 @given(st.lists(damages, min_size=1, max_size=4))
-def test_rebuild_makes_any_damaged_folder_what_it_was(past, hurts):
-    """Whatever was done to averages and reports, they are byte-equal to what they were; what changed is told."""
+def test_rebuild_restores_any_damaged_folder(past, hurts):
+    """Averages and reports that were changed in any way get their bytes back, and each change is recorded."""
     here = past()
     before = state(here)
     for hurt in hurts:
         damage(here, *hurt)
     changed = state(here) != before
-    lines, told = redo(here, unreported=["2026-11-22", "2026-11-23", "2026-11-24"])
+    lines, events = redo(here, unreported=["2026-11-22", "2026-11-23", "2026-11-24"])
     assert state(here) == before
-    assert bool(told) == (len(lines) > 2) == changed
+    assert bool(events) == (len(lines) > 2) == changed
     assert prove(here)[0] == []
-    assert redo(here) == (["4 days of averages were right already", "3 reports were right already"], [])
+    assert redo(here) == (["4 averages files already correct", "3 reports already correct"], [])
     assert not [path for path in here.folder.root.rglob("*") if path.suffix == ".tmp"]
 
 
 def test_rebuild_cuts_a_torn_raw_end_and_keeps_it(past):
-    """A torn raw line of any day goes to `*.torn`, and with it what followed from it."""
+    """A torn raw line of any day is moved to `*.torn`, and its averages line is removed."""
     here = past()
     for day in ("2026-11-23", "2026-11-25"):
         path = here.folder.path("raw", day)
         os.truncate(path, path.stat().st_size - 20)
-    _, told = redo(here)
-    assert told.count("repaired") == 5  # two raw ends, and the averages of three days
+    _, events = redo(here)
+    assert events.count("repaired") == 5  # two raw ends, and the averages of three days
     assert prove(here)[0] == []
     assert len(list(here.folder.root.glob("raw/*.torn"))) == 2
 
 
 def test_rebuild_derives_compressed_days_too(past):
-    """Wrong averages in a compressed file give way to a plain one; a broken raw log is left alone and told."""
+    """Wrong compressed averages are replaced by a plain file; a damaged raw log is reported and left unchanged."""
     here = past()
     before = state(here)
     compress(here.folder, lambda: False)
@@ -83,8 +82,8 @@ def test_rebuild_derives_compressed_days_too(past):
     damaged = here.folder.packed_path("averages", "2026-11-22")
     damaged.write_bytes(damaged.read_bytes()[:40])
     lines, _ = redo(here)
-    assert [line for line in lines if "anew" in line] == [
-        f"averages/2026-11-{day}.jsonl: derived anew" for day in (22, 23)
+    assert [line for line in lines if "again" in line] == [
+        f"averages/2026-11-{day}.jsonl: derived again" for day in (22, 23)
     ]
     assert here.folder.path("averages", "2026-11-22").read_bytes() == before[0]["2026-11-22"]
     assert here.folder.path("averages", "2026-11-23").read_bytes() == before[0]["2026-11-23"]
@@ -92,12 +91,12 @@ def test_rebuild_derives_compressed_days_too(past):
     assert prove(here)[0] == []
     here.folder.packed_path("raw", "2026-11-24").write_bytes(b"no gzip")
     lines, _ = redo(here)
-    assert any("2026-11-24.jsonl.gz: left alone with its averages" in line for line in lines)
-    assert any("reports/2026-11-24.json: cannot be made anew" in line for line in lines)
+    assert any("2026-11-24.jsonl.gz: cannot be read, so its averages were left unchanged" in line for line in lines)
+    assert any("reports/2026-11-24.json: cannot be computed again" in line for line in lines)
 
 
 def test_rebuild_interrupted_leaves_each_day_whole(past, monkeypatch):
-    """Ended at any of its writes, each averages file is as it was or done; the next call finishes."""
+    """Interrupted at any fsync, each averages file is unchanged or complete; the next call does the others."""
     here = past()
     before = state(here)
     for fail_at in count(1):
@@ -112,7 +111,7 @@ def test_rebuild_interrupted_leaves_each_day_whole(past, monkeypatch):
             real(fd)
 
         with monkeypatch.context() as patch:
-            patch.setattr(rebuilding.os, "fsync", fsync)
+            patch.setattr(os, "fsync", fsync)
             try:
                 redo(here)
                 done = True

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from api.machines import Machines
 from etl.audit.recording import Recording
 from etl.audit.replay import RefusedError, replay
-from etl.readings.days import day_finder
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
 from etl.storage.derivation import Derivation
@@ -40,11 +39,11 @@ START = 1_795_341_600.0
 
 
 def fold(root, *files, settings=SETTINGS, sources=None, watch=lambda _: None):
-    """Replay files into a folder; what it did, and the damage it told."""
-    told = []
+    """Replay files into a folder; the result, and the rejected lines."""
+    rejected = []
     zone = ZoneInfo(settings.timezone)
-    recording = Recording(sources or {}, zone, day_finder(zone), "2027-01-31", watch)
-    return replay(Folder(root), recording, files, settings, told.append, watch), told
+    recording = Recording(sources or {}, zone, "2027-01-31", watch)
+    return replay(SettingsLog(Folder(root), settings), recording, files, rejected.append, watch), rejected
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -76,7 +75,7 @@ def test_our_own_raw_logs_give_what_the_live_run_wrote(lived, tmp_path):
     packed.write_bytes(gzip.compress(files[1].read_bytes()))
     done, told = fold(tmp_path / "new", files[0], packed, files[2], settings=lived.loaded.settings)
     assert logs(tmp_path / "new") == logs(lived.folder.root)
-    assert (done.lines, done.added, told) == (21, lived.folder.days("raw"), [])
+    assert (done.readings, done.added, told) == (21, lived.folder.days("raw"), [])
     assert os.readlink(tmp_path / "new" / "averages.jsonl") == f"averages/{done.added[-1]}.jsonl"
 
 
@@ -86,7 +85,7 @@ def test_a_second_replay_changes_nothing(lived, tmp_path):
     fold(tmp_path / "new", *files)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.jsonl")}
     done, _ = fold(tmp_path / "new", *files)
-    assert (done.added, done.left) == ([], lived.folder.days("raw"))
+    assert (done.added, done.present) == ([], lived.folder.days("raw"))
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.jsonl")} == before
 
 
@@ -122,7 +121,7 @@ def test_an_array_is_read_like_lines(tmp_path, packed):
         file = tmp_path / name / ("machine.json.gz" if packed else "machine.json")
         file.parent.mkdir()
         file.write_bytes(gzip.compress(data) if packed else data)
-        assert fold(tmp_path / name / "out", file)[0].lines == len(items)
+        assert fold(tmp_path / name / "out", file)[0].readings == len(items)
     assert logs(tmp_path / "array" / "out") == logs(tmp_path / "lines" / "out")
     assert all(b'"machine"' in log for log in logs(tmp_path / "array" / "out").values())
 
@@ -154,7 +153,7 @@ def test_damaged_lines_are_told_and_left_out(tmp_path):
     file.write_bytes(b"".join([good[0], *bad, b"\n", good[1], b" " + good[2].rstrip() + b"\r\n"]))
     done, told = fold(tmp_path / "out", file)
     assert (tmp_path / "out" / "raw" / "2026-11-22.jsonl").read_bytes() == b"".join([*good[:2], b" " + good[2]])
-    assert done.lines == 3
+    assert done.readings == 3
     assert [damage.line for damage in told] == list(range(2, 2 + len(bad)))
     assert "2026-11-21 lies before 2026-11-22" in told[6].why
     packed = tmp_path / "cut.jsonl.gz"
@@ -169,7 +168,7 @@ def test_a_line_at_the_end_of_the_calendar_is_damaged_and_no_other(tmp_path):
     file = tmp_path / "m.jsonl"
     file.write_bytes(kept[0] + far + kept[1])
     done, told = fold(tmp_path / "out", file)
-    assert (done.lines, [damage.line for damage in told]) == (2, [2])
+    assert (done.readings, [damage.line for damage in told]) == (2, [2])
 
 
 def test_what_only_looks_like_lines_of_ours_is_damaged(tmp_path):
@@ -185,7 +184,7 @@ def test_what_only_looks_like_lines_of_ours_is_damaged(tmp_path):
         file = tmp_path / f"{number}.jsonl"
         file.write_bytes(row)
         done, told = fold(tmp_path / "out", file)
-        assert done.lines == 0
+        assert done.readings == 0
         assert told
 
 
@@ -296,7 +295,7 @@ def test_it_does_not_matter_how_readings_are_cut_into_files_and_blocks(
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"".join(part))
     done, told = fold(root / "one", whole)
-    monkeypatch.setattr("etl.audit.recording.BLOCK", block)
+    monkeypatch.setattr("etl.audit.recording.READ_BYTES", block)
     again, told_again = fold(root / "two", first, second)
     assert logs(root / "one") == logs(root / "two")
     assert again == done
@@ -329,14 +328,12 @@ def test_the_command_says_what_it_did(site):
     root, log = site
     done = run(root, log)
     assert done.returncode == 0
-    assert done.stdout == (
-        "17280 readings, 0 damaged lines; days added: 1 (2026-01-05 to 2026-01-05); there already: none\n"
-    )
+    assert done.stdout == ("17,280 readings, 0 rejected lines; days added: 1 (2026-01-05); already present: none\n")
     damaged = root / "m.json"
     damaged.write_bytes(b'{"timestamp":"2026-01-06T00:00:00Z"}\nno\n')
     done = run(root, damaged)
     assert done.returncode == 1
-    assert f"{damaged}:2: the answer is not JSON" in done.stderr
+    assert f"{damaged}:2: rejected, the answer is not JSON" in done.stderr
     late = root / "late.jsonl"
     late.write_bytes(b'{"timestamp":"2026-01-05T00:00:00Z"}\n')
     done = run(root, late)

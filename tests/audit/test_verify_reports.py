@@ -45,7 +45,7 @@ def other(value):
 
 @pytest.fixture
 def reported(tmp_path):
-    """A folder, and a function that writes a report into it, makes it different, and gives what is found wrong."""
+    """A function that changes the report of a folder and returns the findings about it."""
     folder = small(tmp_path, lines=9, machines=2)
     path = folder.report_path("2026-11-23")
 
@@ -60,7 +60,7 @@ def reported(tmp_path):
 
 
 def test_every_changed_figure_of_a_report_is_found(reported):
-    """Each value of the contract's keys, changed by as little as can be, removed, or turned around, is wrong."""
+    """A change of any value by the last bit, its removal, and a list in its place are each wrong."""
     for path in leaves(reported.report):
 
         def change(report, path=path):
@@ -79,7 +79,7 @@ def test_every_changed_figure_of_a_report_is_found(reported):
 
 
 def test_further_keys_may_stand_beside_those_of_the_contract(reported):
-    """A key that is not the contract's is fine anywhere in a report, but not in an anomaly."""
+    """Keys outside the contract are accepted everywhere but in an anomaly."""
     for path in dicts(reported.report):
         found = reported(lambda report, path=path: at(report, path).update(more={"x": [1]}))
         assert bool(found) == ("anomalies" in path), path
@@ -91,10 +91,10 @@ TEMPERATURE = "machines[0].parameters.temperature"
 
 
 def test_a_report_with_other_machines_or_anomalies_is_wrong(reported):
-    """Machines and anomalies that are missing, surplus or in another order are named."""
+    """Machines and anomalies that are missing, surplus or in another order are reported."""
     changes = {
         "machines[0].id is 1, expected 0": lambda r: r["machines"].reverse(),
-        "machines has 1 items, expected 2": lambda r: r["machines"].pop(),
+        "machines has 1 item, expected 2": lambda r: r["machines"].pop(),
         "machines has 3 items, expected 2": lambda r: r["machines"].append(r["machines"][0]),
         f"{TEMPERATURE}.anomalies[0].timestamp is ": lambda r: temperatures(r).reverse(),
         f"{TEMPERATURE}.anomalies has 3 items, expected 4": lambda r: temperatures(r).pop(),
@@ -105,8 +105,8 @@ def test_a_report_with_other_machines_or_anomalies_is_wrong(reported):
         "machines[0].id is false, expected 0": lambda r: r["machines"][0].update(id=False),
         'date is "2026-11-24", expected "2026-11-23"': lambda r: r.update(date="2026-11-24"),
     }
-    for what, change in changes.items():
-        assert reported(change)[0].startswith(what)
+    for text, change in changes.items():
+        assert reported(change)[0].startswith(text)
 
 
 def figures(report):
@@ -117,8 +117,8 @@ def temperatures(report):
     return figures(report)["anomalies"]
 
 
-def test_a_report_written_anew_with_the_same_values_is_sound(reported):
-    """Only values count: their layout, and 100 for 100.0, do not matter."""
+def test_a_report_with_equal_values_is_sound(reported):
+    """Layout does not matter, and 100 equals 100.0."""
 
     def change(report):
         for machine in report["machines"]:
@@ -129,7 +129,7 @@ def test_a_report_written_anew_with_the_same_values_is_sound(reported):
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"date":"2026-11-23"}', b"\xff\xfe", b"[" * 100_000])
 def test_a_file_that_is_no_report_is_wrong(tmp_path, text):
-    """A report that cannot be read, is not JSON, or lacks keys of the contract, is wrong."""
+    """A report that is not JSON or lacks keys of the contract is wrong."""
     folder = small(tmp_path)
     folder.report_path("2026-11-23").write_bytes(text)
     found = wrong_in(folder)
@@ -138,8 +138,8 @@ def test_a_file_that_is_no_report_is_wrong(tmp_path, text):
 
 
 def test_a_report_newer_than_every_reading_is_wrong(past):
-    """A report of a day after the newest raw log would send new readings to the day after it."""
+    """A report of a later day than every reading is wrong: new readings would go to the day after it."""
     here = past()
     shutil.copy(here.folder.report_path("2026-11-24"), here.folder.report_path("2030-01-01"))
     (wrong,) = prove(here)[0]
-    assert wrong.startswith("reports/2030-01-01.json: no reading is as new; ")
+    assert wrong.startswith("reports/2030-01-01.json: newer than every reading, ")

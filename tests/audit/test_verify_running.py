@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from itertools import count
 
 from etl.audit.verify import Proof
@@ -18,7 +17,7 @@ from tests.support.process import Site, end, until
 
 
 def test_a_torn_end_of_the_raw_log_is_wrong_unless_it_is_being_written(tmp_path):
-    """Where no process is writing, a last raw line that is not whole is wrong, and the finding says what cuts it."""
+    """A torn last raw line is wrong unless a process is writing, and the finding names the command that repairs it."""
     folder = small(tmp_path)
     with folder.path("raw", "2026-11-23").open("ab") as file:
         file.write(b'{"temperature":')
@@ -28,22 +27,22 @@ def test_a_torn_end_of_the_raw_log_is_wrong_unless_it_is_being_written(tmp_path)
     assert wrong_in(folder, running=True) == []
     with folder.path("averages", "2026-11-23").open("ab") as file:
         file.write(b'{"timestamp":')
-    assert "1 lines at the end are surplus" in wrong_in(folder, running=True)[0]
+    assert "1 surplus line at the end" in wrong_in(folder, running=True)[0]
 
 
 def test_the_unfinished_end_beside_a_process_may_span_midnight(past):
-    """While a process writes, averages may lack their end over any days, but nothing before what stands there."""
+    """Beside a process the averages may lack their end over several days, but no line before an existing one."""
     here = past()
     path = here.folder.path("averages", "2026-11-24")
     os.truncate(path, path.stat().st_size - 100)
-    assert prove(here, running=True)[0][0].startswith("averages/2026-11-24.jsonl: 1 lines at the end are")
+    assert prove(here, running=True)[0][0].startswith("averages/2026-11-24.jsonl: 1 missing or torn line at the end")
     here.folder.path("averages", "2026-11-25").unlink()
     assert prove(here, running=True)[0] == []
     assert len(prove(here)[0]) == 2
 
 
-def test_what_is_written_after_the_walk_began_is_not_looked_at(tmp_path):
-    """However much a process writes meanwhile, nothing that is looked at seems to lack its reason."""
+def test_a_folder_that_grows_during_the_snapshot_is_sound(tmp_path):
+    """Whatever a process writes while the snapshot is taken, no averages line seems to lack its raw line."""
     written = count()
 
     class Busy(Folder):
@@ -72,24 +71,24 @@ def test_what_is_written_after_the_walk_began_is_not_looked_at(tmp_path):
     assert len(folder.days("raw")) > 3
 
 
-def test_lines_added_after_the_walk_began_are_left_for_the_next(tmp_path):
-    """What stood in the folder when the walk began is proved, whatever is appended before it comes there."""
+def test_lines_added_after_the_snapshot_are_not_checked(tmp_path):
+    """Only what the folder held when the check began is checked."""
     folder = small(tmp_path)
-    proof = Proof(folder, FIVE, [], lambda _: False)
+    proof = Proof(SettingsLog(folder, FIVE), [], lambda _: False)
     for kind in ("raw", "averages"):
         with folder.path(kind, "2026-11-23").open("ab") as file:
             file.write(b"{}\n{")
     assert not any(finding.wrong for finding in proof.findings())
-    assert proof.counts["raw lines"] == proof.counts["averages lines"] == 4
+    assert proof.summary() == "1 day, 4 raw lines, 4 averages lines, 1 report checked: sound"
 
 
 def test_the_commands_and_their_exit_codes(tmp_path):
-    """The first exits with 0 or 1, the second puts right what it can; both say what they found and did."""
+    """`etl verify` exits with 0 or 1 and prints findings; `etl rebuild` repairs the folder and prints what changed."""
     site = Site(tmp_path)
     site.save(interval="10s", sources=[{"name": "fixture", "file": str(FIXTURE)}], timezone="UTC")
     nothing = site.etl("verify")
     assert (nothing.returncode, site.etl("rebuild").returncode) == (1, 1)
-    assert nothing.stdout.startswith("wrong: output: there is no such folder")
+    assert nothing.stdout.startswith("wrong: output: the folder does not exist")
     assert not (tmp_path / "output").exists()
     small(tmp_path / "output")
     path = tmp_path / "output" / "averages" / "2026-11-23.jsonl"
@@ -103,10 +102,10 @@ def test_the_commands_and_their_exit_codes(tmp_path):
     rebuilt = site.etl("rebuild")
     assert rebuilt.returncode == 0
     assert rebuilt.stdout.splitlines() == [
-        "output/averages/2026-11-23.jsonl: derived anew",
-        "0 days of averages were right already",
-        "1 reports were right already",
-        "1 days, 4 raw lines, 4 averages lines, 1 reports checked: sound",
+        "output/averages/2026-11-23.jsonl: derived again",
+        "0 averages files already correct",
+        "1 report already correct",
+        "1 day, 4 raw lines, 4 averages lines, 1 report checked: sound",
     ]
     assert path.read_bytes() == whole
     assert site.etl("verify").returncode == 0
@@ -114,7 +113,7 @@ def test_the_commands_and_their_exit_codes(tmp_path):
 
 
 def test_verify_beside_a_running_process(tmp_path):
-    """However often it is called while `etl run` writes every 100 ms, nothing is wrong; rebuild exits 75."""
+    """While `etl run` writes every 100 ms, verify finds nothing wrong, and rebuild exits with 75."""
     site = Site(tmp_path)
     site.save(
         interval="100ms", sources=[{"name": f"m{i}", "file": str(FIXTURE)} for i in range(20)], api={"serve": False}
@@ -124,13 +123,15 @@ def test_verify_beside_a_running_process(tmp_path):
         until(lambda: site.lines("averages"))
         assert is_held(folder.root)
         assert site.etl("rebuild").returncode == 75
-        deadline = time.monotonic() + 1
-        sums = set()
-        while time.monotonic() < deadline:
-            proof = Proof(folder, FIVE, [])
+        summaries = set()
+
+        def check() -> bool:
+            proof = Proof(SettingsLog(folder, FIVE), [])
             assert [finding for finding in proof.findings() if finding.wrong] == []
-            sums.add(proof.counts["raw lines"])
-        assert len(sums) > 5
+            summaries.add(proof.summary())
+            return len(summaries) > 5
+
+        until(check, 60)
         checked = site.etl("verify")
         assert (checked.returncode, checked.stdout.splitlines()[-1].endswith(": sound")) == (0, True)
         end(process)

@@ -30,8 +30,8 @@ class Past:
 
 
 def prove(here, unreported=(), *, running=False):
-    """What is wrong, what is told, and the summary."""
-    proof = Proof(here.folder, here.settings, list(unreported), lambda _: running)
+    """What is wrong, the notes, and the summary."""
+    proof = Proof(SettingsLog(here.folder, here.settings), list(unreported), lambda _: running)
     findings = list(proof.findings())
     texts = [finding.text.removeprefix(f"{here.folder.root}/") for finding in findings]
     wrong = [text for text, finding in zip(texts, findings, strict=True) if finding.wrong]
@@ -39,14 +39,17 @@ def prove(here, unreported=(), *, running=False):
 
 
 def redo(here, *, keep=False, unreported=()):
-    """Rebuild; the lines about what changed, and the events told."""
-    told = []
+    """Rebuild; the lines about what changed, and the names of the recorded events."""
+    events = []
     lines = list(
         rebuild(
-            SettingsLog(here.folder, here.settings), list(unreported), keep, lambda event, **more: told.append(event)
+            SettingsLog(here.folder, here.settings),
+            list(unreported),
+            keep,
+            lambda event, **fields: events.append(event),
         )
     )
-    return [line.removeprefix(f"{here.folder.root}/") for line in lines], told
+    return [line.removeprefix(f"{here.folder.root}/") for line in lines], events
 
 
 def state(here):
@@ -72,4 +75,6 @@ def small(root, lines=4, machines=1, report=True):
 
 
 def wrong_in(folder, *, running=False):
-    return [finding.text for finding in Proof(folder, FIVE, [], lambda _: running).findings() if finding.wrong]
+    """The texts of what is wrong in a folder."""
+    proof = Proof(SettingsLog(folder, FIVE), [], lambda _: running)
+    return [finding.text for finding in proof.findings() if finding.wrong]
