@@ -74,7 +74,7 @@ def _reports(settings_log: SettingsLog, unreported: list[str], record: Record, p
             yield f"{path}: cannot be computed again: {error}"
         else:
             record("report", reason="made anew", day=day)
-            yield f"{path}: written again"
+            yield f"{path}: written"
     yield f"{plural(correct, 'report')} already correct"
 
 

@@ -46,7 +46,7 @@ def replay(
     bytes of averages lines written since its last call. Unless the process is killed, all days are added or none.
 
     Raises:
-        RefusedError: a day exists already with other bytes, or would lie before the folder's newest day.
+        RefusedError: a day exists already with other bytes, or lies before the folder's newest day.
         OSError: a file cannot be read, or the folder cannot be written.
 
     """
@@ -105,7 +105,7 @@ def _is_present(folder: Folder, staged: Folder, day: str) -> bool:
 def _refuse_past(folder: Folder, added: list[str]) -> None:
     newest = folder.newest_day("raw")
     if added and added[0] < newest:
-        raise RefusedError(f"{added[0]} lies before {newest}, the newest day of {folder.root}")
+        raise RefusedError(f"{added[0]} lies before {newest}, the earliest day that can be added to {folder.root}")
 
 
 def _write_averages(settings_log: SettingsLog, staged: Folder, days: list[str], progress: Progress) -> None:
