@@ -29,7 +29,7 @@ class _DayFindings(NamedTuple):
 
     damaged: Findings
     differing: Findings
-    ends: Findings
+    file_ends: Findings
     gaps: Findings
 
 
@@ -43,7 +43,7 @@ class LogCheck:
         self._derivation = Derivation(settings_log)
         settings = [settings_log.default, *(entry.settings for entry in settings_log.entries)]
         self._decode = raw_decoder(sorted({field for each in settings for field in each.parameters.values()}))
-        self._last_reading_at = inf
+        self._last_reading_at = inf  # no gap before the first reading
 
     def check(self, day: str) -> Iterator[Finding]:
         """The findings about a day: damaged raw lines, differing averages, the ends of both files, gaps."""
@@ -67,16 +67,16 @@ class LogCheck:
                 missing += 1
             else:
                 findings.differing.add(f"{path}:{number}: {line_difference(line, expected)}")
-        if any(findings.ends):
-            return  # one of the files cannot be read to its end
+        if any(findings.file_ends):
+            return  # a file that cannot be read to its end has no end to compare
         if surplus:
             text = f"{plural(surplus, 'surplus line')} at the end; `etl rebuild` derives the day again"
-            findings.ends.add(f"{path}: {text}", surplus)
+            findings.file_ends.add(f"{path}: {text}", surplus)
         if self._snapshot.averages and day < min(self._snapshot.averages):
-            findings.ends.add(f"{path}: does not exist; output.keep_days deletes averages before the raw log", 0)
+            findings.file_ends.add(f"{path}: does not exist; output.keep_days deletes averages before the raw log", 0)
         elif missing and not self._may_be_unfinished(day):
             text = f"{plural(missing, 'missing or torn line')} at the end; `etl rebuild` derives the day again"
-            findings.ends.add(f"{path}: {text}", missing)
+            findings.file_ends.add(f"{path}: {text}", missing)
 
     def _may_be_unfinished(self, day: str) -> bool:
         """Whether a running process may still append averages to a day: no later day has any."""
@@ -121,7 +121,7 @@ class LogCheck:
                         return
         except (OSError, *DAMAGED_GZIP) as error:
             path = self._settings_log.folder.path(kind, day)
-            findings.ends.add(*unreadable(path, "cannot be read", error, self._snapshot.is_running))
+            findings.file_ends.add(*unreadable(path, "cannot be read", error, self._snapshot.is_running))
 
 
 def unreadable(path: Path, problem: str, error: Exception, is_running: bool) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import count
@@ -18,13 +17,10 @@ from etl.readings.blocks import block_decoder, is_text
 from etl.readings.days import day_finder
 from etl.readings.lines import raw_decoder, raw_line
 from etl.readings.records import Machine, RejectedError
-from etl.storage.folder import Progress, day_of_file
+from etl.storage.folder import DAMAGED_GZIP, READ_BYTES, Progress, day_of_file
 
-READ_BYTES = 128 << 10
-"""Bytes read at once: the objects decoded from larger blocks no longer fit into a processor's caches."""
 _FIRST_DAY = "0001-01-01"
 """The first day of the calendar; day files are named for later ones."""
-_UNREADABLE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class Lines(NamedTuple):
@@ -89,7 +85,7 @@ class Recording:
             unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored)
             try:
                 yield from self._read(file, unpacked, stored)
-            except _UNREADABLE as error:
+            except DAMAGED_GZIP as error:
                 yield Rejection(path, 1, f"the compressed file is damaged: {error}")
 
     def _read(self, file: _Input, unpacked: IO[bytes], stored: IO[bytes]) -> Iterator[Lines | Rejection]:

@@ -32,7 +32,10 @@ def take_snapshot(folder: Folder, is_running: Callable[[Path], bool]) -> Snapsho
 
 
 def _sizes(folder: Folder, kind: str) -> dict[str, int]:
-    """The size of each day's file, newest day first, so that no day is listed with less than a later one implies."""
+    """The size of each day's file.
+
+    The newest day is measured first, so that an older file has every line that was written before those of a newer one.
+    """
     sizes: dict[str, int] = {}
     for day in reversed(folder.days(kind)):
         sizes[day] = sys.maxsize
