@@ -18,6 +18,7 @@ from etl.readings.days import day_after
 from etl.readings.fold import Windows, derive, fold_of
 from etl.readings.lines import raw_line
 from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
+from etl.readings.text import plural
 from etl.readings.times import rfc3339
 from etl.readings.window import Window
 from etl.storage.appender import Appender, DisturbedError, SyncPolicy
@@ -288,7 +289,7 @@ class Writer:
         stuck = self._standing.stuck
         if stuck is None:
             return
-        log.warning("%s can be written again; %d readings were refused", self._folder.root, self._refused)
+        log.warning("%s can be written again; %s refused", self._folder.root, plural(self._refused, "reading"))
         reason = stuck.strerror or str(stuck)
         self._files.events.record("dropped", reason=reason, lines=self._refused, until=rfc3339(self._clock()))
         self._standing.counts["dropped"] += self._refused
