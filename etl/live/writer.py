@@ -253,7 +253,7 @@ class Writer:
         raw, averages = self._files.raw, self._files.averages
         for day, lines in raw.flush():
             self._standing.last_write = self._clock()
-            updates = [(machine, line, windows[machine]) for machine, line in derive(windows, lines, self._fold)]
+            updates = list(derive(windows, lines, self._fold))
             averages.put(day, [line for _, line, _ in updates])
             self._emit(Batch("raw", lines, updates))
         for _, lines in averages.flush():
@@ -315,7 +315,10 @@ def raw_lines(poll: Poll, expression: ParsedResult | None) -> tuple[list[bytes],
     at = round(poll.at, 3)
     for answer in poll.answers:
         try:
-            records = [parse(answer.body)] if expression is None else extract(answer.body, expression)
+            if expression is None:
+                lines.append(raw_line(parse(answer.body), poll.source, at, answer.position))
+                continue
+            records = extract(answer.body, expression)
         except RejectedError as error:
             rejections.append(error)
             continue
