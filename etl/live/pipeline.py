@@ -16,8 +16,8 @@ from etl.live.tick import Tick, Transport
 from etl.nightly.night import MakeReport, here
 from etl.nightly.report import UNMADE, due_days
 from etl.readings.days import day_finder
-from etl.sources.file_source import Files, FileSource
-from etl.sources.http_source import HttpSource
+from etl.sources.files import Files, FileSource
+from etl.sources.contract import HttpSource
 from etl.storage.events import Events
 from etl.storage.folder import Folder
 from etl.storage.log import ALWAYS, NEVER, Appender, Sync

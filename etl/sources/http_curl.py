@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pycurl
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.http_source import AGENT, CAP, TOO_LARGE, HttpSource, refusal, timed_out
+from etl.sources.contract import AGENT, CAP, TOO_LARGE, HttpSource, refusal, timed_out
 
 WORKING = 48
 """Polls in flight that have just begun, at most: more of them cost memory and win nothing."""

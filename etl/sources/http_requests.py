@@ -24,7 +24,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
 from etl.sources.http_sockets import Connection, FailedError, Flight, TLSConnection, TLSSocket, here
-from etl.sources.http_source import AGENT, CAP, TOO_LARGE, HttpSource, refusal
+from etl.sources.contract import AGENT, CAP, TOO_LARGE, HttpSource, refusal
 from etl.sources.workers import Workers
 
 PIECE = 64 << 10

@@ -15,7 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NameResolutionError, NewConnectionError
 
 from etl.readings.records import Failure
-from etl.sources.http_source import CAP, HEAD, TOO_LARGE
+from etl.sources.contract import CAP, HEAD, TOO_LARGE
 
 
 class FailedError(Exception):

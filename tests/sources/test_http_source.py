@@ -25,7 +25,7 @@ from api import Machines, create_app
 from api.server import serve as serve_api
 from etl.readings.records import Answer, Failure, Poll
 from etl.sources.http_requests import Requests
-from etl.sources.http_source import CAP, HttpSource
+from etl.sources.contract import CAP, HttpSource
 from tests.support import servers
 from tests.support.servers import READING, Server, Talk, answer, chunked, says, says_and_closes
 

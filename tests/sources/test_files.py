@@ -7,7 +7,7 @@ import threading
 import orjson
 import pytest
 
-from etl.sources.file_source import Files, FileSource
+from etl.sources.files import Files, FileSource
 
 CLOCK = 1_000.5
 
