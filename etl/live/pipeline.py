@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import jmespath
 
 from etl.live.stdout import Stdout
-from etl.live.tick import Tick, Transport
+from etl.live.tick import Tick
 from etl.nightly.night import MakeReport, here
 from etl.nightly.report import UNMADE, due_days
 from etl.readings.days import day_finder
-from etl.sources.files import Files, FileSource
-from etl.sources.contract import HttpSource
+from etl.sources.contract import FileSource, HttpSource, Transport
+from etl.sources.files import Files
+from etl.sources.registry import open_http
 from etl.storage.events import Events
 from etl.storage.folder import Folder
 from etl.storage.log import ALWAYS, NEVER, Appender, Sync
@@ -80,7 +81,7 @@ class Pipeline:
             for source in loaded.sources if source.url
         ]  # fmt: skip
         files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
-        http = _transport(loaded.config.transport)(web, self._clock) if web else None
+        http = open_http(loaded.config.transport, web, self._clock) if web else None
         self._files = Files(files, self._clock, self._positions(files), self._files) if files else None
         self._http = http
         transports: dict[str, Transport] = {}
@@ -92,7 +93,7 @@ class Pipeline:
 
     def _positions(self, files: list[FileSource]) -> dict[str, int]:
         """Where following begins, of what is not followed yet: behind the last line in the raw log."""
-        known = self._files.reading if self._files else {}
+        known = self._files.readers if self._files else {}
         return positions(
             self.folder, {source.name for source in files if source.path.suffix == ".jsonl" and source not in known}
         )
@@ -185,16 +186,6 @@ class Pipeline:
         for transport in (self._http, self._files):
             if transport:
                 transport.close()
-
-
-def _transport(name: str) -> Callable[[Iterable[HttpSource], Callable[[], float]], Transport]:
-    if name == "curl":
-        from etl.sources.http_curl import Curl  # noqa: PLC0415  pycurl is an extra
-
-        return Curl
-    from etl.sources.http_requests import Requests  # noqa: PLC0415  each transport is paid for only where it is used
-
-    return Requests
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

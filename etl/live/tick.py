@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import accumulate, takewhile
-from typing import Any, Protocol
+from typing import Any
 
 from jmespath.parser import ParsedResult
 
@@ -18,6 +18,7 @@ from etl.readings.days import day_after
 from etl.readings.fold import Windows, derive, rules
 from etl.readings.records import CLOSED, Answer, Failure, Machine, Poll, Settings
 from etl.readings.wire import RejectedError, as_reading, extract, parse, raw_line, rfc3339
+from etl.sources.contract import Transport
 from etl.storage.events import Events
 from etl.storage.folder import Folder
 from etl.storage.log import ALWAYS, Appender, DisturbedError, Sync
@@ -37,16 +38,6 @@ HELD = 64 << 20
 """Bytes of lines that wait for such a disk, at most; newer ones are refused, and counted."""
 
 log = logging.getLogger("etl")
-
-
-class Transport(Protocol):
-    """Reads sources. Each source that is started is delivered once, from any thread, by its deadline."""
-
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
-        """Begin one poll of each source."""
-
-    def close(self) -> None:
-        """Begin no further poll."""
 
 
 class Tick:

@@ -1,40 +1,70 @@
-"""Machines read over HTTP: what a source is, what an answer may cost, why a poll fails. Every transport keeps to it."""
+"""What every source and transport keeps to: the source structs, the `Transport` protocol, size caps, failure sentences.
+
+Imports no HTTP library, so that naming a source costs nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.client import responses
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from etl.readings.records import Failure
+from etl.readings.records import Failure, Poll
 
-CAP = 5 << 20
-"""Bytes of one answer, decoded, at most."""
-HEAD = 1 << 20
-"""Bytes that may come on top of them: headers, and what chunks are wrapped in."""
+MAX_BODY_BYTES = 5 << 20
+"""Size limit of one decoded answer; a reading has some hundred bytes, a gateway's answer some hundred KiB."""
+MAX_OVERHEAD_BYTES = 1 << 20
+"""Further bytes an answer may take on the wire: status line, headers, chunk framing."""
 AGENT = "machine-telemetry-etl"
-TOO_LARGE = Failure("too_large", f"the answer is larger than {CAP >> 20} MiB")
+"""The User-Agent of every request."""
+TOO_LARGE = Failure("too_large", f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
+
+
+class Transport(Protocol):
+    """Polls sources of one kind.
+
+    Each source that is started is delivered exactly once, by its deadline, from any thread.
+    """
+
+    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+        """Start one poll of each source; returns without waiting for answers. `deliver` must not raise."""
+
+    def close(self) -> None:
+        """Start no further poll and release connections and threads; polls in flight are delivered as CLOSED."""
 
 
 class HttpSource(NamedTuple):
-    """One machine's URL, read within `timeout` seconds; `ca_file` replaces the certificates trusted otherwise."""
+    """A machine behind a URL.
+
+    `timeout` is the total deadline of a poll in seconds. `ca_file` replaces the trusted certificates. With a `body` the
+    request is a POST, and only the status of its answer counts.
+    """
 
     name: str
     url: str
     timeout: float
     headers: Mapping[str, str]
     ca_file: str | None = None
+    body: bytes | None = None
 
 
-def refusal(code: int) -> Failure | None:
-    """Why an answer with this status is none; None if it is one."""
-    if code < 300:
+class FileSource(NamedTuple):
+    """A machine that writes its readings to a file; polls of it have no deadline."""
+
+    name: str
+    path: Path
+
+
+def refusal(status: int) -> Failure | None:
+    """The failure that an HTTP status means; None if its answer is a reading."""
+    if status < 300:
         return None
-    if code in (301, 302, 303, 307, 308):
-        return Failure("redirect", f"HTTP {code}: redirects are not followed")
-    return Failure("http_status", f"HTTP {code} {responses.get(code, '')}".rstrip())
+    if status in (301, 302, 303, 307, 308):
+        return Failure("redirect", f"HTTP {status}: redirects are not followed")
+    return Failure("http_status", f"HTTP {status} {responses.get(status, '')}".rstrip())
 
 
 def timed_out(timeout: float) -> Failure:
-    """A poll that met its deadline, `timeout` seconds."""
+    """The failure of a poll that reached its deadline of `timeout` seconds."""
     return Failure("timeout", f"no answer within {timeout:g} s")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pycurl
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.contract import AGENT, CAP, TOO_LARGE, HttpSource, refusal, timed_out
+from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, HttpSource, refusal, timed_out
 
 WORKING = 48
 """Polls in flight that have just begun, at most: more of them cost memory and win nothing."""
@@ -70,7 +70,7 @@ class _Flight:
         self.began = time.monotonic()
 
     def _take(self, piece: bytes) -> int:
-        self.too_large = self.body.tell() + len(piece) > CAP
+        self.too_large = self.body.tell() + len(piece) > MAX_BODY_BYTES
         return 0 if self.too_large else self.body.write(piece)
 
 
@@ -225,7 +225,7 @@ class Curl:
         easy.setopt(pycurl.FAILONERROR, 1)  # an answer that is refused by its status is not worth its body
         easy.setopt(pycurl.ACCEPT_ENCODING, "gzip, deflate")
         easy.setopt(pycurl.USERAGENT, AGENT)
-        easy.setopt(pycurl.MAXFILESIZE_LARGE, CAP)
+        easy.setopt(pycurl.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
         easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
         easy.setopt(pycurl.TCP_NODELAY, 1)
         return _Flight(easy)

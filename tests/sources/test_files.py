@@ -7,7 +7,8 @@ import threading
 import orjson
 import pytest
 
-from etl.sources.files import Files, FileSource
+from etl.sources.contract import FileSource
+from etl.sources.files import Files
 
 CLOCK = 1_000.5
 

@@ -25,7 +25,7 @@ from api import Machines, create_app
 from api.server import serve as serve_api
 from etl.readings.records import Answer, Failure, Poll
 from etl.sources.http_requests import Requests
-from etl.sources.contract import CAP, HttpSource
+from etl.sources.contract import MAX_BODY_BYTES, HttpSource
 from tests.support import servers
 from tests.support.servers import READING, Server, Talk, answer, chunked, says, says_and_closes
 
@@ -218,7 +218,7 @@ def test_an_empty_answer_is_an_answer(make, serve, data):
 
 def test_a_body_just_below_the_cap(make, serve):
     """A body of exactly the largest size is passed on."""
-    body = b"7" * CAP
+    body = b"7" * MAX_BODY_BYTES
     assert poll(make(machine(serve(says(answer(body))).url))).answers == (Answer(body),)
 
 
@@ -615,7 +615,7 @@ FAULTS = {
     "a large body": Fault(servers.floods(LARGE, bytes(1 << 16), 1 << 14), "too_large"),
     "an endless body": Fault(servers.floods(b"HTTP/1.1 200 OK\r\n\r\n", bytes(1 << 16)), "too_large"),
     "endless chunks": Fault(servers.floods(CHUNKED, chunked(bytes(1 << 16), end=b"")), "too_large"),
-    "a body just above the cap": Fault(says(answer(bytes(CAP + 1))), "too_large"),
+    "a body just above the cap": Fault(says(answer(bytes(MAX_BODY_BYTES + 1))), "too_large"),
     "a gzip bomb": Fault(says(answer(servers.gzip_bomb(100), headers="Content-Encoding: gzip\r\n")), "too_large"),
     "a chunk of negative size": Fault(servers.floods(CHUNKED + b"-1\r\n", bytes(1 << 16)), "too_large protocol"),
     "a chunk without a size": Fault(servers.floods(CHUNKED + b"what\r\n", bytes(1 << 16), 1), "reset protocol"),
