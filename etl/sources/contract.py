@@ -31,7 +31,10 @@ class Transport(Protocol):
         """Start one poll of each source; returns without waiting for answers. `deliver` must not raise."""
 
     def close(self) -> None:
-        """Start no further poll and release connections and threads; polls in flight are delivered as CLOSED."""
+        """Start no further poll and release connections and threads.
+
+        Polls in flight are delivered as CLOSED, those without a deadline when they return.
+        """
 
 
 class HttpSource(NamedTuple):

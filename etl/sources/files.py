@@ -51,7 +51,7 @@ class Files:
         self._threads.start([PendingPoll(name, inf, deliver) for name in names])
 
     def close(self) -> None:
-        """Start no further poll, and deliver those in flight as CLOSED."""
+        """Start no further poll; a read in progress is still delivered, because its lines count as read."""
         self._threads.close()
 
     def _read(self, poll: PendingPoll) -> tuple[Answer, ...]:

@@ -116,17 +116,21 @@ class PollThreads:
             self._fail(poll, CLOSED)
 
     def close(self) -> None:
-        """Deliver what is pending as CLOSED, wake the threads that wait on a socket, and start no further poll."""
+        """Start no further poll, and deliver what is pending as CLOSED.
+
+        A poll without a deadline that runs already is delivered when it returns: what it read must not be lost.
+        """
         with self._changed:
             self._closed = True
-            cut_off = self._pending.copy()
-            self._pending.clear()
+            waiting = {*self._queue, *self._occupied.values()}
+            cut_off = [poll for poll in self._pending if poll.deadline < inf or poll in waiting]
+            self._pending.difference_update(cut_off)
             self._queue.clear()
             self._changed.notify()
         for poll in cut_off:
             poll.cancel()
             self._fail(poll, CLOSED)
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False)
 
     def _launch(self) -> None:
         """Hand queued polls to the executor; the caller holds the lock."""
@@ -154,6 +158,7 @@ class PollThreads:
             answers = self._read(poll)
         except Exception as error:
             failure = self._explain(poll, error)
+        result = Poll(poll.name, self._clock(), answers, failure)
         with self._changed:
             self._new.pop(poll, None)
             if follower := self._occupied.pop(poll.name):
@@ -162,7 +167,7 @@ class PollThreads:
             in_time = poll in self._pending
             self._pending.discard(poll)
         if in_time:
-            self._deliver(poll, Poll(poll.name, self._clock(), answers, failure))
+            self._deliver(poll, result)
 
     def _watch(self) -> None:
         while not self._closed:

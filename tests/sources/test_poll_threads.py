@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from math import inf
 
 import pytest
 
@@ -144,6 +145,17 @@ def test_no_further_thread(rig, monkeypatch):
     names = [f"m-{n}" for n in range(99)]
     built.start(names, inbox)
     inbox.wait(names)
+
+
+def test_a_running_poll_without_a_deadline_survives_closing(rig):
+    """What is read from a file that returns after closing is delivered, not dropped."""
+    built, inbox = rig(1), Inbox()
+    built.start([HANGING], inbox, inf)
+    built.threads.close()
+    assert not inbox.polls
+    built.end.set()
+    inbox.wait([HANGING])
+    assert inbox.of(HANGING).answers
 
 
 def test_closing_delivers_what_is_pending(rig):
