@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 from urllib3.util.ssl_ import create_urllib3_context
 
@@ -43,7 +44,7 @@ class Requests:
         self._prepared: dict[str, _Request] = {}
         self._adapters: dict[str, _Adapter] = {}
         self._creating = threading.Lock()
-        self._threads = PollThreads("poll", len(self._sources), self._read, _explain_poll, clock)
+        self._threads = PollThreads("poll", len(self._sources), self._read, _explain, clock)
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
         """Start one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
@@ -110,13 +111,9 @@ def _prepare(source: HttpSource, adapter: _Adapter) -> _Request:
     It is sent by the adapter and not by a `requests.Session`, which would add logins from .netrc, keep cookies, and
     parse where a redirect leads.
     """
-    headers: dict[str, str | bytes] = {
-        "Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT,
-    }  # fmt: skip
-    names = {name.lower(): name for name in headers}
-    for name, value in source.headers.items():
-        headers.pop(names.get(name.lower(), ""), None)
-        headers[name] = value.encode()
+    headers: CaseInsensitiveDict[str | bytes] = CaseInsensitiveDict()
+    headers.update({"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT})
+    headers.update({name: value.encode() for name, value in source.headers.items()})
     url = urlsplit(source.url)
     login = None if url.username is None else (unquote(url.username).encode(), unquote(url.password or "").encode())
     method = "GET" if source.body is None else "POST"
@@ -208,18 +205,14 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
 """Errors, their stable code, and a sentence without the URL, which may hold a secret; the first match counts."""
 
 
-def _explain_poll(poll: PendingPoll, error: Exception) -> Failure:
-    return explain(error, poll.timeout)
-
-
-def explain(error: Exception, timeout: float) -> Failure:
+def _explain(poll: PendingPoll, error: Exception) -> Failure:
     """The failure of a poll, from the most telling of the errors that requests and urllib3 wrap into each other."""
     explained = _cause(error, FailedError)
     if isinstance(explained, FailedError):
         return explained.failure
     for kinds, reason, sentence in _FAILURES:
         if cause := _cause(error, *kinds):
-            return Failure(reason, sentence.format(error=cause, timeout=timeout))
+            return Failure(reason, sentence.format(error=cause, timeout=poll.timeout))
     return Failure("failed", f"the request cannot be made: {type(error).__name__}")
 
 
@@ -238,6 +231,5 @@ def _causes(error: Exception) -> Iterator[BaseException]:
             seen.append(candidate)
             if not isinstance(candidate, requests.RequestException):
                 yield candidate
-            candidates += [
-                getattr(candidate, "reason", None), candidate.__cause__, candidate.__context__, *candidate.args,
-            ]  # fmt: skip
+            candidates += [getattr(candidate, "reason", None), candidate.__cause__, candidate.__context__]
+            candidates += candidate.args
