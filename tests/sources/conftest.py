@@ -19,7 +19,7 @@ from tests.support.servers import Server, Talk
 
 @pytest.fixture(scope="module", autouse=True)
 def environment(tmp_path_factory):
-    """An environment without proxies, certificates and logins of its own."""
+    """An environment without proxies, certificates and logins."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle"):
             patch.delenv(name, raising=False)
@@ -54,7 +54,7 @@ def serve(nothing_left):
 
 @pytest.fixture(params=TRANSPORTS, ids=lambda kind: kind.__name__)
 def make(request, serve):
-    """Make transports of each kind, which are closed when the test ends."""
+    """Build transports of each kind; they are closed when the test ends."""
     with ExitStack() as stack:
 
         def build(*sources: HttpSource):
@@ -93,7 +93,7 @@ def resolving(monkeypatch):
 
 @pytest.fixture
 def make_requests(serve):
-    """Make transports over requests, which resolves names by socket.getaddrinfo."""
+    """Build transports over requests, which resolve names with socket.getaddrinfo."""
     with ExitStack() as stack:
 
         def build(*sources: HttpSource) -> Requests:

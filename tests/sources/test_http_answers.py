@@ -80,12 +80,12 @@ def test_an_answer_may_end_with_its_connection(make, serve, head):
 
 @pytest.mark.parametrize("data", [answer(b""), b"HTTP/1.1 204 No Content\r\n\r\n"], ids=["empty", "204"])
 def test_an_empty_answer_is_an_answer(make, serve, data):
-    """An empty body is passed on: what it is worth is not the transport's business."""
+    """An empty body is delivered: the transport does not judge answers."""
     assert poll(make(machine(serve(says(data)).url))).answers == (Answer(b""),)
 
 
 def test_a_body_just_below_the_cap(make, serve):
-    """A body of exactly the largest size is passed on."""
+    """A body of exactly the size limit is delivered."""
     body = b"7" * MAX_BODY_BYTES
     assert poll(make(machine(serve(says(answer(body))).url))).answers == (Answer(body),)
 
@@ -108,14 +108,14 @@ def test_a_name_instead_of_an_address(make, serve):
 # What is sent
 
 
-def request_of(make, server: Server, url: str = "", **more) -> dict[str, str]:
+def request_of(make, server: Server, url: str = "", **options) -> dict[str, str]:
     """The headers of one poll of a server that answers."""
-    assert poll(make(machine(url or server.url, **more))).failure is None
+    assert poll(make(machine(url or server.url, **options))).failure is None
     return headers_of(server.requests[-1])
 
 
 def test_what_every_request_says(make, serve):
-    """A request is a plain GET that says who asks, and what for."""
+    """A request is a GET with our User-Agent that accepts JSON, gzip and deflate."""
     server = serve(servers.good)
     sent = request_of(make, server)
     assert server.requests[0].startswith(b"GET /data HTTP/1.1\r\n")
@@ -127,7 +127,7 @@ def test_what_every_request_says(make, serve):
 
 
 def test_headers_of_the_config_are_sent(make, serve):
-    """Headers of the source are sent, and replace those that would be sent anyway."""
+    """Headers of the source are sent, and replace the default ones."""
     sent = request_of(make, serve(servers.good), headers={"X-Key": SECRET, "user-agent": "Łódź 7"})
     assert (sent["x-key"], sent["user-agent"].encode("latin-1").decode()) == (SECRET, "Łódź 7")
 
@@ -155,7 +155,7 @@ def test_netrc_is_not_used(make, serve, tmp_path, monkeypatch):
 
 
 def test_cookies_are_not_kept(make, serve):
-    """What a machine wants to be remembered is not sent back, by no source."""
+    """No source sends back a cookie that a machine has set."""
     server = serve(says(answer(headers="Set-Cookie: a=b; Path=/\r\n")))
     transport = make(machine(server.url, "one"), machine(server.url, "two"))
     for name in ("one", "one", "two"):
@@ -165,6 +165,6 @@ def test_cookies_are_not_kept(make, serve):
 
 @pytest.mark.parametrize("odd", [{"url": "http://*.example/"}, {"headers": {"X": "a\r\nb: c"}}], ids=["url", "header"])
 def test_a_source_that_cannot_be_requested(make_requests, odd):
-    """A source that no request can be made of costs its own polls only."""
+    """A source with an invalid URL or header fails only its own polls."""
     failure = poll(make_requests(machine(**({"url": "http://127.0.0.1/"} | odd)))).failure
     assert failure.reason == "failed"

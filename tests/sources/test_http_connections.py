@@ -54,7 +54,7 @@ def test_many_sources_on_one_address_share_connections(make, serve, never_slow):
 
 @pytest.mark.parametrize("leave", [lambda connection: None, servers.Connection.reset], ids=["closes", "resets"])
 def test_a_kept_connection_closed_just_as_it_is_used_again(make, serve, leave):
-    """A machine that closes a kept connection when the next request comes is asked anew, and gives a reading."""
+    """A machine that closes a kept connection when the next request comes is polled again over another connection."""
     server = serve(servers.leaves_at_second_request(leave))
     transport = make(machine(server.url))
     assert [poll(transport).answers for _ in range(3)] == [(Answer(READING),)] * 3
@@ -62,7 +62,7 @@ def test_a_kept_connection_closed_just_as_it_is_used_again(make, serve, leave):
 
 
 def test_many_kept_connections_closed_just_as_they_are_used_again(make, serve):
-    """A gateway that closes every kept connection at its second request costs none of its machines a poll."""
+    """A gateway that closes every kept connection at its second request fails no poll of its machines."""
     server = serve(servers.leaves_at_second_request(lambda connection: None))
     names = [f"machine-{n}" for n in range(60)]
     transport = make(*(machine(f"{server.url}?{name}", name) for name in names))
@@ -71,7 +71,7 @@ def test_many_kept_connections_closed_just_as_they_are_used_again(make, serve):
 
 
 def test_a_kept_connection_closed_meanwhile(make, serve):
-    """A machine that closes its connections between two polls gives a reading each time."""
+    """A machine that closes its connection after each answer is read at each poll."""
     server = serve(says_and_closes(answer()))
     transport = make(machine(server.url))
     for _ in range(5):
@@ -80,14 +80,14 @@ def test_a_kept_connection_closed_meanwhile(make, serve):
 
 
 def test_a_new_connection_that_breaks_off_is_not_tried_again(make, serve):
-    """A machine that closes a new connection without an answer is asked once."""
+    """A machine that closes a new connection without an answer gets no second request."""
     server = serve(servers.breaks_off())
     assert poll(make(machine(server.url))).failure.reason == "reset"
     assert server.connections == 1
 
 
 def test_what_follows_an_answer_is_no_answer(make, serve):
-    """Bytes that come uninvited after an answer are not taken for the next one."""
+    """Bytes that follow an answer are not read as the next answer."""
     stray = answer(b'{"id":"stray"}')
     server = serve(says(answer() + stray))
     transport = make(machine(server.url))
@@ -108,7 +108,7 @@ def test_a_proxy_from_the_environment(make, serve, monkeypatch):
 
 
 def test_no_proxy(make, serve, monkeypatch):
-    """Hosts of `no_proxy` are asked directly."""
+    """Hosts in `no_proxy` are polled directly."""
     proxy, server = serve(servers.proxies), serve(servers.good)
     monkeypatch.setenv("http_proxy", proxy.url)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -143,7 +143,7 @@ def test_tls_through_a_proxy(make, serve, certificates, monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_is_not_there(make, monkeypatch, scheme):
-    """A proxy that cannot be reached is told as such; the machine is not asked directly."""
+    """An unreachable proxy is a failure of its own; the machine is not polled directly."""
     monkeypatch.setenv(f"{scheme}_proxy", f"http://user:{SECRET}@127.0.0.1:{unused_port()}")
     failure = poll(make(machine(f"{scheme}://127.0.0.1:1/data"))).failure
     assert failure.reason == "proxy"
@@ -151,7 +151,7 @@ def test_a_proxy_that_is_not_there(make, monkeypatch, scheme):
 
 
 def test_a_proxy_that_refuses(make, serve, monkeypatch):
-    """A proxy that opens no tunnel is told as such."""
+    """A proxy that refuses the tunnel is a failure of its own."""
     monkeypatch.setenv("https_proxy", serve(says_and_closes(answer(status="403 Forbidden"))).url)
     assert poll(make(machine("https://machine.example/data"))).failure.reason == "proxy"
 
@@ -165,14 +165,14 @@ def test_a_proxy_that_refuses(make, serve, monkeypatch):
     ],
 )
 def test_a_proxy_that_hangs(make, serve, monkeypatch, talk):
-    """The deadline holds for a proxy, and for what is behind it."""
+    """The deadline covers a proxy and the machine behind it."""
     monkeypatch.setenv("https_proxy", serve(talk).url)
     inbox = poll_all(make(machine("https://machine.example/data", timeout=DEADLINE)), ["machine"])
     assert inbox.of("machine").failure.reason == "timeout"
 
 
 def test_tls_to_the_proxy(make_requests, serve, certificates, monkeypatch):
-    """A proxy may itself be reached over TLS, and the deadline holds there as well."""
+    """A proxy may speak TLS itself, and the deadline covers it as well."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
     context = servers.tls(certificates.good)
     server, drips = serve(servers.good, tls=context), serve(servers.drips(b"", answer()), tls=context)

@@ -37,7 +37,7 @@ def hanging(request):
 
 @pytest.mark.parametrize("name", HANGS)
 def test_a_machine_that_hangs(hanging, name):
-    """A machine that keeps a poll waiting costs a failure at its deadline, and not before."""
+    """A machine that hangs fails its poll at the deadline, not before."""
     if name == "never reads a large request" and hanging.of(name).failure.reason == "protocol":
         pytest.skip("libcurl sends no request of this size at all")
     assert hanging.of(name).failure == Failure("timeout", f"no answer within {DEADLINE} s")
@@ -45,7 +45,7 @@ def test_a_machine_that_hangs(hanging, name):
 
 
 def test_a_machine_whose_queue_is_full(make):
-    """A connection that is neither taken nor refused fails at its deadline."""
+    """A connection that is neither accepted nor refused fails at the deadline."""
     with servers.deaf() as port:
         inbox = poll_all(make(machine(f"http://127.0.0.1:{port}/data", timeout=DEADLINE)), ["machine"])
     assert inbox.of("machine").failure.reason == "timeout"
@@ -53,7 +53,7 @@ def test_a_machine_whose_queue_is_full(make):
 
 @pytest.mark.parametrize("addresses", [0, 1, 5])
 def test_the_deadline_holds_over_names_and_addresses(make_requests, resolving, addresses):
-    """A resolver that hangs, or several addresses that all hang, cost one deadline."""
+    """A resolver that hangs, or several addresses that all hang, end at one deadline."""
     with servers.deaf() as port:
         resolving(*[port] * addresses)
         inbox = poll_all(make_requests(machine("http://machine.example/data", timeout=DEADLINE)), ["machine"])
@@ -61,7 +61,7 @@ def test_the_deadline_holds_over_names_and_addresses(make_requests, resolving, a
 
 
 def test_an_address_that_hangs_does_not_hide_the_next(make_requests, resolving, serve):
-    """A machine with one dead address of two is read over the other."""
+    """A machine with one working address among several is read."""
     server = serve(servers.good)
     with servers.deaf() as port:
         resolving(port, unused_port(), server.port)
@@ -118,7 +118,7 @@ def everything(request, nothing_left):
 
 
 def test_closing_cuts_off_what_is_in_flight(make, serve):
-    """Polls in flight when a transport is closed are delivered at once, as cut off."""
+    """Polls in flight when a transport is closed are delivered as closed, before their deadline."""
     names = list(HANGS)
     urls = {name: serve(HANGS[name].talk, scheme=HANGS[name].scheme).url for name in names}
     transport = make(*(machine(url, name, timeout=30) for name, url in urls.items()))
@@ -131,7 +131,7 @@ def test_closing_cuts_off_what_is_in_flight(make, serve):
 
 
 def test_nothing_is_polled_once_closed(make, serve):
-    """A poll that is started after closing is delivered as cut off, and asks nobody."""
+    """A poll that is started after closing is delivered as closed, without a request."""
     server = serve(servers.good)
     transport = make(machine(server.url))
     transport.close()
@@ -140,7 +140,7 @@ def test_nothing_is_polled_once_closed(make, serve):
 
 
 def test_closing_twice(make, serve):
-    """Closing again does nothing."""
+    """A second close has no effect."""
     transport = make(machine(serve(servers.good).url))
     poll(transport)
     transport.close()

@@ -33,13 +33,13 @@ def garbage(request):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_machine_that_sends_garbage(garbage, name):
-    """What is no proper answer is a failure with a code, not a timeout."""
+    """A malformed, oversized or refused answer is a failure with a code, not a timeout."""
     assert garbage.of(name).failure.reason in FAULTS[name].reasons.split()
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_failure_is_put_in_a_short_plain_sentence(garbage, name):
-    """Why a poll failed is a sentence without the URL and the secrets it may hold."""
+    """The sentence of a failure contains neither the URL nor the secrets in it."""
     why = garbage.of(name).failure.why
     assert 5 < len(why) < 100
     assert why.isprintable()
@@ -48,7 +48,7 @@ def test_a_failure_is_put_in_a_short_plain_sentence(garbage, name):
 
 
 def test_what_failures_say(garbage):
-    """The sentences name what an engineer needs."""
+    """The sentences name the status, the limit or the event."""
     assert garbage.of("502").failure.why == "HTTP 502 Bad Gateway"
     assert garbage.of("an unknown status").failure.why == "HTTP 599"
     assert garbage.of("a redirect without a target").failure.why == "HTTP 302: redirects are not followed"
@@ -57,19 +57,19 @@ def test_what_failures_say(garbage):
 
 
 def test_refused(make):
-    """A machine that is off refuses."""
+    """A closed port is reported as refused."""
     failure = poll(make(machine(f"http://127.0.0.1:{unused_port()}/data"))).failure
     assert failure == Failure("refused", "connection refused")
 
 
 def test_a_name_that_cannot_be_resolved(make):
-    """A name that no resolver can know is told as such."""
+    """A name that cannot exist is a DNS failure."""
     failure = poll(make(machine(f"http://{'a' * 64}.example/data"))).failure
     assert failure == Failure("dns", "the host's name cannot be resolved")
 
 
 def test_a_name_that_does_not_exist(make):
-    """A name that does not exist is told as such, unless the resolver is too slow to say so."""
+    """A name that does not exist is a DNS failure, or a timeout if the resolver is slow."""
     failure = poll(make(machine("http://machine.invalid/data", timeout=DEADLINE))).failure
     assert failure.reason in ("dns", "timeout")
 
@@ -79,7 +79,7 @@ def test_a_name_that_does_not_exist(make):
 )
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 def test_redirects_are_not_followed(make, serve, status, target):
-    """A redirect is a failure: nobody else is asked, and so nobody else gets the login."""
+    """A redirect is a failure and is not followed, so no other host receives the login."""
     another = serve(servers.good)
     location = {"another": another.url, "itself": "/data"}.get(target, target)
     server = serve(says(answer(status=status, headers=f"Location: {location}\r\n")))
@@ -92,7 +92,7 @@ def test_redirects_are_not_followed(make, serve, status, target):
 @pytest.mark.parametrize("name", ["a large body", "endless chunks", "a gzip bomb", "a chunk of negative size",
                                   "an endless error", "an endless redirect", "an endless header"])  # fmt: skip
 def test_memory_stays_small(make, serve, name):
-    """A flood costs no more memory than what it is cut off at, a few times over."""
+    """An endless answer takes memory for a few times the size limit at most."""
     source = machine(serve(FAULTS[name].talk).url)
     poll(make(source))
     transport = make(source)
@@ -101,7 +101,7 @@ def test_memory_stays_small(make, serve, name):
 
 
 def reset_peak() -> int:
-    """The memory in use, from which on the peak is measured."""
+    """Reset the peak; returns the bytes in use."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

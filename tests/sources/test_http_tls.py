@@ -28,7 +28,7 @@ def test_ca_file(make, serve, certificates):
     ("certificate", "word"), [("self_signed", "self"), ("wrong_host", "match"), ("expired", "expired")]
 )
 def test_a_bad_certificate(make, serve, certificates, certificate, word):
-    """A certificate that does not hold fails the poll before anything is sent, and the failure says why."""
+    """An invalid certificate fails the poll before anything is sent, and the failure names the reason."""
     server = serve(servers.good, tls=servers.tls(getattr(certificates, certificate)))
     failure = poll(make(machine(server.url, ca_file=str(certificates.ca)))).failure
     assert failure.reason == "tls"
@@ -37,14 +37,14 @@ def test_a_bad_certificate(make, serve, certificates, certificate, word):
 
 
 def test_an_unknown_authority(make, serve, certificates):
-    """Without `ca_file`, a certificate of one's own authority is not trusted."""
+    """Without `ca_file`, a certificate of a private authority is not trusted."""
     server = serve(servers.good, tls=servers.tls(certificates.good))
     assert poll(make(machine(server.url))).failure.reason == "tls"
     assert not server.requests
 
 
 def test_authorities_of_one_source_hold_for_it_alone(make, serve, certificates):
-    """What one source trusts, another source on the same address does not."""
+    """A `ca_file` counts for its source only, also on a shared address."""
     server = serve(servers.good, tls=servers.tls(certificates.good))
     trusting = machine(server.url, "trusting", ca_file=str(certificates.ca))
     transport = make(trusting, machine(server.url, "strange"))
@@ -54,7 +54,7 @@ def test_authorities_of_one_source_hold_for_it_alone(make, serve, certificates):
 
 @pytest.mark.parametrize("content", [None, "no certificate\n"], ids=["missing", "garbage"])
 def test_a_bad_ca_file(make, serve, certificates, tmp_path, content):
-    """A `ca_file` that cannot be read fails the poll: there is no fall-back."""
+    """An unreadable `ca_file` fails the poll; no other certificates are used instead."""
     server = serve(servers.good, tls=servers.tls(certificates.good))
     if content:
         (tmp_path / "ca.crt").write_text(content)
@@ -79,12 +79,12 @@ def test_old_tls(make, serve, certificates):
 
 
 def test_plain_http_where_tls_is_expected(make, serve):
-    """A machine that answers in the clear where TLS is configured is refused."""
+    """A machine that answers without TLS where TLS is configured is refused."""
     server = serve(servers.blurts(answer()), scheme="https")
     assert poll(make(machine(server.url))).failure.reason == "tls"
 
 
 def test_tls_cut_in_the_middle(make, serve, certificates):
-    """An answer that breaks off inside TLS is no answer."""
+    """An answer that ends early inside TLS is a failure."""
     server = serve(says_and_closes(answer(length=1000)), tls=servers.tls(certificates.good))
     assert poll(make(machine(server.url, ca_file=str(certificates.ca)))).failure.reason == "reset"

@@ -56,8 +56,8 @@ class Inbox:
         return poll
 
 
-def machine(url: str, name: str = "machine", timeout: float = PATIENCE, **more) -> HttpSource:
-    return HttpSource(name, url, timeout, more.pop("headers", {}), **more)
+def machine(url: str, name: str = "machine", timeout: float = PATIENCE, **options) -> HttpSource:
+    return HttpSource(name, url, timeout, options.pop("headers", {}), **options)
 
 
 def poll_all(transport, names: Iterable[str]) -> Inbox:
@@ -89,7 +89,7 @@ def unused_port() -> int:
 
 
 class Fault(NamedTuple):
-    """What a machine does, and the codes of the failure that may follow."""
+    """The behaviour of a machine, and the reasons its failure may have, separated by spaces."""
 
     talk: Talk | None
     reasons: str

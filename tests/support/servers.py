@@ -123,12 +123,12 @@ class Server:
 
     def close(self) -> None:
         """Close the port and every connection, and wait for the threads."""
-        for sock in [self._listener, *self._open]:
+        for sock in [self._listener, *self._open.copy()]:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
 
 
