@@ -17,9 +17,9 @@ from etl.live.standing import Standing
 from etl.live.stdout import Stdout
 from etl.live.writer import Batch, Files, Sink, Writer
 from etl.readings.days import day_finder
-from etl.sources.file_source import Files as FileTransport
-from etl.sources.file_source import FileSource
-from etl.sources.http_source import HttpSource, Transport
+from etl.sources.contract import FileSource, HttpSource, Transport
+from etl.sources.files import Files as FileTransport
+from etl.sources.registry import open_http
 from etl.storage.appender import ALWAYS, NEVER, Appender, SyncPolicy
 from etl.storage.events import Events
 from etl.storage.folder import Folder
@@ -97,7 +97,7 @@ class Pipeline:
             if source.url
         ]
         files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
-        self._http = _transport(loaded.config.transport)(http, self.clock) if http else None
+        self._http = open_http(loaded.config.transport, http, self.clock) if http else None
         self._files = FileTransport(files, self.clock, self._positions(files), self._files) if files else None
         transports: dict[str, Transport] = {}
         if self._http:
@@ -113,7 +113,7 @@ class Pipeline:
 
     def _positions(self, files: Iterable[FileSource]) -> dict[str, int]:
         """Where following starts, for files that are not followed yet: after the last line in the raw log."""
-        followed = self._files.reading if self._files else {}
+        followed = self._files.readers if self._files else {}
         names = {source.name for source in files if source.path.suffix == ".jsonl" and source not in followed}
         return last_positions(self.folder, names)
 
@@ -177,16 +177,6 @@ def _to_stdout(stdout: Stdout, kinds: tuple[str, ...]) -> Sink:
             stdout.put(batch.lines)
 
     return sink
-
-
-def _transport(name: str) -> Callable[[Iterable[HttpSource], Callable[[], float]], Transport]:
-    if name == "curl":
-        from etl.sources.http_curl import Curl  # noqa: PLC0415  pycurl is an extra
-
-        return Curl
-    from etl.sources.http_requests import Requests  # noqa: PLC0415  each transport costs only those who use it
-
-    return Requests
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

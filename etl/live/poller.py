@@ -10,7 +10,7 @@ from itertools import groupby
 import msgspec
 
 from etl.readings.records import Failure, Poll
-from etl.sources.http_source import Transport
+from etl.sources.contract import Transport
 
 GATHER_S = 0.1
 """An answer waits this long, at most, to be written together with the others in flight."""

@@ -30,7 +30,7 @@ def test_a_restart_goes_on_as_if_nothing_had_happened(plant):
         turn = sum(1 for _ in restarted.records("raw"))
         restarted.close()
         restarted.open()
-        reader = restarted.pipeline._files._readers["machine-1"]
+        reader = restarted.pipeline._files._by_name["machine-1"]
         reader._turn = turn
     assert len(restarted.records("averages")) == 17
     assert restarted.bytes_of("averages") == through.bytes_of("averages")

@@ -114,14 +114,21 @@ class Server:
     def _secured(self, sock: socket.socket) -> socket.socket:
         return self._tls.wrap_socket(sock.dup(), server_side=True) if self._tls else sock
 
+    def wait_until_idle(self, patience: float = 60.0) -> None:
+        """Wait until no connection is open."""
+        deadline = time.monotonic() + patience
+        while self._open:
+            assert time.monotonic() < deadline, f"{len(self._open)} connections are open"
+            time.sleep(0.005)
+
     def close(self) -> None:
         """Close the port and every connection, and wait for the threads."""
-        for sock in [self._listener, *self._open]:
+        for sock in [self._listener, *self._open.copy()]:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
 
 

@@ -7,7 +7,8 @@ import threading
 import orjson
 import pytest
 
-from etl.sources.file_source import Files, FileSource
+from etl.sources.contract import FileSource
+from etl.sources.files import Files
 
 CLOCK = 1_000.5
 
@@ -42,7 +43,7 @@ def bodies(result):
 
 
 def test_an_object_is_read_anew_each_time(tmp_path, poll):
-    """A file with an object gives what it holds at each poll."""
+    """A document with an object is delivered as it is at each poll."""
     (tmp_path / "now.json").write_text('{"temperature": 1}')
     assert bodies(poll("now.json")) == [{"temperature": 1}]
     (tmp_path / "now.json").write_text('{"temperature": 22}')
@@ -50,13 +51,13 @@ def test_an_object_is_read_anew_each_time(tmp_path, poll):
 
 
 def test_an_array_gives_one_reading_a_poll_round_and_round(tmp_path, poll):
-    """An array gives its items in turn, and after the last the first again."""
+    """An array delivers one item a poll, and starts over after the last."""
     (tmp_path / "loop.json").write_text('[{"n": 1}, {"n": 2}, 3]')
     assert [bodies(poll("loop.json"))[0] for _ in range(4)] == [{"n": 1}, {"n": 2}, 3, {"n": 1}]
 
 
 def test_lines_are_followed_as_they_are_appended(tmp_path, poll):
-    """A followed file gives its new whole lines, each with the offset after it; a torn one waits for its end."""
+    """A followed file delivers its new complete lines with the offset after each; an incomplete line waits."""
     path = tmp_path / "feed.jsonl"
     path.write_bytes(b'{"n":1}\n\n{"n":2}\n{"n":')
     first = poll("feed.jsonl")
@@ -69,14 +70,14 @@ def test_lines_are_followed_as_they_are_appended(tmp_path, poll):
 
 
 def test_following_resumes_where_it_was_left(tmp_path, poll):
-    """With a position, following goes on behind the line that ends there."""
+    """With a position, following resumes after the line that ends there."""
     (tmp_path / "feed.jsonl").write_bytes(b'{"n":1}\n{"n":2}\n')
     assert bodies(poll("feed.jsonl", 8)) == [{"n": 2}]
 
 
 @pytest.mark.parametrize("position", [3, 1000])
 def test_a_file_that_was_replaced_is_read_from_its_start(tmp_path, poll, position):
-    """A position that is no line's end, or lies behind the end, belongs to a file that is gone."""
+    """A position that is not the end of a line belongs to an earlier file: reading starts over."""
     (tmp_path / "feed.jsonl").write_bytes(b'{"n":1}\n{"n":2}\n')
     assert bodies(poll("feed.jsonl", position)) == [{"n": 1}, {"n": 2}]
 
