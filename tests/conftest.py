@@ -16,7 +16,11 @@ freezegun.configure(default_ignore_list=FREEZEGUN_IGNORES)
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--kills", type=int, default=50, metavar="N", help="kills in tests/faults/test_kill.py (default 50; 1000 by hand)"
+        "--kills",
+        type=int,
+        default=50,
+        metavar="N",
+        help="kills in tests/faults/test_kill.py (default 50; 1000 by hand)",
     )
     parser.addoption(
         "--soak", type=float, default=1, metavar="DAYS",

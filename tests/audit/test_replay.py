@@ -1,4 +1,4 @@
-"""Recorded readings folded in: the same files as if they had been polled, whole or not at all."""
+"""`etl replay`: recorded readings give the files that polling would have written, whole days or none."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
+from freezegun import freeze_time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ from etl.readings.wire import raw_line
 from etl.storage.folder import Folder
 from etl.storage.recover import Derivation
 from tests.benchmarks.generate import write_day
+from tests.support import commands
 from tests.support.plant import FIXTURE
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -39,7 +41,7 @@ START = 1_795_341_600.0
 
 
 def fold(root, *files, settings=SETTINGS, sources=None, watch=lambda _: None):
-    """Replay files into a folder; what it did, and the damage it told."""
+    """Replay files into a folder; its result, and the rejected lines."""
     told = []
     zone = ZoneInfo(settings.timezone)
     recording = Recording(sources or {}, zone, day_finder(zone), "2027-01-31", watch)
@@ -59,7 +61,7 @@ def logs(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def lived(plant):
-    """What a live run over three days wrote, its folder, and the config's settings."""
+    """A live run over three days, with its folder and settings."""
     here = plant(start=START)
     for _ in range(3):
         here.tick(7)
@@ -80,7 +82,7 @@ def test_our_own_raw_logs_give_what_the_live_run_wrote(lived, tmp_path):
 
 
 def test_a_second_replay_changes_nothing(lived, tmp_path):
-    """Files that are folded in already are left, and so is everything else in the folder."""
+    """Days that were replayed already are left alone, and so is everything else in the folder."""
     files = [lived.folder.path("raw", day) for day in lived.folder.days("raw")]
     fold(tmp_path / "new", *files)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.jsonl")}
@@ -90,14 +92,14 @@ def test_a_second_replay_changes_nothing(lived, tmp_path):
 
 
 def test_a_replay_goes_on_where_the_folder_ends(lived, tmp_path):
-    """Days added one by one give the averages of all of them in one go: windows go on over the days."""
+    """Days added one by one have the averages of a replay of all of them: windows go on over the days."""
     for day in lived.folder.days("raw"):
         fold(tmp_path / "new", lived.folder.path("raw", day), settings=lived.loaded.settings)
     assert logs(tmp_path / "new") == logs(lived.folder.root)
 
 
 def test_other_settings_govern_what_is_added(lived):
-    """Days added under another window start anew, and settings.jsonl says from where on; the folder stays proved."""
+    """Days added under another window start new windows, with an entry in settings.jsonl; the folder stays sound."""
     coming = lived.root / "coming.jsonl"
     coming.write_bytes(raw_line({"id": 1, "temperature": 1.0}, "machine-1", START + 9 * DAY))
     changed = Settings(3, {"temperature": "temperature"}, "UTC", 10.0, 0.2)
@@ -142,8 +144,8 @@ def test_a_reading_is_polled_at_its_own_timestamp(tmp_path):
     assert b'"_source":"the press"' in (tmp_path / "named" / "raw" / "2026-07-01.jsonl").read_bytes()
 
 
-def test_damaged_lines_are_told_and_left_out(tmp_path):
-    """A line that is no reading, has no time or goes back by a day is told by its file and line; the others count."""
+def test_damaged_lines_are_named_and_left_out(tmp_path):
+    """A line that is not a reading, has no time or goes back by a day is named by file and line; the others count."""
     file = tmp_path / "m.jsonl"
     good = [raw_line({"id": 1, "n": n}, "m", START + n * 10) for n in range(3)]
     bad = [
@@ -171,8 +173,8 @@ def test_a_line_at_the_end_of_the_calendar_is_damaged_and_no_other(tmp_path):
     assert (done.lines, [damage.line for damage in told]) == (2, [2])
 
 
-def test_what_only_looks_like_lines_of_ours_is_damaged(tmp_path):
-    """Objects that share a line or spread over two, bytes that are no text, times beyond the calendar or today."""
+def test_lines_that_resemble_raw_lines_are_damaged(tmp_path):
+    """Objects that share a line or span two, bytes that are not text, times beyond the calendar or today."""
     one = raw_line({"id": 1}, "m", START)
     rows = [
         one.rstrip() + one + b"\n", one.replace(b",", b",\n", 1), one.replace(b'"m"', b'"\xff"'),
@@ -188,8 +190,8 @@ def test_what_only_looks_like_lines_of_ours_is_damaged(tmp_path):
         assert told
 
 
-def test_ctrl_c_comes_after_all_days_stand(tmp_path, monkeypatch):
-    """An interrupt between two renames waits for the last one, whichever thread takes it."""
+def test_ctrl_c_takes_effect_after_the_last_rename(tmp_path, monkeypatch):
+    """An interrupt between two renames waits for the last one, whichever thread receives the signal."""
     file = tmp_path / "m.jsonl"
     file.write_bytes(b"".join(raw_line({"id": 1, "temperature": 20}, "m", START - n * DAY) for n in (2, 1, 0)))
     rename, waiting = Path.replace, threading.Event()
@@ -213,7 +215,7 @@ def test_ctrl_c_comes_after_all_days_stand(tmp_path, monkeypatch):
 
 
 def test_following_goes_on_behind_what_was_replayed(plant):
-    """Lines of a followed file that were folded in are not read again when the file is followed."""
+    """Lines of a followed file that were replayed are not read again when the file is followed."""
     here = plant(start=START, sources=[{"name": "f", "file": "f.jsonl"}])
     file = here.root / "f.jsonl"
     file.write_bytes(b"".join(b'{"n":%d,"timestamp":"2026-11-22T09:00:0%d+00:00"}\n' % (n, n) for n in range(3)))
@@ -227,7 +229,7 @@ def test_following_goes_on_behind_what_was_replayed(plant):
 
 
 def test_a_raw_log_keeps_the_day_of_its_name(tmp_path):
-    """Lines of a day file of ours stay in that day, whatever their time says: the clock may have been set back."""
+    """Lines of a raw log stay in the day of its name, whatever their time: the clock may have been set back."""
     file = tmp_path / "2026-11-25.jsonl"
     file.write_bytes(raw_line({"id": 1}, "m", START + 3 * DAY) + raw_line({"id": 1}, "m", START))
     done, told = fold(tmp_path / "out", file)
@@ -235,8 +237,8 @@ def test_a_raw_log_keeps_the_day_of_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["other bytes", "an older day"])
-def test_what_does_not_fit_is_refused_before_anything_changes(lived, tmp_path, change):
-    """A day that stands with other bytes, or a day before the newest: all of it is refused, also what would fit."""
+def test_a_conflicting_day_is_refused_before_anything_changes(lived, tmp_path, change):
+    """A day that exists with other bytes, or a day before the newest: the whole replay is refused."""
     file = tmp_path / "x.jsonl"
     at = START + 10 if change == "other bytes" else START - 5 * DAY
     file.write_bytes(raw_line({"id": 1}, "x", at) + raw_line({"id": 1}, "x", START + 30 * DAY))
@@ -247,7 +249,7 @@ def test_what_does_not_fit_is_refused_before_anything_changes(lived, tmp_path, c
 
 
 def test_an_interrupted_replay_leaves_the_folder_as_it_was(lived, tmp_path):
-    """Ctrl-C at any moment before the end: nothing was added, and nothing lies around."""
+    """After Ctrl-C at any moment before the end, nothing is added and no temporary file is left."""
     file = tmp_path / "x.jsonl"
     file.write_bytes(b"".join(raw_line({"id": 1}, "x", START + 30 * DAY + n * 3600) for n in range(200)))
     before = tree(lived.folder.root)
@@ -288,7 +290,7 @@ lines = st.lists(
 def test_it_does_not_matter_how_readings_are_cut_into_files_and_blocks(
     tmp_path_factory, monkeypatch, lines, cut, block
 ):
-    """The same lines in one file or two, read in blocks of any size, give the same folder and the same damage."""
+    """The same lines in one file or two, read in blocks of any size, give the same folder and the same rejections."""
     root = tmp_path_factory.mktemp("cut")
     whole, first, second = root / "s.jsonl", root / "a" / "s.jsonl", root / "b" / "s.jsonl"
     for path, part in ((whole, lines), (first, lines[:cut]), (second, lines[cut:])):
@@ -305,26 +307,18 @@ def test_it_does_not_matter_how_readings_are_cut_into_files_and_blocks(
         assert b"".join(derivation.day(day)) == (root / "one" / "averages" / f"{day}.jsonl").read_bytes()
 
 
-def command(root: Path, *arguments) -> list[str]:
-    return [sys.executable, "-m", "etl", "replay", "--config", str(root / "config.yaml"), *map(str, arguments)]
-
-
-def run(root: Path, *arguments):
-    """Run `etl replay` to its end."""
-    return subprocess.run(command(root, *arguments), capture_output=True, text=True, timeout=60)
-
-
 @pytest.fixture
 def site(tmp_path):
-    """A config and a day's raw log to fold in."""
+    """A config and a day's raw log to replay."""
     (tmp_path / "config.yaml").write_text("timezone: UTC\nsources: [{name: m, file: m.json}]\n")
     log = tmp_path / "recorded" / "2026-01-05.jsonl"
     write_day(log, date(2026, 1, 5), Machines(2, random.Random(1)))
     return tmp_path, log
 
 
-def test_the_command_says_what_it_did(site):
-    """`etl replay` exits with 0, with 1 where lines were damaged, with 73 where it is refused, and says so."""
+@freeze_time("2026-01-06T12:00:00Z")
+def test_the_command_prints_what_it_did(site):
+    """`etl replay` exits with 0, with 1 where lines were rejected, with 73 where it is refused, and says why."""
     root, log = site
     done = run(root, log)
     assert done.returncode == 0
@@ -332,10 +326,12 @@ def test_the_command_says_what_it_did(site):
         "17280 readings, 0 damaged lines; days added: 1 (2026-01-05 to 2026-01-05); there already: none\n"
     )
     damaged = root / "m.json"
-    damaged.write_bytes(b'{"timestamp":"2026-01-06T00:00:00Z"}\nno\n')
+    damaged.write_bytes(b'{"timestamp":"2026-01-06T00:00:00Z"}\nno\n{"timestamp":"2026-01-07T00:00:00Z"}\n')
     done = run(root, damaged)
     assert done.returncode == 1
+    assert done.stdout.startswith("1 readings, 2 damaged lines")
     assert f"{damaged}:2: the answer is not JSON" in done.stderr
+    assert f"{damaged}:3: " in done.stderr
     late = root / "late.jsonl"
     late.write_bytes(b'{"timestamp":"2026-01-05T00:00:00Z"}\n')
     done = run(root, late)
@@ -346,14 +342,23 @@ def test_the_command_says_what_it_did(site):
     assert run(root, late, late, "--output", root / "twice").returncode == 2
 
 
+def run(root: Path, *arguments) -> commands.Finished:
+    """Run `etl replay` to its end."""
+    return commands.etl(root, "replay", *map(str, arguments))
+
+
 def test_a_killed_replay_can_be_run_again(site):
-    """Killed at any moment, the next replay gives what an undisturbed one gives."""
+    """Killed at any moment, the next replay writes the files that an undisturbed one writes."""
     root, log = site
-    assert run(root, log, "--output", root / "right").returncode == 0
-    for n in range(6):
-        with subprocess.Popen(command(root, log, "--output", root / "out"), stdout=subprocess.DEVNULL) as process:
-            time.sleep(0.2 + 0.07 * n)
+    assert run(root, log, "--output", root / "undisturbed").returncode == 0
+    command = [sys.executable, "-m", "etl", "replay", str(log), "--output", str(root / "out")]
+    for changes in range(6):
+        with subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) as process:
+            seen = set()
+            while len(seen) <= changes and process.poll() is None:
+                with suppress(FileNotFoundError):  # a file may be renamed while the folder is listed
+                    seen.add(frozenset((root / "out").rglob("*")))
             process.kill()
         assert run(root, log, "--output", root / "out").returncode == 0
-        assert logs(root / "out") == logs(root / "right")
+        assert logs(root / "out") == logs(root / "undisturbed")
         shutil.rmtree(root / "out")

@@ -1,4 +1,4 @@
-"""The folder proved and rebuilt: whatever does not follow from the raw log is found, named and derived anew."""
+"""`etl verify` and `etl rebuild`: whatever does not follow from the raw log is found, named and derived again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import gzip
 import os
 import re
 import shutil
-import time
 from itertools import count
 
 import orjson
 import pytest
+from freezegun import freeze_time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +24,7 @@ from etl.readings.wire import raw_line
 from etl.storage.folder import Folder
 from etl.storage.recover import Derivation
 from etl.storage.retention import compress, delete_old
+from tests.support import commands
 from tests.support.plant import FIXTURE, Plant
 from tests.support.process import Site, end, until
 
@@ -675,23 +676,34 @@ def test_rebuild_interrupted_leaves_each_day_whole(past, monkeypatch):
 
 
 def test_the_commands_and_their_exit_codes(tmp_path):
-    """The first exits with 0 or 1, the second puts right what it can; both say what they found and did."""
+    """`verify` exits with 0 or 1, `rebuild` repairs what it can; both print their findings."""
     site = Site(tmp_path)
     site.save(interval="10s", sources=[{"name": "fixture", "file": str(FIXTURE)}], timezone="UTC")
-    nothing = site.etl("verify")
-    assert (nothing.returncode, site.etl("rebuild").returncode) == (1, 1)
+    with freeze_time("2026-11-24T12:00:00Z"):
+        check_commands(site)
+
+
+def check_commands(site: Site) -> None:
+    """Verify, damage, rebuild and verify a folder whose only day is closed."""
+    tmp_path = site.root
+
+    def etl(command: str) -> commands.Finished:
+        return commands.etl(site.root, command)
+
+    nothing = etl("verify")
+    assert (nothing.returncode, etl("rebuild").returncode) == (1, 1)
     assert nothing.stdout.startswith("wrong: output: there is no such folder")
     assert not (tmp_path / "output").exists()
     small(tmp_path / "output")
     path = tmp_path / "output" / "averages" / "2026-11-23.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"20.25", b"20.26", 1))
-    wrong = site.etl("verify")
+    wrong = etl("verify")
     assert (wrong.returncode, wrong.stderr) == (1, "")
     assert wrong.stdout.splitlines()[0] == (
         "wrong: output/averages/2026-11-23.jsonl:1: average_temperature is 20.26, expected 20.25"
     )
-    rebuilt = site.etl("rebuild")
+    rebuilt = etl("rebuild")
     assert rebuilt.returncode == 0
     assert rebuilt.stdout.splitlines() == [
         "output/averages/2026-11-23.jsonl: derived anew",
@@ -700,12 +712,12 @@ def test_the_commands_and_their_exit_codes(tmp_path):
         "1 days, 4 raw lines, 4 averages lines, 1 reports checked: sound",
     ]
     assert path.read_bytes() == whole
-    assert site.etl("verify").returncode == 0
+    assert etl("verify").returncode == 0
     assert [event["reason"] for event in site.lines("events")] == ["averages"]
 
 
 def test_verify_beside_a_running_process(tmp_path):
-    """However often it is called while `etl run` writes every 100 ms, nothing is wrong; rebuild exits 75."""
+    """While `etl run` writes every 100 ms, `verify` finds nothing wrong, and `rebuild` exits with 75."""
     site = Site(tmp_path)
     site.save(
         interval="100ms", sources=[{"name": f"m{i}", "file": str(FIXTURE)} for i in range(20)], api={"serve": False}
@@ -715,13 +727,15 @@ def test_verify_beside_a_running_process(tmp_path):
         until(lambda: site.lines("averages"))
         assert is_held(folder.root)
         assert site.etl("rebuild").returncode == 75
-        deadline = time.monotonic() + 1
         sums = set()
-        while time.monotonic() < deadline:
+
+        def proved_at_six_sizes() -> bool:
             proof = Proof(folder, FIVE, [])
             assert [finding for finding in proof.findings() if finding.wrong] == []
             sums.add(proof.counts["raw lines"])
-        assert len(sums) > 5
+            return len(sums) > 5
+
+        until(proved_at_six_sizes)
         checked = site.etl("verify")
         assert (checked.returncode, checked.stdout.splitlines()[-1].endswith(": sound")) == (0, True)
         end(process)

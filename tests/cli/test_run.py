@@ -145,7 +145,7 @@ def test_an_output_that_cannot_be_created_is_an_error(site):
 
 
 def test_the_hand_made_report_is_the_nightly_one(site):
-    """A closed day without a report gets one at start; `etl report --date` writes the same bytes and prints its path."""
+    """A closed day without a report gets one at start; `etl report --date` writes the same bytes."""
     site.save(sources=[{"name": "fixture", "file": str(FIXTURE)}])
     day = closed_day(site)
     path = site.root / "output" / "reports" / f"{day}.json"
@@ -163,7 +163,7 @@ def test_the_hand_made_report_is_the_nightly_one(site):
 
 
 def test_report_of_a_day_that_is_not_closed_goes_to_stdout(site):
-    """Before `report.at` of the next day the report is printed, not kept; afterwards it is kept and its path printed."""
+    """Before `report.at` of the next day the report is printed; afterwards it is kept and its path is printed."""
     site.save(sources=[{"name": "fixture", "file": str(FIXTURE)}], timezone="UTC", output={"stdout": []})
     reports = site.root / "output" / "reports"
     with freeze_time("2026-11-22T12:00:00Z"):

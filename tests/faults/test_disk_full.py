@@ -297,7 +297,7 @@ def test_a_reader_never_meets_a_damaged_line_but_the_last(site, numbers):
 
 
 def read_while_polled(site: Site, numbers: Numbers):
-    """Read the lines of today as fast as possible during ten polls and a hundred reads; how many there were each time."""
+    """Read today's lines over and over, a hundred times and during ten polls; how many there were each time."""
     polled, reads = numbers.given, 0
     while numbers.given < polled + 10 or reads < 100:
         count = 0

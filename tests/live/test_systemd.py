@@ -87,7 +87,7 @@ def test_the_watchdog_is_fed_while_sources_are_down(site, manager):
 
 
 def test_the_watchdog_starves_where_ticks_do_not_finish(site, manager):
-    """A write that hangs, as into a pipe without a reader, leaves the process polling, but nothing feeds the watchdog."""
+    """A write that hangs, as into a pipe without a reader, stops no poll, but nothing feeds the watchdog."""
     machine = servers.Server(servers.good)
     try:
         source = {"name": "m-{n}", "url": machine.url, "count": 20}
@@ -165,7 +165,7 @@ def unit() -> str:
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze here (Debian: systemd)")
 def test_the_unit_of_the_readme_is_sound(tmp_path):
-    """systemd finds no fault in the unit, and its exposure is small (below 2 of 10)."""
+    """`systemd-analyze` finds no fault in the unit, and its exposure is small (below 2 of 10)."""
     file = tmp_path / "telemetry.service"
     file.write_text(unit())
     verified = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)

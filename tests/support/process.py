@@ -107,7 +107,7 @@ class Site:
 
 
 def end(process: subprocess.Popen, number: int = signal.SIGTERM, code: int = 0) -> bytes:
-    """Send a signal and wait until the process has exited by itself with this code; what it had printed and nobody read."""
+    """Send a signal and wait until the process exits by itself with this code; the rest of its output."""
     process.send_signal(number)
     printed, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == code
