@@ -77,14 +77,14 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--batch", type=int, default=100)
     options.add_argument("--fsync", choices=SYNCS, default="never")
-    given = options.parse_args()
+    arguments = options.parse_args()
     for what, work in (("parse", parse_all), ("encode raw", encode_all), ("derive: step, encode", derive_all)):
         print(f"{what:24} {best(work):6.2f} us")
     with tempfile.TemporaryDirectory(dir=RAM) as aside:
         folder, day_of = Folder(Path(aside)), day_finder(ZoneInfo("UTC"))
         events = Events(Appender(folder, "events"), day_of, time.time)
-        tick = Tick(folder, SETTINGS, day_of, events, {}, time.time, SYNCS[given.fsync])
-        work = whole(tick, given.batch)
+        tick = Tick(folder, SETTINGS, day_of, events, {}, time.time, SYNCS[arguments.fsync])
+        work = whole(tick, arguments.batch)
         print(f"{'all, with its write':24} {best(work):6.2f} us")
         with cProfile.Profile() as profile:
             work()

@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.night_polls FOLDER [--machines 1000] [--transport curl] [--workers 1]
 
-FOLDER is what tests.benchmarks.generate wrote, for example with --machines 500: 1 GB. Its report is made, removed, and
-made again beside the polling. A reading is late from when its poll was due until its line can be read in the raw log.
+tests.benchmarks.generate writes FOLDER, for example with --machines 500: 1 GB. Its report is made, removed, and made
+again beside the polling. Lateness is the time from when a poll was due until its line can be read in the raw log.
 """
 
 from __future__ import annotations
@@ -48,22 +48,24 @@ def measure(folder: Path, machines: int, transport: str, workers: int, port: int
             report.unlink()
             late = watch(process.pid, Path(aside, "output", "raw.jsonl"), report)
             process.terminate()
-    for when, found in late.items():
-        found.sort()
-        p50, p99 = (1000 * found[int(len(found) * quantile)] for quantile in (0.5, 0.99))
-        print(f"{when}: {len(found)} readings, late p50 {p50:.0f} ms, p99 {p99:.0f} ms, most {1000 * found[-1]:.0f} ms")
+    for when, seconds in late.items():
+        seconds.sort()
+        p50, p99 = (1000 * seconds[int(len(seconds) * quantile)] for quantile in (0.5, 0.99))
+        most = 1000 * seconds[-1]
+        print(f"{when}: {len(seconds)} readings, late p50 {p50:.0f} ms, p99 {p99:.0f} ms, most {most:.0f} ms")
 
 
 def watch(pid: int, log: Path, report: Path) -> dict[str, list[float]]:
-    """How late (seconds) each reading is that comes in until the report stands, without and with a child at work."""
+    """The lateness (seconds) of each reading until the report is written, before and beside the child that makes it."""
     late: dict[str, list[float]] = {"before": [], "beside the report": []}
     with log.open("rb") as lines:
         lines.seek(0, os.SEEK_END)
         while not report.exists() or has_child(pid):
-            came = lines.readlines()
+            lines_read = lines.readlines()
             now = time.time()
-            found = late["beside the report" if has_child(pid) else "before"]
-            found += [(now - crc32(orjson.loads(line)["_source"].encode()) % SLICES) % 10 for line in came]
+            late["beside the report" if has_child(pid) else "before"] += [
+                (now - crc32(orjson.loads(line)["_source"].encode()) % SLICES) % 10 for line in lines_read
+            ]
             time.sleep(0.005)
     return late
 
@@ -78,9 +80,9 @@ def main() -> None:
     options.add_argument("--machines", type=int, default=1000)
     options.add_argument("--transport", default="curl")
     options.add_argument("--workers", type=int, default=1)
-    given = options.parse_args()
+    arguments = options.parse_args()
     with targets(1) as (port,):
-        measure(given.folder.resolve(), given.machines, given.transport, given.workers, port)
+        measure(arguments.folder.resolve(), arguments.machines, arguments.transport, arguments.workers, port)
 
 
 if __name__ == "__main__":
