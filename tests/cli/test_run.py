@@ -84,8 +84,8 @@ def test_a_hanging_source_does_not_hold_up_the_end(site, number):
     """With a poll in flight that never answers, the process exits with 0 long before the poll's deadline."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/"
-        sources = [{"name": "mute", "url": url, "timeout": "4m"}, {"name": "file", "file": str(FIXTURE)}]
-        site.save(interval="5m", sources=sources)
+        sources = [{"name": "mute", "url": url, "timeout": "20m"}, {"name": "file", "file": str(FIXTURE)}]
+        site.save(interval="30m", sources=sources)
         with site.running() as process:
             until(lambda: site.lines("averages"))
             end(process, number)

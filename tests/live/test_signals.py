@@ -108,8 +108,8 @@ def test_ended_during_a_tick_everything_printed_is_whole(site, number):
 def test_asked_twice_it_ends_at_once(site, number):
     """A second signal does not wait for a poll that hangs; the next start finds everything whole."""
     with mute() as url:
-        sources = [{"name": "mute", "url": url, "timeout": "4m"}, {"name": "file", "file": str(FIXTURE)}]
-        site.save(interval="5m", sources=sources)
+        sources = [{"name": "mute", "url": url, "timeout": "20m"}, {"name": "file", "file": str(FIXTURE)}]
+        site.save(interval="30m", sources=sources)
         with site.running() as process:
             until(lambda: site.lines("averages"))
             until(lambda: process.poll() is not None or process.send_signal(number))
@@ -363,7 +363,7 @@ def test_a_slow_poll_outlives_a_reload(site):
     """A poll that is in flight during a reload is neither cut off nor counted as a failure."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        site.save(interval="5m", sources=[{"name": "slow", "url": url, "timeout": "4m"}])
+        site.save(interval="30m", sources=[{"name": "slow", "url": url, "timeout": "20m"}])
         with site.running() as process:
             connection, _ = server.accept()
             with connection:
