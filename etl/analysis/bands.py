@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etl.analysis.columns import Floats
-from etl.readings.records import MEMORY
+from etl.analysis.past import MEMORY
 
 LAG = 30
 """The newest readings are left out of what a reading is compared with: what is just beginning must not hide itself.

@@ -31,7 +31,7 @@ from etl.analysis.bands import (
     resolution_of,
 )
 from etl.analysis.columns import Floats
-from etl.readings.records import MEMORY
+from etl.analysis.past import MEMORY
 
 NOISE = 5.0
 """The band reaches as far as plain noise of the same spread does at 5 sigma. A machine gives 8,640 readings a day: of

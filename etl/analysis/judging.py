@@ -13,7 +13,7 @@ from etl.analysis.columns import Codes, Columns, Floats
 from etl.analysis.detectors import DETECTORS, Judged, Readings
 from etl.analysis.guards import notes
 from etl.analysis.incidents import Incident, incidents, silences
-from etl.readings.records import MEMORY, Judging, Past, Tail
+from etl.analysis.past import MEMORY, Judging, Past, Tail
 
 _NOTHING = Tail(b"", b"", b"", [], None)
 

@@ -12,14 +12,15 @@ import orjson
 
 from etl.nightly import history
 from etl.nightly.report import UNMADE, Made, Page, contract, encode, make, write
-from etl.readings.records import Settings
-from etl.storage.folder import BROKEN, Folder
-from etl.storage.log import sync_folder
-from etl.storage.recover import Derivation, Tell, repair_ends
+from etl.storage.atomic import sync_folder
+from etl.storage.derivation import Derivation
+from etl.storage.folder import DAMAGED_GZIP, Folder
+from etl.storage.recovery import Record, repair_ends
+from etl.storage.settings_log import SettingsLog
 
 
 def rebuild(
-    folder: Folder, otherwise: Settings, unreported: list[str], keep: bool, tell: Tell, page: Page | None = None
+    settings_log: SettingsLog, unreported: list[str], keep: bool, tell: Record, page: Page | None = None
 ) -> Iterator[str]:
     """Make every file follow from the raw log again; a line for people about each file that was not as it should be.
 
@@ -30,6 +31,7 @@ def rebuild(
         OSError: a file cannot be written.
 
     """
+    folder = settings_log.folder
     cut: list[str] = []
 
     def told(event: str, *, file: str, **more: Any) -> None:
@@ -38,12 +40,12 @@ def rebuild(
 
     repair_ends(folder, told)
     yield from (f"{folder.root / file}: the torn end was cut off and is kept in {file}.torn" for file in cut)
-    yield from _averages(folder, otherwise, keep, tell)
-    yield from _reports(folder, otherwise, unreported, tell, page)
+    yield from _averages(settings_log, keep, tell)
+    yield from _reports(settings_log, unreported, tell, page)
 
 
-def _averages(folder: Folder, otherwise: Settings, keep: bool, tell: Tell) -> Iterator[str]:
-    derivation = Derivation(folder, otherwise)
+def _averages(settings_log: SettingsLog, keep: bool, tell: Record) -> Iterator[str]:
+    folder, derivation = settings_log.folder, Derivation(settings_log)
     first = min(folder.days("averages"), default="") if keep else ""
     right = 0
     for day in folder.days("raw"):
@@ -56,7 +58,7 @@ def _averages(folder: Folder, otherwise: Settings, keep: bool, tell: Tell) -> It
                 yield f"{path}: derived anew"
             else:
                 right += 1
-        except BROKEN as error:
+        except DAMAGED_GZIP as error:
             yield f"{folder.packed_path('raw', day)}: left alone with its averages, it cannot be read: {error}"
     yield f"{right} days of averages were right already"
 
@@ -85,18 +87,17 @@ def _stands(folder: Folder, day: str, derived: Iterable[bytes]) -> bool:
     try:
         with folder.open("averages", day) as file:
             return all(line == there for line, there in zip_longest(derived, file))
-    except (FileNotFoundError, *BROKEN):
+    except (FileNotFoundError, *DAMAGED_GZIP):
         return False
 
 
-def _reports(
-    folder: Folder, otherwise: Settings, unreported: list[str], tell: Tell, page: Page | None
-) -> Iterator[str]:
+def _reports(settings_log: SettingsLog, unreported: list[str], tell: Record, page: Page | None) -> Iterator[str]:
+    folder = settings_log.folder
     right, known = 0, None
     for day in sorted({*folder.reports(), *unreported} & {*folder.days("raw")}):
         path = folder.report_path(day)
         try:
-            made = make(folder, day, otherwise, known=known, charted=page is not None)
+            made = make(settings_log, day, known=known, charted=page is not None)
             known = made.history
             if path.exists() and _is_right(path.read_bytes(), made):
                 if known:

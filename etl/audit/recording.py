@@ -13,8 +13,10 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from etl.readings.records import Machine
-from etl.readings.wire import RejectedError, as_reading, block_decoder, is_text, parse, raw_decoder, raw_line
+from etl.readings.answers import as_reading, parse
+from etl.readings.blocks import block_decoder, is_text
+from etl.readings.lines import raw_decoder, raw_line
+from etl.readings.records import Machine, RejectedError
 from etl.storage.folder import day_of_file
 
 BLOCK = 128 << 10

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etl.audit.recording import Damage, Recording
-from etl.readings.records import Governed, Settings
-from etl.readings.wire import settings_line
+from etl.readings.records import Settings, SettingsEntry
+from etl.storage.atomic import link, sync_folder
+from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
-from etl.storage.log import append_whole, link, sync_folder
-from etl.storage.recover import Derivation, Place, entry_needed
+from etl.storage.places import Place
+from etl.storage.settings_log import SettingsLog
 
 HELD = 8 << 20
 """Bytes of lines that wait in memory to be written aside, about."""
@@ -62,9 +63,10 @@ def replay(
         added = [day for day in built.days("raw") if day not in left]
         _refuse_past(folder, added)
         if added:
-            entry = entry_needed(folder.settings(), settings, added[0], 1)
-            _write_averages(folder, built, added, settings, entry, watch)
-            _take_over(folder, built, added, entry)
+            settings_log = SettingsLog(folder, settings)
+            entry = settings_log.entry_for(settings, added[0], 1)
+            _write_averages(SettingsLog(folder, settings, [entry] if entry else []), built, added, watch)
+            _take_over(settings_log, built, added, entry)
         return Replayed(lines, added, left)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -121,13 +123,10 @@ def _refuse_past(folder: Folder, added: list[str]) -> None:
         raise RefusedError(f"{added[0]} lies before {newest}, the newest day of {folder.root}")
 
 
-def _write_averages(
-    folder: Folder, built: Folder, days: list[str], settings: Settings, entry: Governed | None,
-    watch: Callable[[int], None],
-) -> None:  # fmt: skip
+def _write_averages(settings_log: SettingsLog, built: Folder, days: list[str], watch: Callable[[int], None]) -> None:
     """Derive the averages of the days aside, going on from the windows the folder ends with."""
     (built.root / "averages").mkdir()
-    derivation = Derivation(folder, settings, Place(days[0], 1, 0), [entry] if entry else [])
+    derivation = Derivation(settings_log, Place(days[0], 1, 0))
     for day in days:
         with built.open("raw", day) as raw, open(built.path("averages", day), "wb", opener=_for_us) as averages:
             lines = derivation.fold(day, raw)
@@ -136,18 +135,19 @@ def _write_averages(
                 watch(sum(map(len, run)))
 
 
-def _take_over(folder: Folder, built: Folder, days: list[str], entry: Governed | None) -> None:
+def _take_over(settings_log: SettingsLog, built: Folder, days: list[str], entry: SettingsEntry | None) -> None:
     """Rename what was built into its place: the settings first, then day by day, the raw log of each first.
 
     The averages of a day that a kill leaves without them are derived by the next start.
     """
+    folder = settings_log.folder
     for kind in ("averages", "raw"):
         for day in days:
             _make_durable(built.path(kind, day))
         (folder.root / kind).mkdir(exist_ok=True)
     with _uninterrupted():
         if entry:
-            append_whole(folder.settings_path, settings_line(entry))
+            settings_log.append(entry)
         for day in days:
             for kind in ("raw", "averages"):
                 built.path(kind, day).replace(folder.path(kind, day))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sys
 from collections import Counter
@@ -15,11 +14,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from etl.nightly.history import History
 from etl.nightly.report import UNMADE, contract, encode, make
-from etl.readings.records import History, Settings
-from etl.readings.wire import RejectedError, parse_settings, raw_decoder, rfc3339
-from etl.storage.folder import BROKEN, KINDS, Folder, governing
-from etl.storage.recover import Derivation
+from etl.readings.lines import parse_settings, raw_decoder
+from etl.readings.records import RejectedError, Settings
+from etl.readings.times import rfc3339
+from etl.storage.derivation import Derivation
+from etl.storage.folder import DAMAGED_GZIP, KINDS, Folder
+from etl.storage.lock import is_held
+from etl.storage.settings_log import SettingsLog
 
 FIRST = 5
 """Findings of one kind that are told one by one for each day; the others are counted."""
@@ -36,38 +39,30 @@ class Finding(NamedTuple):
     wrong: int = 1
 
 
-def is_held(root: Path) -> bool:
-    """Whether a process holds the folder. To see it the lock is shared for an instant, which a start waits out."""
-    try:
-        with (root / ".lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
 class Proof:
     """One walk over the folder, day by day, as far as it stood when the walk began, whoever writes to it meanwhile.
 
-    `counts` are whole when `findings` was read to its end. `otherwise` governs the lines before the first entry of
+    `counts` are whole when `findings` was read to its end. `default` governs the lines before the first entry of
     settings.jsonl; `unreported` are closed days without a report; `running` says whether a process holds the folder.
     """
 
     def __init__(
-        self, folder: Folder, otherwise: Settings, unreported: list[str], running: Callable[[Path], bool] = is_held
+        self, folder: Folder, default: Settings, unreported: list[str], running: Callable[[Path], bool] = is_held
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self._folder, self._otherwise, self._unreported = folder, otherwise, unreported
+        self._folder, self._unreported = folder, unreported
         before = running(folder.root)
         # What is derived is looked at before what it is derived from: nothing can seem to stand without its reason.
         self._reports = folder.reports()
         self._sizes = {kind: _sizes(folder, kind) for kind in ("averages", "raw")}
         self._running = before or running(folder.root)
-        self._derivation = Derivation(folder, otherwise)
-        self._entries = folder.settings()
-        fields = {field for by in [otherwise, *(e.settings for e in self._entries)] for field in by.parameters.values()}
+        self._settings_log = SettingsLog(folder, default)
+        self._derivation = Derivation(self._settings_log)
+        fields = {
+            field
+            for by in [default, *(entry.settings for entry in self._settings_log.entries)]
+            for field in by.parameters.values()
+        }
         self._decode = raw_decoder(sorted(fields))
         self._last = inf
         self._known: History | None = None
@@ -171,7 +166,7 @@ class Proof:
                 seen.append(Finding(f"{path}:{number}: {error}"))
             else:
                 silent = at - self._last
-                if silent > GAP * governing(self._entries, day, number, self._otherwise).interval:
+                if silent > GAP * self._settings_log.at(day, number).interval:
                     what = f"no reading of any source for {silent:,.1f} s, since {rfc3339(self._last)}"
                     seen.append(Finding(f"{path}:{number}: {what}", 0))
                 self._last = at
@@ -189,7 +184,7 @@ class Proof:
                     left -= len(line)
                     if left <= 0:
                         return
-        except (OSError, *BROKEN) as error:
+        except (OSError, *DAMAGED_GZIP) as error:
             ends.append(self._unread(self._folder.path(kind, day), "cannot be read", error))
 
     def _report(self, day: str) -> Iterator[Finding]:
@@ -210,7 +205,7 @@ class Proof:
         self.counts["reports"] += 1
         try:
             known, self._known = self._known, None
-            made = make(self._folder, day, self._otherwise, known=known)
+            made = make(self._settings_log, day, known=known)
         except (OSError, *UNMADE) as error:
             yield self._unread(path, "cannot be made anew", error)
             return

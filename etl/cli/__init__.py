@@ -1,9 +1,21 @@
-"""What a person runs: a file per command, loaded when it is called.
+"""What a person runs: a file per command, imported when the command is called.
 
-    app        the commands, and the parts put together
-    status     how everything stands, from the folder alone
-    progress   progress of long work, on stderr
-    logs       the log on stderr, as text or JSON
+    main           the command line
+    command        options, loading the config, ending with an exit code
+    exits          exit codes
+    output         the output folder, locked
+    run            etl run: the long-lived process
+    serving        its API
+    once           etl once
+    report         etl report
+    check          etl check
+    replay         etl replay
+    verify         etl verify
+    rebuild        etl rebuild
+    status         etl status
+    status_table   its table
+    progress       progress bars
+    logs           the log on stderr
 
 Imported by `etl.__main__` only.
 """

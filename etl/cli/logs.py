@@ -8,7 +8,7 @@ from typing import Literal
 
 import orjson
 
-from etl.readings.wire import rfc3339
+from etl.readings.times import rfc3339
 
 Format = Literal["text", "json"]
 

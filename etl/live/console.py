@@ -13,7 +13,7 @@ import orjson
 from etl.config.load import Loaded
 from etl.live.tick import Tick
 from etl.live.traces import Row, Traces
-from etl.readings.wire import rfc3339
+from etl.readings.times import rfc3339
 
 READINGS = 60_000
 """Readings in one answer, at most: large fleets get shorter traces."""

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from etl.readings.records import Failure
-from etl.readings.wire import rfc3339
+from etl.readings.times import rfc3339
 
 PATIENCE = 3
 """Intervals a source is down before that is told."""

@@ -18,16 +18,17 @@ from etl.nightly.report import UNMADE, due_days
 from etl.readings.days import day_finder
 from etl.sources.file_source import Files, FileSource
 from etl.sources.http_source import HttpSource
+from etl.storage.appender import ALWAYS, NEVER, Appender, SyncPolicy
 from etl.storage.events import Events
 from etl.storage.folder import Folder
-from etl.storage.log import ALWAYS, NEVER, Appender, Sync
-from etl.storage.recover import positions
+from etl.storage.latest import last_positions
 from etl.storage.retention import compress, delete_old
+from etl.storage.settings_log import SettingsLog
 
 if TYPE_CHECKING:
     from etl.config.load import Config, Loaded
 
-SYNCS = {"always": ALWAYS, "10s": Sync(10.0), "never": NEVER}
+SYNCS = {"always": ALWAYS, "10s": SyncPolicy(10.0), "never": NEVER}
 LAST_CALL = 1.0
 """Seconds the polls in flight get when the process ends; then they are abandoned."""
 
@@ -93,7 +94,7 @@ class Pipeline:
     def _positions(self, files: list[FileSource]) -> dict[str, int]:
         """Where following begins, of what is not followed yet: behind the last line in the raw log."""
         known = self._files.reading if self._files else {}
-        return positions(
+        return last_positions(
             self.folder, {source.name for source in files if source.path.suffix == ".jsonl" and source not in known}
         )
 
@@ -148,11 +149,11 @@ class Pipeline:
                 if day not in self._unmade:
                     log.error("The report of %s cannot be made: %s. `etl verify` says where its raw log is damaged.",
                               day, error)  # fmt: skip
-                    self.events.tell("report", reason="failed", day=day, why=str(error)[:200])
+                    self.events.record("report", reason="failed", day=day, why=str(error)[:200])
                     self._unmade.add(day)
             else:
                 log.info("Report of %s written to %s", day, written[-1])
-                self.events.tell("report", reason="written", day=day)
+                self.events.record("report", reason="written", day=day)
             self.tick.wake()
         self._keep_small(stopping)
         return written
@@ -162,7 +163,9 @@ class Pipeline:
         output = self.loaded.config.output
         if output.keep_days is not None:
             today = day_finder(self.loaded.zone)(self._clock())
-            deleted = delete_old(self.folder, today, output.keep_days, self.loaded.settings, self.tick.still)
+            deleted = delete_old(
+                SettingsLog(self.folder, self.loaded.settings), today, output.keep_days, self.tick.still
+            )
             if deleted:
                 log.info("Older than %d days and deleted: %s", output.keep_days, ", ".join(deleted))
         if output.compress and (packed := compress(self.folder, stopping, self.tick.still)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from etl.storage.log import write_all
+from etl.storage.atomic import write_all
 
 LIMIT = 8 << 20
 """Bytes that wait for a slow reader, at most; what comes then is left out, and counted."""

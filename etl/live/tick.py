@@ -14,14 +14,16 @@ from typing import Any, Protocol
 from jmespath.parser import ParsedResult
 
 from etl.live.traces import Traces
+from etl.readings.answers import as_reading, extract, parse
 from etl.readings.days import day_after
-from etl.readings.fold import Windows, derive, rules
-from etl.readings.records import CLOSED, Answer, Failure, Machine, Poll, Settings
-from etl.readings.wire import RejectedError, as_reading, extract, parse, raw_line, rfc3339
+from etl.readings.fold import Windows, derive, fold_of
+from etl.readings.lines import raw_line
+from etl.readings.records import CLOSED, Answer, Failure, Machine, Poll, RejectedError, Settings
+from etl.readings.times import rfc3339
+from etl.storage.appender import ALWAYS, Appender, DisturbedError, SyncPolicy
 from etl.storage.events import Events
 from etl.storage.folder import Folder
-from etl.storage.log import ALWAYS, Appender, DisturbedError, Sync
-from etl.storage.recover import recover
+from etl.storage.recovery import recover
 
 GATHER = 0.1
 """Seconds an answer waits, at most, to be written together with others."""
@@ -65,18 +67,18 @@ class Tick:
         events: Events,
         emit: Mapping[str, Callable[[list[bytes]], None]],
         clock: Callable[[], float],
-        sync: Sync = ALWAYS,
+        sync: SyncPolicy = ALWAYS,
         system: Any = os,
     ) -> None:
         self._folder = folder
         self._settings = settings
-        self._rules = rules(settings)
+        self._rules = fold_of(settings)
         self._day_of = day_of
         self._events = events
         self._emit = emit
         self._clock = clock
         self._raw = Appender(folder, "raw", sync, system)
-        self._averages = Appender(folder, "averages", Sync(max(sync.every, DERIVED)), system)
+        self._averages = Appender(folder, "averages", SyncPolicy(max(sync.delay_s, DERIVED)), system)
         self._day = max(day_of(clock()), folder.newest_day("raw"))
         self._windows: Windows | None = None
         self._transports: Mapping[str, Transport] = {}
@@ -112,14 +114,16 @@ class Tick:
             if self.traces:
                 self.traces.keep(transports)
 
-    def reconfigure(self, settings: Settings, emit: Mapping[str, Callable[[list[bytes]], None]], sync: Sync) -> None:
+    def reconfigure(
+        self, settings: Settings, emit: Mapping[str, Callable[[list[bytes]], None]], sync: SyncPolicy
+    ) -> None:
         """Go on with other settings, and open the files anew."""
         with self._writing:
             self._settings = settings
-            self._rules = rules(settings)
+            self._rules = fold_of(settings)
             self._emit = emit
-            self._raw.sync = sync
-            self._averages.sync = Sync(max(sync.every, DERIVED))
+            self._raw.policy = sync
+            self._averages.policy = SyncPolicy(max(sync.delay_s, DERIVED))
             self._windows = None
             self._events.reopen()
         self._wake.set()
@@ -179,8 +183,8 @@ class Tick:
         """Write everything that was delivered and make it durable."""
         self.write()
         try:
-            self._raw.make_durable()
-            self._averages.make_durable()
+            self._raw.sync()
+            self._averages.sync()
         except (OSError, DisturbedError) as error:
             log.error("The last lines may not be durable: %s", error)
 
@@ -188,7 +192,7 @@ class Tick:
         """How long to wait for a delivery, at most, before there is something to write without one."""
         if self.stuck:
             return RETRY
-        return DERIVED if self._raw.undurable or self._averages.undurable else None
+        return DERIVED if self._raw.needs_sync or self._averages.needs_sync else None
 
     def wait(self, patience: float) -> bool:
         """Wait up to `patience` seconds for the polls in flight; whether all are in."""
@@ -214,7 +218,7 @@ class Tick:
     @property
     def held(self) -> int:
         """Bytes of lines that wait for the disk."""
-        return self._raw.waiting + self._averages.waiting
+        return self._raw.waiting_bytes + self._averages.waiting_bytes
 
     @property
     def sources(self) -> int:
@@ -230,7 +234,7 @@ class Tick:
     def close_day(self, day: str) -> bool:
         """Let no further line go to this day's file; False while some still wait for it."""
         with self._writing:
-            if self._windows is None or self._raw.waits_for(day) or self._averages.waits_for(day):
+            if self._windows is None or self._raw.has_waiting(day) or self._averages.has_waiting(day):
                 return False
             self._day = max(self._day, day_after(day))
             return True
@@ -310,7 +314,7 @@ class Tick:
 
     def _reject(self, source: str, error: RejectedError) -> Failure:
         self.counts["rejected"] += 1
-        self._events.tell("rejected", source=source, reason=error.reason, why=str(error))
+        self._events.record("rejected", source=source, reason=error.reason, why=str(error))
         return Failure(error.reason, str(error))
 
     def _put_taken(self) -> None:
@@ -331,7 +335,7 @@ class Tick:
         if poll.source not in self.down:
             self.down[poll.source] = (poll.at, failure)
             log.error("Error fetching data from %s: %s", poll.source, failure.why)
-            self._events.tell("source_down", source=poll.source, reason=failure.reason, why=failure.why)
+            self._events.record("source_down", source=poll.source, reason=failure.reason, why=failure.why)
 
     def _comes_up(self, poll: Poll) -> None:
         self.counts["answered"] += 1
@@ -339,7 +343,7 @@ class Tick:
             since, failure = self.down.pop(poll.source)
             seconds = round(poll.at - since, 3)
             log.warning("%s answers again after %g s", poll.source, seconds)
-            self._events.tell("source_up", source=poll.source, reason=failure.reason, seconds=seconds)
+            self._events.record("source_up", source=poll.source, reason=failure.reason, seconds=seconds)
 
     def _write_lines(self) -> None:
         for attempt in range(3):
@@ -349,7 +353,7 @@ class Tick:
             except DisturbedError as error:
                 log.error("%s. The folder is put right from the raw log.", error)
                 file = str(error.path.relative_to(self._folder.root))
-                self._events.tell("truncated", reason=error.reason, file=file)
+                self._events.record("truncated", reason=error.reason, file=file)
                 self._windows = None
                 if attempt == 2:
                     raise OSError(f"{error}, again and again") from error
@@ -357,12 +361,12 @@ class Tick:
     def _write_through(self) -> None:
         if self._windows is None:
             with suppress(DisturbedError):
-                self._raw.make_durable()
-            self._raw.forget()
-            self._averages.forget()
-            self._windows = recover(self._folder, self._settings, self._day, self._events.tell)
-            self._raw.take(self._day)
-            self._averages.take(self._day)
+                self._raw.sync()
+            self._raw.reset()
+            self._averages.reset()
+            self._windows = recover(self._folder, self._settings, self._day, self._events.record)
+            self._raw.adopt(self._day)
+            self._averages.adopt(self._day)
             self._print("averages", self._averages.drain())
         for day, lines in self._raw.flush():
             self.last_write = self._clock()
@@ -392,7 +396,7 @@ class Tick:
     def _unstick(self) -> None:
         if self.stuck is not None:
             log.warning("%s can be written again; %d readings were refused", self._folder.root, self._refused)
-            self._events.tell(
+            self._events.record(
                 "dropped",
                 reason=self.stuck.strerror or str(self.stuck),
                 lines=self._refused,

@@ -17,13 +17,16 @@ import msgspec
 import numpy as np
 
 from etl.analysis.columns import Columns, Figures, Part, collect, figures
+from etl.analysis.past import Judging, Past
 from etl.nightly import history
 from etl.nightly.executors import Executing
+from etl.nightly.history import History
 from etl.nightly.spill import Spill
+from etl.readings.blocks import block_decoder
 from etl.readings.days import begins, day_after
-from etl.readings.records import History, Judging, Machine, Past, Rows, Settings
-from etl.readings.wire import block_decoder, raw_decoder, timestamp
-from etl.storage.folder import BLOCK, BROKEN, Folder
+from etl.readings.lines import raw_decoder, timestamp_of
+from etl.readings.records import Machine, Rows, Settings
+from etl.storage.folder import DAMAGED_GZIP, READ_BYTES, Folder
 
 if TYPE_CHECKING:
     from etl.analysis.judging import Judgement
@@ -141,7 +144,7 @@ def known_before(
     for between in folder.days("raw"):
         if before.day < between < day and between >= first:
             # A day that is damaged, or deleted meanwhile, costs what it told, never the report of a later one.
-            with suppress(FileNotFoundError, *BROKEN):
+            with suppress(FileNotFoundError, *DAMAGED_GZIP):
                 before = analyze(Folder(folder.root), between, settings, executing, before).history or before
     return before
 
@@ -150,21 +153,21 @@ def _parts(
     folder: Folder, day: str, settings: Settings, executing: Executing, timed: bool
 ) -> Iterator[tuple[list[Block], Part]]:
     """The parts of a day, and where the blocks of each stand."""
-    size = folder.stored("raw", [day])
+    size = folder.stored_bytes("raw", [day])
     judged = bool(settings.detectors)
     wanted = tuple(settings.parameters.values()), timed or judged, judged
-    cuts = folder.cuts("raw", day, max(executing.parts, min(size // PART + 1, PARTS)))
+    cuts = folder.parts("raw", day, max(executing.parts, min(size // PART + 1, PARTS)))
     if len(cuts) == 1:
         # A small file, or a compressed one: that is read from its start on, and has about ten times as much in it.
         blocks = Folder(folder.root).blocks("raw", day)
-        at_once = max(PART, 10 * size // PARTS) // BLOCK
+        at_once = max(PART, 10 * size // PARTS) // READ_BYTES
         while (found := _read(islice(blocks, at_once), *wanted))[0]:
             yield found
-        folder.watch(size)
+        folder.progress(size)
         return
     read = partial(read_part, folder.root, day, wanted)
     for (start, end), found in zip(cuts, executing.map(read, *zip(*cuts, strict=True)), strict=True):
-        folder.watch((size if end is None else end) - start)
+        folder.progress((size if end is None else end) - start)
         yield found
 
 
@@ -206,7 +209,7 @@ def timestamps(folder: Folder, day: str, found: Day, executing: Executing) -> di
     rows = [column.rows for one in found.machines.values() for column in one.figures]
     lines = np.unique(np.concatenate([np.empty(0, np.intp), *rows]))
     # A compressed file, which has one part, is unpacked for each share.
-    parts = len(folder.cuts("raw", day, executing.parts))
+    parts = len(folder.parts("raw", day, executing.parts))
     shares = np.array_split(lines, SHARES * parts if parts > 1 else 1)
     wanted = [share.tolist() for share in shares if len(share)]
     starts = [block.line for block in found.blocks]
@@ -236,7 +239,7 @@ def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int])
                 raw = next(islice(text, line - at, None), b"")
                 if not raw:
                     raise EOFError(f"line {line + 1} of the raw log of {day} is no longer there")
-                stamps.append(timestamp(decode(raw)))
+                stamps.append(timestamp_of(decode(raw)))
                 at = line + 1
     return stamps
 

@@ -13,15 +13,25 @@ from zlib import crc32
 
 import msgspec
 
+from etl.analysis.past import MEMORY, Past
 from etl.readings.days import days_before
-from etl.readings.records import MEMORY, History, Machine, Past, Settings
+from etl.readings.records import Machine, Settings
+from etl.storage.atomic import write_pieces
 from etl.storage.folder import Folder
-from etl.storage.log import write_pieces
 
 KEPT = 3
 """Days whose history is kept: the last one is used, and those before it by a night that is made again."""
 WEEK = 7
 """Days a machine may stand still and is known when it comes back."""
+
+
+class History(msgspec.Struct, frozen=True):
+    """What is known of each machine after the readings of `day`, by these fields and detectors."""
+
+    day: str
+    fields: tuple[str, ...]
+    detectors: tuple[str, ...]
+    machines: dict[str, Past]
 
 
 def reach(day: str, settings: Settings) -> str:

@@ -13,6 +13,7 @@ from etl.nightly.executors import executed
 from etl.nightly.report import Page, write_report
 from etl.readings.records import Settings
 from etl.storage.folder import Folder
+from etl.storage.settings_log import SettingsLog
 
 log = logging.getLogger("etl")
 
@@ -34,13 +35,13 @@ def in_a_child(page: Page | None, stopping: Callable[[], bool]) -> MakeReport:
 
 
 def _make(
-    page: Page | None, folder: Folder, day: str, otherwise: Settings, workers: int, cluster: str | None
+    page: Page | None, folder: Folder, day: str, default: Settings, workers: int, cluster: str | None
 ) -> tuple[Path, list[str]]:
     """Make the report; its path, and sentences for people."""
     # OpenBLAS, which numpy brings, would start a thread for each core, for nothing.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sentences: list[str] = []
-    work = partial(write_report, folder, day, otherwise, page=page)
+    work = partial(write_report, SettingsLog(folder, default), day, page=page)
     return executed(work, workers, cluster, sentences.append), sentences
 
 

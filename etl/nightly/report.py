@@ -14,11 +14,12 @@ import orjson
 
 from etl.nightly import history
 from etl.nightly.executors import HERE, Executing
+from etl.nightly.history import History
 from etl.readings.days import due, length
-from etl.readings.records import History, Settings
-from etl.readings.wire import rfc3339
-from etl.storage.folder import BROKEN, Folder, governing
-from etl.storage.log import write_whole
+from etl.readings.times import rfc3339
+from etl.storage.atomic import write_whole
+from etl.storage.folder import DAMAGED_GZIP, Folder
+from etl.storage.settings_log import SettingsLog
 
 if TYPE_CHECKING:
     from etl.analysis.columns import Figures
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("etl")
 
-UNMADE = (*BROKEN, KeyError, OverflowError, TypeError, ValueError)
+UNMADE = (*DAMAGED_GZIP, KeyError, OverflowError, TypeError, ValueError)
 """What making a report raises where the raw log or settings.jsonl were changed by hand."""
 OPINIONS = ("incidents", "notes")
 """The keys of machines and parameters that hold what the detectors say, and depend on the days before as well."""
@@ -70,9 +71,7 @@ def due_days(folder: Folder, now: float, at: str, zone: ZoneInfo) -> list[str]:
     return [day for day in folder.days("raw") if day not in reported and due(day, at, zone) <= now]
 
 
-def write_report(
-    folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE, page: Page | None = None
-) -> Path:
+def write_report(settings_log: SettingsLog, day: str, executing: Executing = HERE, page: Page | None = None) -> Path:
     """Make a day's report and write it; made again from the same raw log it has the same bytes.
 
     Raises:
@@ -80,7 +79,7 @@ def write_report(
         OSError: the report cannot be written.
 
     """
-    return write(folder, make(folder, day, otherwise, executing, charted=page is not None), page)
+    return write(settings_log.folder, make(settings_log, day, executing, charted=page is not None), page)
 
 
 def write(folder: Folder, made: Made, page: Page | None) -> Path:
@@ -120,21 +119,20 @@ def encode(report: dict[str, Any]) -> bytes:
         return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 
-def make_report(folder: Folder, day: str, otherwise: Settings, executing: Executing = HERE) -> dict[str, Any]:
+def make_report(settings_log: SettingsLog, day: str, executing: Executing = HERE) -> dict[str, Any]:
     """The report that `make` gives."""
-    return make(folder, day, otherwise, executing).report
+    return make(settings_log, day, executing).report
 
 
 def make(
-    folder: Folder,
+    settings_log: SettingsLog,
     day: str,
-    otherwise: Settings,
     executing: Executing = HERE,
     known: History | None = None,
     until: float = inf,
     charted: bool = False,
 ) -> Made:
-    """Analyze a day's raw log under the settings of its last line; `otherwise` govern what settings.jsonl does not.
+    """Analyze a day's raw log under the settings of its last line.
 
     The result is the same, to the last bit, however many parts the day is split into and wherever they are read.
     `known` is what an earlier day passed on, if it is at hand, and is used up; `until` (seconds) is now, if the day is
@@ -143,7 +141,7 @@ def make(
     # They bring numpy: a tenth of a second and 10 MB that only the night needs.
     from etl.nightly.analyzing import analyze, known_before, timestamps  # noqa: PLC0415
 
-    settings = day_settings(folder, day, otherwise)
+    folder, settings = settings_log.folder, settings_log.of_day(day)
     before = known_before(folder, day, settings, executing, known) if settings.detectors else None
     found = analyze(folder, day, settings, executing, before, until, charted)
     expected = _whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
@@ -206,13 +204,6 @@ def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
         )
     ]
     return {"average": column.average, "max": column.highest, "min": column.lowest, "anomalies": anomalies}
-
-
-def day_settings(folder: Folder, day: str, otherwise: Settings) -> Settings:
-    """The settings of a day's last line, which its report is made with."""
-    entries = folder.settings()
-    last = max(1, folder.count("raw", day)) if any(entry.day == day for entry in entries) else 1
-    return governing(entries, day, last, otherwise)
 
 
 def _whole(value: float) -> int | float:

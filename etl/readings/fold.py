@@ -1,19 +1,20 @@
-"""Averages lines follow from raw lines: the one fold that live polling, the start, replay and verify share. Pure."""
+"""The fold from raw lines to averages lines. Live polling, start, replay, rebuild and verify share it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from etl.readings.records import Machine, Reading, Settings
-from etl.readings.window import Window, means, silence, step
-from etl.readings.wire import RejectedError, averages_encoder, raw_decoder
+from etl.readings.lines import averages_encoder, raw_decoder
+from etl.readings.records import Machine, Reading, RejectedError, Settings
+from etl.readings.window import Window, means, silence_s, step
 
 Windows = dict[Machine, Window]
+"""The state of the fold."""
 
 
-class Rules(NamedTuple):
-    """What the fold needs of the settings, worked out once."""
+class Fold(NamedTuple):
+    """What the fold needs of the settings, prepared once."""
 
     decode: Callable[[bytes], Reading]
     encode: Callable[[Reading, Sequence[float | None], int], bytes]
@@ -21,22 +22,22 @@ class Rules(NamedTuple):
     silence: float
 
 
-def rules(settings: Settings) -> Rules:
+def fold_of(settings: Settings) -> Fold:
     """Prepare the fold for these settings."""
     decode = raw_decoder(tuple(settings.parameters.values()))
-    return Rules(decode, averages_encoder(settings.parameters), settings.window, silence(settings.interval))
+    return Fold(decode, averages_encoder(settings.parameters), settings.window, silence_s(settings.interval))
 
 
-def derive(windows: Windows, lines: Iterable[bytes], by: Rules) -> Iterator[tuple[Machine, bytes]]:
-    """Give the averages line of each raw line, in order; `windows` is stepped in place.
+def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[tuple[Machine, bytes]]:
+    """Yield the machine and the averages line of each raw line, in order; updates `windows` in place.
 
-    A damaged raw line gives none.
+    A damaged raw line yields nothing.
     """
     for line in lines:
         try:
-            reading = by.decode(line)
+            reading = fold.decode(line)
         except RejectedError:
             continue
-        window = step(windows.get(reading.machine), reading.polled_at, reading.values, by.size, by.silence)
+        window = step(windows.get(reading.machine), reading.polled_at, reading.values, fold.size, fold.silence)
         windows[reading.machine] = window
-        yield reading.machine, by.encode(reading, means(window), window.readings)
+        yield reading.machine, fold.encode(reading, means(window), window.readings)

@@ -1,4 +1,4 @@
-"""Windows rebuilt from readings taken backwards: the newest first, until nothing older can matter. Pure."""
+"""Windows rebuilt from readings in reverse order, newest first, until no older reading can matter. Pure."""
 
 from __future__ import annotations
 
@@ -9,91 +9,91 @@ from etl.readings.records import Machine
 from etl.readings.window import Window, number
 
 
-class _Column:
-    """One parameter's window on the way back; `edge` is the latest reading since its oldest kept value."""
+class _Parameter:
+    """One parameter of a machine; `edge` is the time of its oldest value, or of a later reading that lacked it."""
 
-    __slots__ = ("done", "edge", "seen", "values")
+    __slots__ = ("complete", "edge", "seen", "values")
 
     def __init__(self, edge: float) -> None:
         self.values: list[float] = []
         self.seen = edge
         self.edge = edge
-        self.done = False
+        self.complete = False
 
 
-class _Past:
-    """One machine on the way back."""
+class _Machine:
+    """One machine: its last reading, its earliest one so far, and its parameters."""
 
-    __slots__ = ("at", "columns", "done", "earliest", "readings")
+    __slots__ = ("at", "complete", "earliest", "parameters", "readings")
 
     def __init__(self, at: float, parameters: int) -> None:
         self.at = at
         self.earliest = at
         self.readings = 0
-        self.columns = [_Column(at) for _ in range(parameters)]
-        self.done = False
+        self.parameters = [_Parameter(at) for _ in range(parameters)]
+        self.complete = False
 
 
 class Rewind:
-    """What `step` would have made of all readings, found from the newest ones alone."""
+    """Computes what `step` would have made of all readings from the newest ones alone."""
 
     def __init__(self, parameters: int, size: int, silence: float) -> None:
         self._parameters = parameters
         self._size = size
         self._silence = silence
-        self._machines: dict[Machine, _Past] = {}
+        self._machines: dict[Machine, _Machine] = {}
 
-    def is_done(self, machine: Machine) -> bool:
+    def is_complete(self, machine: Machine) -> bool:
         """Whether no older reading of a machine can matter."""
-        past = self._machines.get(machine)
-        return past is not None and past.done
+        state = self._machines.get(machine)
+        return state is not None and state.complete
 
     def add(self, machine: Machine, at: float, values: Iterable[Any]) -> None:
-        """Take the reading before those taken so far."""
-        past = self._machines.get(machine)
-        if past is None:
-            past = self._machines[machine] = _Past(at, self._parameters)
-        if past.done:
+        """Add the reading before those added so far."""
+        state = self._machines.get(machine)
+        if state is None:
+            state = self._machines[machine] = _Machine(at, self._parameters)
+        if state.complete:
             return
-        if past.earliest - at > self._silence:
-            past.done = True
+        if state.earliest - at > self._silence:
+            state.complete = True
             return
-        past.earliest = at
-        past.readings += 1
-        for column, value in zip(past.columns, values, strict=True):
-            if not column.done:
-                self._take(column, at, number(value))
-        past.done = past.readings >= self._size and all(column.done for column in past.columns)
+        state.earliest = at
+        state.readings += 1
+        for parameter, value in zip(state.parameters, values, strict=True):
+            if not parameter.complete:
+                self._add_value(parameter, at, number(value))
+        state.complete = state.readings >= self._size and all(p.complete for p in state.parameters)
 
-    def _take(self, column: _Column, at: float, value: float | None) -> None:
+    def _add_value(self, parameter: _Parameter, at: float, value: float | None) -> None:
         if value is None:
-            column.edge = max(column.edge, at)
-        elif column.edge - at > self._silence:
-            column.done = True
+            parameter.edge = max(parameter.edge, at)
+        elif parameter.edge - at > self._silence:
+            parameter.complete = True
         else:
-            if not column.values:
-                column.seen = at
-            column.values.append(value)
-            column.edge = at
-            column.done = len(column.values) == self._size
+            if not parameter.values:
+                parameter.seen = at
+            parameter.values.append(value)
+            parameter.edge = at
+            parameter.complete = len(parameter.values) == self._size
 
     def needs(self, since: float) -> float:
         """The moment (seconds) back to which readings can still matter to a reading at `since` or later."""
         edges = [since]
-        for past in self._machines.values():
-            if not past.done:
-                edges.append(past.earliest if past.readings < self._size else since)
-                edges += [column.edge for column in past.columns if not column.done]
+        for state in self._machines.values():
+            if not state.complete:
+                edges.append(state.earliest if state.readings < self._size else since)
+                edges += [parameter.edge for parameter in state.parameters if not parameter.complete]
         return min(edges) - self._silence
 
     def windows(self) -> dict[Machine, Window]:
         """The window of each machine that was seen."""
         return {
             machine: Window(
-                min(past.readings, self._size),
-                past.at,
-                tuple(tuple(reversed(column.values)) for column in past.columns),
-                tuple(column.seen for column in past.columns),
+                min(state.readings, self._size),
+                state.at,
+                tuple(tuple(reversed(parameter.values)) for parameter in state.parameters),
+                tuple(parameter.seen for parameter in state.parameters),
             )
-            for machine, past in self._machines.items()
+            for machine, state in self._machines.items()
         }

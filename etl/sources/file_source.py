@@ -10,8 +10,7 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-from etl.readings.records import Answer, Failure, Poll
-from etl.readings.wire import RejectedError
+from etl.readings.records import Answer, Failure, Poll, RejectedError
 from etl.sources.workers import Workers
 
 CAP = 64 << 20

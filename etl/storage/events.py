@@ -1,4 +1,4 @@
-"""What a reader of the folder must know, told from any thread and written by one."""
+"""The events log: what a reader of the folder must know, recorded from any thread and written by one."""
 
 from __future__ import annotations
 
@@ -6,20 +6,34 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-from etl.readings.wire import event_line
-from etl.storage.log import Appender, DisturbedError, repair
+from etl.readings.lines import event_line
+from etl.storage.appender import Appender, DisturbedError
+from etl.storage.torn import repair
 
 NAMES = (
-    "start", "stop", "settings", "gap", "source_down", "source_up", "rejected", "repaired", "clock_step", "truncated",
-    "dropped", "report",
-)  # fmt: skip
-"""What is told."""
-HELD = 1 << 20
-"""Bytes of events that wait for a disk that does not take them, at most."""
+    "start",
+    "stop",
+    "settings",
+    "gap",
+    "source_down",
+    "source_up",
+    "rejected",
+    "no_number",
+    "repaired",
+    "clock_step",
+    "truncated",
+    "dropped",
+    "report",
+)
+"""The events there are; output/README.md lists their reasons and fields."""
+MAX_PENDING_BYTES = 1 << 20
+"""Bytes of events that wait while the disk rejects writes: some 5,000 events; newer ones are lost."""
+LATEST = 200
+"""Events that `latest` keeps for `GET /events`."""
 
 
 class Events:
-    """The events log, from `day` on; `latest` holds the newest lines for the API, `counts` how many were told."""
+    """The events log from `day` on; `latest` holds the newest lines, `counts` how many events were recorded by name."""
 
     def __init__(
         self, appender: Appender, day_of: Callable[[float], str], clock: Callable[[], float], day: str = ""
@@ -27,45 +41,49 @@ class Events:
         self._appender = appender
         self._day_of = day_of
         self._clock = clock
-        self._told: deque[tuple[float, bytes]] = deque()
+        self._recorded: deque[tuple[float, bytes]] = deque()
         self._day = day
-        self.latest: deque[bytes] = deque(maxlen=200)
+        self.latest: deque[bytes] = deque(maxlen=LATEST)
         self.counts: Counter[str] = Counter()
 
-    def tell(self, event: str, *, source: str | None = None, reason: str | None = None, **more: Any) -> None:
-        """Let an event wait to be written; from any thread."""
+    def record(self, event: str, *, source: str | None = None, reason: str | None = None, **fields: Any) -> None:
+        """Queue an event to be written by the next `flush`; from any thread."""
         at = self._clock()
-        line = event_line(at, event, source, reason, more)
+        line = event_line(at, event, source, reason, fields)
         self.latest.append(line)
         self.counts[event] += 1
-        self._told.append((at, line))
+        self._recorded.append((at, line))
 
     def flush(self) -> None:
-        """Write what waits.
+        """Write the queued events.
 
         Raises:
-            OSError: the folder cannot be written now; the events wait on, the newest are lost beyond HELD bytes.
+            OSError: the folder cannot be written now. The events wait; beyond MAX_PENDING_BYTES the newest are lost.
 
         """
-        self._put()
+        self._enqueue()
         try:
             self._write()
         except DisturbedError as error:
             repair(error.path)
-            self._appender.forget()
-            self.tell("truncated", reason=error.reason, file=f"events/{error.path.name}")
-            self._put()
+            self._appender.reset()
+            self.record("truncated", reason=error.reason, file=f"events/{error.path.name}")
+            self._enqueue()
             self._write()
 
     def reopen(self) -> None:
-        """Take the file, at the next flush, as it stands then."""
-        self._appender.forget()
+        """Open the file again at the next flush and accept its length at that moment."""
+        self._appender.reset()
 
-    def _put(self) -> None:
-        while self._told:
-            at, line = self._told.popleft()
+    def close(self) -> None:
+        """Close the file."""
+        self._appender.close()
+
+    def _enqueue(self) -> None:
+        while self._recorded:
+            at, line = self._recorded.popleft()
             self._day = max(self._day, self._day_of(at))
-            if self._appender.waiting < HELD:
+            if self._appender.waiting_bytes < MAX_PENDING_BYTES:
                 self._appender.put(self._day, [line])
 
     def _write(self) -> None:

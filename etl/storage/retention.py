@@ -1,4 +1,4 @@
-"""What becomes of closed days: compressed, and after `keep_days` deleted; never a day without its report."""
+"""Retention: closed days are compressed, and deleted after `keep_days`; never a day without its report."""
 
 from __future__ import annotations
 
@@ -9,100 +9,97 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import date, timedelta
 from pathlib import Path
 
-from etl.readings.records import Settings
+from etl.storage.atomic import private_opener, sync_folder, temporary_path
+from etl.storage.derivation import oldest_needed
 from etl.storage.folder import KINDS, Folder
-from etl.storage.log import sync_folder
-from etl.storage.recover import oldest_needed
+from etl.storage.settings_log import SettingsLog
 
-_BLOCK = 1 << 20
-Still = Callable[[], AbstractContextManager[bool]]
-"""Keeps everybody from writing to the folder for a moment; whether its files may be touched in it."""
+READ_BYTES = 1 << 20
+COMPRESSION_LEVEL = 6
+
+Pause = Callable[[], AbstractContextManager[bool]]
+"""Pauses every writer to the folder; its value says whether files may be replaced or deleted meanwhile."""
 
 
-def undisturbed() -> AbstractContextManager[bool]:
-    """Nobody else writes to the folder."""
+def no_writers() -> AbstractContextManager[bool]:
+    """For a folder that nobody writes to."""
     return nullcontext(enter_result=True)
 
 
-def compress(folder: Folder, stopping: Callable[[], bool], still: Still = undisturbed) -> list[str]:
-    """Compress the files of every closed, reported day; the days done.
+def compress(folder: Folder, stopping: Callable[[], bool], pause: Pause = no_writers) -> list[str]:
+    """Compress the files of every closed, reported day; returns the days done.
 
-    A day's plain file is deleted only after its compressed form is durable: killed in between, both stand, the plain
-    one counts, and the next night does it again.
+    The plain file is deleted only after its compressed form is durable. Killed in between, both exist, the plain one
+    counts, and the next night compresses it again.
     """
-    done: list[str] = []
+    compressed: list[str] = []
     for day in _reported(folder):
         plain = [path for kind in KINDS if (path := folder.path(kind, day)).exists()]
         for path in plain:
-            if not _pack(path, stopping, still):
-                return done
+            if not _compress_file(path, stopping, pause):
+                return compressed
         if plain:
-            done.append(day)
-    return done
+            compressed.append(day)
+    return compressed
 
 
-def _for_us(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-
-
-def _pack(path: Path, stopping: Callable[[], bool], still: Still) -> bool:
-    """Compress a file; False, with nothing changed, when it is to stop or the file is changed meanwhile."""
+def _compress_file(path: Path, stopping: Callable[[], bool], pause: Pause) -> bool:
+    """Compress a file; False, with nothing changed, if the process is stopping or the file changed meanwhile."""
     packed = path.with_name(path.name + ".gz")
-    aside = packed.with_name(f".{packed.name}.tmp")
-    with path.open("rb") as source, open(aside, "wb", opener=_for_us) as target:
+    temporary = temporary_path(packed)
+    with path.open("rb") as source, open(temporary, "wb", opener=private_opener) as target:
         before = os.fstat(source.fileno())
-        # The name and the time of packing stay out of the file: the same day packs to the same bytes.
-        with gzip.GzipFile("", "wb", 6, target, 0) as zipped:
-            while not stopping() and (block := source.read(_BLOCK)):
-                zipped.write(block)
+        # No name and no time in the gzip header: the same day compresses to the same bytes.
+        with gzip.GzipFile("", "wb", COMPRESSION_LEVEL, target, 0) as packer:
+            while not stopping() and (block := source.read(READ_BYTES)):
+                packer.write(block)
         target.flush()
         os.fsync(target.fileno())
-    with still() as may:
+    with pause() as allowed:
         now = path.stat()
-        if not may or stopping() or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            aside.unlink()
+        if not allowed or stopping() or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            temporary.unlink()
             return False
-        aside.replace(packed)
+        temporary.replace(packed)
         sync_folder(packed.parent)
         path.unlink()
     return True
 
 
-def delete_old(
-    folder: Folder, today: str, keep_days: int, otherwise: Settings, still: Still = undisturbed
-) -> list[str]:
-    """Delete what is older than `keep_days` days before `today`; the names of the files deleted.
+def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pause = no_writers) -> list[str]:
+    """Delete files older than `keep_days` days before `today`; returns their names.
 
-    Averages and events go first, the raw log a day later, and not before no later averages line depends on it. Reports
-    stay, and so does everything of a day without a report.
+    Averages and events go first; the raw log a day later, and only when no later averages line depends on it. Reports
+    are kept, and so are all files of a day without a report.
     """
+    folder = settings_log.folder
     oldest = date.fromisoformat(today) - timedelta(days=keep_days)
     deleted: list[str] = []
     for day in _reported(folder):
         if day < oldest.isoformat():
-            deleted += _delete(folder, "averages", day, still) + _delete(folder, "events", day, still)
+            deleted += _delete(folder, "averages", day, pause) + _delete(folder, "events", day, pause)
     raw = set(folder.days("raw"))
     averages = [day for day in folder.days("averages") if day in raw]
     for day in _reported(folder):
         if day < (oldest - timedelta(days=1)).isoformat() and averages and day < averages[0]:
-            if day >= oldest_needed(folder, averages[0], otherwise):
+            if day >= oldest_needed(settings_log, averages[0]):
                 break
-            deleted += _delete(folder, "raw", day, still)
+            deleted += _delete(folder, "raw", day, pause)
     return deleted
 
 
 def _reported(folder: Folder) -> list[str]:
-    """The days that have a report and a later day after them in the raw log, oldest first."""
+    """The days that have a report and are followed by a later day in the raw log, oldest first."""
     reports = set(folder.reports())
     return [day for day in folder.days("raw")[:-1] if day in reports]
 
 
-def _delete(folder: Folder, kind: str, day: str, still: Still) -> list[str]:
+def _delete(folder: Folder, kind: str, day: str, pause: Pause) -> list[str]:
     deleted = []
     plain = folder.path(kind, day)
-    with still() as may:
+    with pause() as allowed:
         for path in (plain, folder.packed_path(kind, day), plain.with_name(plain.name + ".torn")):
-            if may and path.exists():
+            if allowed and path.exists():
                 path.unlink()
                 deleted.append(str(path.relative_to(folder.root)))
     return deleted

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from etl.analysis.bands import KNOWN, LAG, MOST, third_lowest
 from etl.analysis.detectors import DETECTORS, SPAN, Readings
-from etl.readings.records import MEMORY
+from etl.analysis.past import MEMORY
 
 DAY = 8640
 NAMES = sorted(DETECTORS)
@@ -209,5 +209,5 @@ def test_a_drift_of_a_regulated_value_is_out_of_control():
 
 def test_the_long_lived_process_does_not_import_numpy():
     """Only the nightly report pays for numpy: a tenth of a second and 20 MB."""
-    script = "import sys, etl.__main__, etl.cli.app; sys.exit('numpy' in sys.modules)"
+    script = "import sys, etl.__main__, etl.cli.run; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from etl.analysis.detectors import DETECTORS, Judged, Readings
 from etl.analysis.incidents import GAP, incidents, silences
-from etl.readings.records import MEMORY
+from etl.analysis.past import MEMORY
 
 DAY = 8640
 

@@ -25,10 +25,11 @@ from api.machines import Machines
 from etl.audit.recording import Recording
 from etl.audit.replay import RefusedError, replay
 from etl.readings.days import day_finder
+from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.readings.wire import raw_line
+from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
-from etl.storage.recover import Derivation
+from etl.storage.settings_log import SettingsLog
 from tests.benchmarks.generate import write_day
 from tests.support import commands
 from tests.support.plant import FIXTURE
@@ -109,7 +110,7 @@ def test_other_settings_govern_what_is_added(lived):
     assert after["settings.jsonl"].startswith(before.pop("settings.jsonl"))
     assert after.items() >= before.items()
     assert orjson.loads(after["settings.jsonl"].splitlines()[-1])["day"] == "2026-12-01"
-    derivation = Derivation(lived.folder, lived.loaded.settings)
+    derivation = Derivation(SettingsLog(lived.folder, lived.loaded.settings))
     for day in lived.folder.days("raw"):
         assert b"".join(derivation.day(day)) == after[f"averages/{day}.jsonl"]
 
@@ -302,7 +303,7 @@ def test_it_does_not_matter_how_readings_are_cut_into_files_and_blocks(
     assert logs(root / "one") == logs(root / "two")
     assert again == done
     assert [damage.why for damage in told] == [damage.why for damage in told_again]
-    derivation = Derivation(Folder(root / "one"), SETTINGS)
+    derivation = Derivation(SettingsLog(Folder(root / "one"), SETTINGS))
     for day in done.added:
         assert b"".join(derivation.day(day)) == (root / "one" / "averages" / f"{day}.jsonl").read_bytes()
 

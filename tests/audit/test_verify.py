@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 
 from etl.audit import rebuild as rebuilding
 from etl.audit.rebuild import rebuild
-from etl.audit.verify import Proof, is_held
+from etl.audit.verify import Proof
 from etl.config import load as config
 from etl.nightly.report import encode, make_report, write_report
+from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.readings.wire import raw_line
+from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
-from etl.storage.recover import Derivation
+from etl.storage.lock import is_held
 from etl.storage.retention import compress, delete_old
+from etl.storage.settings_log import SettingsLog
 from tests.support import commands
 from tests.support.plant import FIXTURE, Plant
 from tests.support.process import Site, end, until
@@ -91,7 +93,11 @@ def prove(here, unreported=(), *, running=False):
 def redo(here, *, keep=False, unreported=()):
     """Rebuild; the lines about what changed, and the events told."""
     told = []
-    lines = list(rebuild(here.folder, here.settings, list(unreported), keep, lambda event, **more: told.append(event)))
+    lines = list(
+        rebuild(
+            SettingsLog(here.folder, here.settings), list(unreported), keep, lambda event, **more: told.append(event)
+        )
+    )
     return [line.removeprefix(f"{here.folder.root}/") for line in lines], told
 
 
@@ -110,10 +116,10 @@ def small(root, lines=4, machines=1, report=True):
         for i in range(lines)
     ]
     folder.path("raw", "2026-11-23").write_bytes(b"".join(readings))
-    averages = Derivation(folder, FIVE).day("2026-11-23")
+    averages = Derivation(SettingsLog(folder, FIVE)).day("2026-11-23")
     folder.path("averages", "2026-11-23").write_bytes(b"".join(averages))
     if report:
-        write_report(folder, "2026-11-23", FIVE)
+        write_report(SettingsLog(folder, FIVE), "2026-11-23")
     return folder
 
 
@@ -139,7 +145,7 @@ def test_parameters_in_another_order_are_other_parameters(plant):
     here.config["parameters"] = FIELDS  # as YAML in the order of the alphabet
     here.open()
     here.tick(2)
-    assert [(entry.line, *entry.settings.parameters) for entry in here.folder.settings()] == [
+    assert [(entry.line, *entry.settings.parameters) for entry in SettingsLog(here.folder, FIVE).entries] == [
         (1, "temperature", "speed"),
         (3, "speed", "temperature"),
     ]
@@ -266,7 +272,7 @@ def test_integers_of_any_size_have_an_averages_line(tmp_path):
         file.write(b'{"id":%d,"timestamp":%d,"_source":"m","_polled_at":"2026-11-23T01:00:00Z"}\n' % (10**30, 10**40))
     (found,) = wrong_in(folder)
     assert "1 lines at the end are missing" in found
-    list(rebuild(folder, FIVE, [], False, lambda *_, **__: None))
+    list(rebuild(SettingsLog(folder, FIVE), [], False, lambda *_, **__: None))
     assert wrong_in(folder) == []
 
 
@@ -321,7 +327,7 @@ def reported(tmp_path):
     path = folder.report_path("2026-11-23")
 
     def found(change):
-        report = orjson.loads(encode(make_report(folder, "2026-11-23", FIVE)))
+        report = orjson.loads(encode(make_report(SettingsLog(folder, FIVE), "2026-11-23")))
         change(report)
         path.write_bytes(orjson.dumps(report))
         return [text.removeprefix(f"{path}: ") for text in wrong_in(folder)]
@@ -429,7 +435,7 @@ def test_what_keep_days_and_compress_leave_is_sound(past):
     """Days that were deleted and days that were compressed are checked as far as they stand, and told if gone."""
     here = past()
     averages = here.bytes_of("averages")
-    delete_old(here.folder, "2026-11-25", 1, here.settings)
+    delete_old(SettingsLog(here.folder, here.settings), "2026-11-25", 1)
     assert (here.folder.days("raw")[0], here.folder.days("averages")[0]) == ("2026-11-23", "2026-11-24")
     compress(here.folder, lambda: False)
     wrong, told, summary = prove(here)
@@ -491,7 +497,7 @@ def test_what_is_written_after_the_walk_began_is_not_looked_at(tmp_path):
     folder = Busy(tmp_path)
     for kind in ("raw", "averages"):
         (tmp_path / kind).mkdir()
-    fold = Derivation(folder, FIVE)
+    fold = Derivation(SettingsLog(folder, FIVE))
     folder.write()
     for _ in range(40):
         assert wrong_in(folder, running=True) == []

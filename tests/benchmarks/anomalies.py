@@ -29,7 +29,7 @@ import numpy as np
 import yaml
 
 from etl.analysis.incidents import GAP
-from etl.readings.wire import rfc3339
+from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
 
 DAY = 86_400

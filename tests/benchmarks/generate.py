@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from api.machines import Machines
-from etl.readings.wire import raw_line
+from etl.readings.lines import raw_line
 
 INTERVAL = 10
 

@@ -16,13 +16,14 @@ from zoneinfo import ZoneInfo
 
 from etl.live.pipeline import SYNCS
 from etl.live.tick import Tick
+from etl.readings.answers import parse
 from etl.readings.days import day_finder
-from etl.readings.fold import derive, rules
+from etl.readings.fold import derive, fold_of
+from etl.readings.lines import raw_line
 from etl.readings.records import Answer, Poll, Settings
-from etl.readings.wire import parse, raw_line
+from etl.storage.appender import Appender
 from etl.storage.events import Events
 from etl.storage.folder import Folder
-from etl.storage.log import Appender
 from tests.support.plant import RAM
 
 BODY = (
@@ -59,7 +60,7 @@ def encode_all() -> None:
 
 def derive_all() -> None:
     line = raw_line(parse(BODY), "machine-1", START)
-    for _ in derive({}, [line] * READINGS, rules(SETTINGS)):
+    for _ in derive({}, [line] * READINGS, fold_of(SETTINGS)):
         pass
 
 

@@ -178,7 +178,7 @@ def test_report_of_a_day_that_is_not_closed_goes_to_stdout(site):
         assert kept.stdout == "output/reports/2026-11-22.json\n"
         assert json.loads((reports / "2026-11-22.json").read_bytes())["date"] == "2026-11-22"
     missing = site.etl("report", "--date", "2020-02-30")
-    assert (missing.returncode, "is no day" in missing.stderr) == (2, True)
+    assert (missing.returncode, "is not a date" in missing.stderr) == (2, True)
     assert site.etl("report", "--date", "2020-02-28").returncode == 1
 
 
@@ -199,7 +199,7 @@ def test_check_says_what_the_config_means(site):
     with freeze_time("2026-03-27T12:00:00Z"):
         checked = commands.etl(site.root, "check")
     assert checked.returncode == 0
-    assert "every 0.2 s" in checked.stdout
+    assert "1 source, polled every 0.2 s" in checked.stdout
     assert "the clocks change on 2026-03-29" in checked.stdout
     assert "2026-03-28" in checked.stdout
     assert sorted(os.listdir(site.root)) == ["config.yaml"]

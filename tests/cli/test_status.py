@@ -17,8 +17,9 @@ from freezegun import freeze_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.cli.status import ROWS, look, show
-from etl.readings.wire import raw_line
+from etl.cli.status import look
+from etl.cli.status_table import MAX_ROWS, show
+from etl.readings.lines import raw_line
 from etl.storage import folder as folders
 from etl.storage.folder import Folder
 from tests.support import commands
@@ -72,7 +73,7 @@ def test_a_source_is_down_from_its_event_on_until_it_is_back(plant):
     assert (first["source"], first["state"], first["age"]) == ("z", "down", 30.0)
     (event,) = here.events("source_down")
     assert (first["since"], first["reason"]) == (event["at"], event["why"])
-    here.pipeline.events.tell("start")
+    here.pipeline.events.record("start")
     here.pipeline.tick.write()
     assert by_name(status(here))["z"]["state"] == "up"
     (here.root / "gone").rename(here.root / "z.json")
@@ -173,7 +174,7 @@ def test_a_big_folder_is_read_from_its_ends_only(plant):
     shown = table(found)
     assert (found["up"], found["down"]) == (9999, 1)
     assert "m-77 " in shown.splitlines()[5]
-    assert shown.splitlines()[-1] == f"and {10_000 - ROWS} more; --json has all"
+    assert shown.splitlines()[-1] == f"and {10_000 - MAX_ROWS} more; --json has all"
 
 
 @given(
@@ -196,11 +197,11 @@ def test_backwards_are_the_last_lines(tmp_path_factory, lines, torn, block, size
         if left < (number > 0):
             break
         kept.append(line)
-    before, folders.BLOCK = folders.BLOCK, block
+    before, folders.READ_BYTES = folders.READ_BYTES, block
     try:
         assert [line.rstrip(b"\n") for line in folder.backwards("raw", size)] == kept
     finally:
-        folders.BLOCK = before
+        folders.READ_BYTES = before
 
 
 def test_text_of_machines_cannot_disturb_a_terminal(plant):
@@ -267,9 +268,9 @@ def test_a_terminal_gets_colours_unless_no_color_is_set(site, monkeypatch):
 def test_a_folder_without_readings_is_an_error(site):
     """No folder, an empty one, and a file in its place are exit code 1 with a hint, and no file is created."""
     for make, message in (
-        (lambda: None, "output is no folder"),
-        (lambda: (site.root / "output").write_text(""), "output is no folder"),
-        (lambda: ((site.root / "output").unlink(), (site.root / "output").mkdir()), "output holds nothing yet"),
+        (lambda: None, "output does not exist"),
+        (lambda: (site.root / "output").write_text(""), "output is not a folder"),
+        (lambda: ((site.root / "output").unlink(), (site.root / "output").mkdir()), "output is empty"),
     ):
         make()
         refused = site.etl("status")

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from etl.config import load as config
+from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
-from etl.storage.recover import Derivation
+from etl.storage.settings_log import SettingsLog
 from tests.support.plant import FIXTURE
 from tests.support.process import HANG_S, Site, end, until
 
@@ -150,7 +151,7 @@ def follows(site: Site) -> bool:
     """Whether the averages are what the raw log implies."""
     loaded = config.load(site.root / "config.yaml")
     folder = Folder(site.root / "output")
-    derivation = Derivation(folder, loaded.settings)
+    derivation = Derivation(SettingsLog(folder, loaded.settings))
     return all(b"".join(derivation.day(day)) == folder.path("averages", day).read_bytes() for day in folder.days("raw"))
 
 
@@ -277,7 +278,7 @@ def test_a_folder_deleted_at_runtime_is_created_again(site, numbers):
     assert set(kept) >= set(range(deleted, given))
     assert len(set(kept)) == len(kept)
     assert follows(site)
-    assert len(Folder(site.root / "output").settings()) == 1
+    assert len((site.root / "output" / "settings.jsonl").read_bytes().splitlines()) == 1
     assert site.events("truncated")[0]["reason"] == "renamed or deleted"
 
 

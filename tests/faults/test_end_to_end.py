@@ -1,7 +1,7 @@
 """From readings through ticks and nights to the files of a folder, compared with golden files.
 
-`pytest tests/faults/test_end_to_end.py --refresh-golden` writes the golden files again; review the difference before you
-commit it.
+`pytest tests/faults/test_end_to_end.py --refresh-golden` writes the golden files again; review the difference before
+you commit it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 import yaml
 from freezegun import freeze_time
 
-from etl.readings.wire import raw_line
+from etl.readings.lines import raw_line
 from tests.support import commands
 from tests.support.plant import Plant
 

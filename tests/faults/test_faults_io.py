@@ -8,7 +8,8 @@ import os
 import orjson
 import pytest
 
-from etl.storage.recover import Derivation
+from etl.storage.derivation import Derivation
+from etl.storage.settings_log import SettingsLog
 from tests.support.plant import Plant
 
 CALLS = ("open", "write", "fsync", "replace", "ftruncate", "close", "symlink", "makedirs")
@@ -93,7 +94,7 @@ def check(here: Plant, *, crashed: bool) -> None:
         for data in here.bytes_of(kind).values():
             assert data.endswith(b"\n") or not data
             assert all(isinstance(orjson.loads(line), dict) for line in data.splitlines())
-    derivation = Derivation(here.folder, here.loaded.settings)
+    derivation = Derivation(SettingsLog(here.folder, here.loaded.settings))
     derived = {day: b"".join(derivation.day(day)) for day in here.folder.days("raw")}
     assert here.bytes_of("averages") == {day: data for day, data in derived.items() if data}
 

@@ -17,11 +17,13 @@ import pytest
 
 from etl.config import load as config
 from etl.nightly.report import due_days, encode, make_report
-from etl.readings.records import Governed
-from etl.readings.wire import settings_line
-from etl.storage.folder import KINDS, Folder, governing
-from etl.storage.log import is_object
-from etl.storage.recover import Derivation, positions
+from etl.readings.lines import settings_line
+from etl.readings.records import SettingsEntry
+from etl.storage.derivation import Derivation
+from etl.storage.folder import KINDS, Folder
+from etl.storage.latest import last_positions
+from etl.storage.settings_log import SettingsLog
+from etl.storage.torn import is_object
 from tests.support.days import write_big_day
 from tests.support.process import Site, end, free_port, not_refused, until
 
@@ -131,7 +133,7 @@ class Rig:
         )
         self.change()
         self.folder.root.mkdir()
-        self.folder.settings_path.write_bytes(settings_line(Governed("2026-01-01", 1, self.settings)))
+        self.folder.settings_path.write_bytes(settings_line(SettingsEntry("2026-01-01", 1, self.settings)))
 
     def change(self) -> None:
         """Another config, for the next start."""
@@ -226,16 +228,16 @@ class Rig:
             self.known[day] = data
             for number, line in enumerate(data[len(known) :].splitlines(keepends=True), known.count(b"\n") + 1):
                 self.enter(line, (day, number))
-        entries = self.folder.settings()
+        settings_log = SettingsLog(self.folder, self.settings)
         for line, times in Counter(self.fresh).items():
             assert times <= len(self.places[line])
-            assert governing(entries, *self.places[line][-1], None) == self.settings
+            assert settings_log.at(*self.places[line][-1]) == self.settings
         for kind in ("averages", "events"):
             assert all(is_object(line) for line in self.folder.last_lines(kind))
         for day in self.folder.reports():
             report = self.folder.report_path(day).read_bytes()
             if day not in self.reports:
-                self.reports[day] = encode(make_report(self.folder, day, self.settings))
+                self.reports[day] = encode(make_report(SettingsLog(self.folder, self.settings), day))
             assert report == self.reports[day]
 
     def enter(self, line: bytes, place: tuple[str, int]) -> None:
@@ -278,10 +280,10 @@ def finish(rig: Rig) -> None:
     rig.change()
 
     with rig.running() as process:
-        until(lambda: rig.prints() and positions(folder, rig.machines.keys()) == sizes and not due(rig))
+        until(lambda: rig.prints() and last_positions(folder, rig.machines.keys()) == sizes and not due(rig))
         end(process)
     rig.check()
-    derivation = Derivation(folder, rig.settings)
+    derivation = Derivation(SettingsLog(folder, rig.settings))
     for day in folder.days("raw"):
         assert b"".join(derivation.day(day)) == b"".join(line for _, line in folder.lines("averages", day))
     written = {line for day in folder.days("averages") for _, line in folder.lines("averages", day)}

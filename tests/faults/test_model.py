@@ -28,7 +28,8 @@ from etl.config import load as config
 from etl.nightly.report import contract, encode, make_report
 from etl.readings.days import day_after, day_finder, due
 from etl.readings.records import Failure
-from etl.storage.recover import Derivation
+from etl.storage.derivation import Derivation
+from etl.storage.settings_log import SettingsLog
 from tests.support.plant import RAM, Plant
 from tests.support.transport import Script
 
@@ -293,7 +294,7 @@ class History(RuleBasedStateMachine):
                 assert orjson.loads(line)["event"] in EVENTS
         if not self._stuck():
             assert there == self.kept
-            derivation = Derivation(self.folder, self.here.loaded.settings)
+            derivation = Derivation(SettingsLog(self.folder, self.here.loaded.settings))
             days = self.folder.days("raw")
             oldest = min(set(self.folder.days("averages")) & set(days), default="")
             for day in days:
@@ -408,7 +409,7 @@ class History(RuleBasedStateMachine):
         return self.folder.report_path(day).read_bytes()
 
     def _made(self, day: str) -> bytes:
-        return encode(contract(make_report(self.folder, day, self.here.loaded.settings)))
+        return encode(contract(make_report(SettingsLog(self.folder, self.here.loaded.settings), day)))
 
 
 def _figures(report: bytes) -> bytes:

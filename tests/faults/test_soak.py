@@ -21,7 +21,8 @@ from etl.nightly.night import in_a_child
 from etl.nightly.report import encode, make_report
 from etl.readings.days import due
 from etl.readings.records import Failure
-from etl.storage.recover import Derivation
+from etl.storage.derivation import Derivation
+from etl.storage.settings_log import SettingsLog
 from tests.support.plant import RAM, Plant
 from tests.support.transport import Script
 
@@ -178,7 +179,7 @@ class Soak:
     def killed(self) -> None:
         tick = self.here.pipeline.tick
         for appender in (tick._raw, tick._averages, self.here.pipeline.events._appender):
-            appender._close()
+            appender.close()
         self.here.close()
         self.here.open()
         self.here.pipeline.tick.use(dict.fromkeys(SOURCES, self.machines))
@@ -233,7 +234,7 @@ def check_folder(here, printed: Sum, raw) -> None:
     for lines in raw:
         there.put(lines)
     assert there.result() == printed.result()
-    derivation = Derivation(here.folder, here.loaded.settings)
+    derivation = Derivation(SettingsLog(here.folder, here.loaded.settings))
     days = here.folder.days("raw")
     for day in days:
         derived = blake2b(b"".join(derivation.day(day)))
@@ -242,7 +243,9 @@ def check_folder(here, printed: Sum, raw) -> None:
     at, zone = here.loaded.config.report.at, here.loaded.zone
     assert here.folder.reports() == [day for day in days if due(day, at, zone) <= here.clock()]
     for day in here.folder.reports():
-        assert here.folder.report_path(day).read_bytes() == encode(make_report(here.folder, day, here.loaded.settings))
+        assert here.folder.report_path(day).read_bytes() == encode(
+            make_report(SettingsLog(here.folder, here.loaded.settings), day)
+        )
 
 
 def test_days_of_faults_leave_everything_whole(soak, pytestconfig, caplog):

@@ -19,7 +19,7 @@ import orjson
 import pytest
 from apscheduler.executors.debug import DebugExecutor
 
-from etl.cli import app
+from etl.cli import run
 from etl.live import pipeline
 from etl.live.notify import Notifier
 from etl.live.schedule import NIGHTLY, Schedule, Slot
@@ -27,7 +27,8 @@ from etl.live.systemd import Service
 from etl.nightly.report import due_days, encode, make_report
 from etl.readings.clock import Times
 from etl.readings.days import day_finder, length
-from etl.storage.recover import Derivation
+from etl.storage.derivation import Derivation
+from etl.storage.settings_log import SettingsLog
 from tests.support.plant import FIXTURE, Clock
 from tests.support.process import Site, end, until
 from tests.support.transport import Script
@@ -250,8 +251,8 @@ class World(Process):
         """Run the main thread, and with it everything, for so much running time."""
         over = self.monotonic + seconds
         self.stopping = lambda: self.monotonic >= over
-        app._attend(
-            self.here.pipeline, self.schedule, self, Service({}), Notifier(self.here.pipeline.events.tell), self.times
+        run._attend(
+            self.here.pipeline, self.schedule, self, Service({}), Notifier(self.here.pipeline.events.record), self.times
         )
         self.here.pipeline.tick.write()
 
@@ -288,7 +289,7 @@ def check_reports(here, days: list[str]) -> None:
     assert here.folder.reports() == days
     assert [event["day"] for event in here.events("report")] == days
     for day in days:
-        made = encode(make_report(here.folder, day, here.loaded.settings))
+        made = encode(make_report(SettingsLog(here.folder, here.loaded.settings), day))
         assert here.folder.report_path(day).read_bytes() == made
 
 
@@ -362,12 +363,12 @@ def test_after_a_restart_with_the_clock_set_back_events_stay_in_the_newest_day(w
     """Started with a clock behind the folder's day, a process writes its events to the newest day's file."""
     process = world(MIDNIGHT - 60)
     here = process.here
-    here.pipeline.events.tell("start")
+    here.pipeline.events.record("start")
     process.run(600)
     before = here.bytes_of("events")["2026-11-22"]
     here.clock.now -= DAY
     process = restart(process, monkeypatch)
-    here.pipeline.events.tell("start")
+    here.pipeline.events.record("start")
     process.run(30)
     assert here.folder.days("events") == ["2026-11-22", "2026-11-23"]
     assert here.bytes_of("events")["2026-11-22"] == before
@@ -449,7 +450,7 @@ def test_a_process_killed_during_the_report_makes_it_at_the_next_start(plant, mo
     here = plant(MIDNIGHT - 100, report={"detectors": detectors})
     here.tick(20)
     here.clock.now = MIDNIGHT + 301
-    wanted = encode(make_report(here.folder, "2026-11-22", here.loaded.settings))
+    wanted = encode(make_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22"))
 
     def die(*_, **__):
         raise Crash
@@ -542,7 +543,7 @@ def test_a_line_polled_in_a_leap_second_is_damaged_and_affects_no_other(plant):
     here.open()
     here.tick()
     assert [line["readings"] for line in here.records("averages")] == [1, 2, 3, 4, 5, 5]
-    report = make_report(here.folder, "2026-11-22", here.loaded.settings)
+    report = make_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22")
     assert report["machines"][0]["readings"] == 6
 
 
@@ -573,7 +574,7 @@ def test_every_reading_of_days_a_second_long_is_in_one_file(world, monkeypatch, 
         assert len(lines) == wanted[day]
         numbers += [line["n"] for line in lines]
     assert numbers == list(range(900))
-    derivation = Derivation(here.folder, here.loaded.settings)
+    derivation = Derivation(SettingsLog(here.folder, here.loaded.settings))
     assert here.bytes_of("averages") == {day: b"".join(derivation.day(day)) for day in here.folder.days("raw")}
 
 

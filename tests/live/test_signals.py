@@ -27,11 +27,13 @@ import yaml
 from etl.config import load as config
 from etl.live.pipeline import NeedsRestartError
 from etl.nightly.report import encode, make_report
-from etl.readings.records import Governed, Settings
+from etl.readings.records import Settings, SettingsEntry
+from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
-from etl.storage.log import take_lock
-from etl.storage.recover import Derivation, settle
+from etl.storage.lock import take_lock
+from etl.storage.recovery import write_settings
 from etl.storage.retention import compress
+from etl.storage.settings_log import SettingsLog
 from tests.support.plant import FIXTURE
 from tests.support.process import HANG_S, Site, caused_by_load, end, until
 
@@ -60,6 +62,14 @@ def folder_of(site: Site) -> Folder:
     return Folder(site.root / "output")
 
 
+SETTINGS = Settings(5, {}, "UTC", 10.0, 0.2)
+
+
+def entries_of(site: Site) -> list[SettingsEntry]:
+    """The entries of settings.jsonl."""
+    return SettingsLog(folder_of(site), SETTINGS).entries
+
+
 def numbers(lines: list[dict], source: str = "numbered") -> list[int]:
     return [line["n"] for line in lines if line["_source"] == source]
 
@@ -71,7 +81,7 @@ def stderr(site: Site) -> str:
 def check_averages(site: Site) -> None:
     """The averages follow from the raw log."""
     folder = folder_of(site)
-    derivation = Derivation(folder, config.load(site.root / "config.yaml").settings)
+    derivation = Derivation(SettingsLog(folder, config.load(site.root / "config.yaml").settings))
     for day in folder.days("raw"):
         assert b"".join(derivation.day(day)) == folder.path("averages", day).read_bytes()
 
@@ -136,7 +146,7 @@ def test_ended_during_a_report_it_is_left_for_the_next_start(site):
     with site.running() as process:
         until(folder.reports)
         end(process)
-    report = make_report(folder, "2026-01-05", config.load(site.root / "config.yaml").settings)
+    report = make_report(SettingsLog(folder, config.load(site.root / "config.yaml").settings), "2026-01-05")
     assert report["machines"][0]["readings"] == 120_000
     assert folder.report_path("2026-01-05").read_bytes() == encode(report)
 
@@ -236,7 +246,7 @@ def test_a_reload_takes_over_sources_headers_threshold_and_stdout(site, web):
         until(lambda: len(numbers(site.lines("raw"), "added")) > 3)
         end(process)
     raw, printed = site.lines("raw"), [orjson.loads(line) for line in (site.root / "stdout").read_bytes().splitlines()]
-    first_entry, entry = folder_of(site).settings()
+    first_entry, entry = entries_of(site)
     assert (first_entry.settings.threshold, entry.settings.threshold) == (0.2, 0.7)
     assert entry.line <= known + 1
     later = raw[entry.line - 1 :]
@@ -281,7 +291,7 @@ def test_a_reload_that_cannot_be_done_changes_nothing(site):
         until(lambda: len(site.lines("raw")) > known + 3)
         end(process)
     assert numbers(site.lines("raw")) == list(range(len(site.lines("raw"))))
-    assert len(folder_of(site).settings()) == 1
+    assert len(entries_of(site)) == 1
     assert not (site.root / "elsewhere").exists()
 
 
@@ -344,7 +354,7 @@ def test_reloads_lose_no_tick_and_leave_nothing_behind(site, web, request):
     for name in ("numbered", "followed"):
         assert numbers(raw, name) == list(range(len(numbers(raw, name))))
     check_web(site, web)
-    assert [entry.settings.threshold for entry in folder_of(site).settings()][-2:] == [0.0, 0.1]
+    assert [entry.settings.threshold for entry in entries_of(site)][-2:] == [0.0, 0.1]
     for counts in zip(*seen, strict=True):
         assert max(counts[times // 2 :]) <= max(counts[: times // 2]) + 1
     check_averages(site)
@@ -574,7 +584,7 @@ def test_a_deleted_folder_is_created_again(site):
     raw = numbers(site.lines("raw"))
     assert raw == list(range(raw[0], raw[0] + len(raw)))
     assert raw[0] > 3
-    assert folder_of(site).settings()
+    assert entries_of(site)
     check_averages(site)
 
 
@@ -599,13 +609,17 @@ def test_settings_for_lines_that_were_cut_off_never_govern_others(tmp_path):
     path.parent.mkdir()
     for settings, lines in ((one, 10), (two, 20), (one, 3)):
         path.write_bytes(b"{}\n" * lines)
-        settle(folder, settings, day, lambda *_, **__: None)
-    assert folder.settings() == [Governed(day, 11, one), Governed(day, 21, two), Governed(day, 4, one)]
+        write_settings(folder, settings, day, lambda *_, **__: None)
+    assert SettingsLog(folder, one).entries == [
+        SettingsEntry(day, 11, one),
+        SettingsEntry(day, 21, two),
+        SettingsEntry(day, 4, one),
+    ]
 
 
 def test_a_start_derives_the_averages_of_a_day_that_lacks_them(plant, monkeypatch):
     """At the next start a day in the middle without averages gets them again; compressed days stay as they are."""
-    monkeypatch.setattr("etl.storage.recover.TAIL", 1)
+    monkeypatch.setattr("etl.storage.recovery.TAIL_BYTES", 1)
     here = plant(start=1_795_392_000.0 - 20)
     for _ in range(6):
         here.tick(4)

@@ -236,7 +236,7 @@ def test_beyond_the_limit_of_the_queue_the_newest_are_refused_and_counted(script
 def test_a_file_disturbed_by_others_is_an_event(scripted, kind, how):
     """A file renamed, deleted or cut is created again within a tick; averages still follow from the raw log."""
     here = scripted()
-    here.pipeline.events.tell("start")
+    here.pipeline.events.record("start")
     for _ in range(3):
         run_tick(here)
     path = here.folder.path(kind, "2026-11-22")

@@ -24,7 +24,8 @@ from etl.nightly.night import here
 from etl.nightly.report import encode, make_report
 from etl.nightly.spill import Spill
 from etl.readings.records import Settings
-from etl.storage.folder import BLOCK, Folder
+from etl.storage.folder import READ_BYTES, Folder
+from etl.storage.settings_log import SettingsLog
 from tests.benchmarks.generate import write_day
 from tests.support.process import free_port
 from tests.support.process import until as wait_until
@@ -40,7 +41,7 @@ def day(tmp_path_factory):
     """A folder with one day of two machines, and its report made here in turn."""
     folder = Folder(tmp_path_factory.mktemp("night"))
     write_day(folder.path("raw", DAY), date.fromisoformat(DAY), Machines(2, random.Random(1)))
-    return folder, encode(make_report(folder, DAY, SETTINGS))
+    return folder, encode(make_report(SettingsLog(folder, SETTINGS), DAY))
 
 
 class Dask:
@@ -97,14 +98,14 @@ def test_processes_make_the_same_report(day, workers, caplog):
 def test_parts_of_a_block_make_the_same_report(day, tmp_path, packed, workers, monkeypatch):
     """A day in many parts, also where it is compressed and has to be read from its start on."""
     folder, expected = day
-    monkeypatch.setattr(analyzing, "PART", BLOCK)
+    monkeypatch.setattr(analyzing, "PART", READ_BYTES)
     parts = []
     add = Spill.add
     monkeypatch.setattr(Spill, "add", lambda self, part: (parts.append(part.length), add(self, part)))
     copy = Folder(tmp_path)
     copy.path("raw", DAY).parent.mkdir()
     raw = folder.path("raw", DAY).read_bytes()
-    assert len(raw) > 20 * BLOCK
+    assert len(raw) > 20 * READ_BYTES
     if packed:
         copy.packed_path("raw", DAY).write_bytes(gzip.compress(raw, 1))
     else:

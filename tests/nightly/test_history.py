@@ -19,9 +19,10 @@ from etl.audit.verify import Finding, Proof
 from etl.nightly.executors import Executing
 from etl.nightly.history import stored
 from etl.nightly.report import contract, encode, make, make_report, write_report
+from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.readings.wire import raw_line
 from etl.storage.folder import Folder
+from etl.storage.settings_log import SettingsLog
 from tests.support.columns import columns
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
@@ -63,7 +64,7 @@ def plant(tmp_path_factory):
         sent = [(moment, reading(dice, moment)) for moment in moments]
         lines = [raw_line(one, "press", moment) for moment, one in sent if one]
         folder.path("raw", day).write_bytes(b"".join(lines))
-        write_report(folder, day, JUDGED)
+        write_report(SettingsLog(folder, JUDGED), day)
     return folder
 
 
@@ -130,9 +131,9 @@ def test_a_history_that_is_lost_is_found_in_the_raw_log(copy, lost):
             copy.history_path(day).write_bytes(history.replace(b"temperature", b"temp\xffrature"))
     if lost == "of other detectors":
         for day in DAYS:
-            write_report(copy, day, msgspec.structs.replace(JUDGED, detectors=("history_mad",)))
-    assert write_report(copy, DAYS[3], JUDGED).read_bytes() == expected[3]
-    assert write_report(copy, DAYS[2], JUDGED).read_bytes() == expected[2]
+            write_report(SettingsLog(copy, msgspec.structs.replace(JUDGED, detectors=("history_mad",))), day)
+    assert write_report(SettingsLog(copy, JUDGED), DAYS[3]).read_bytes() == expected[3]
+    assert write_report(SettingsLog(copy, JUDGED), DAYS[2]).read_bytes() == expected[2]
     assert path.read_bytes() == history
 
 
@@ -149,14 +150,16 @@ def test_one_flipped_bit_of_a_history_is_seen(copy):
 def test_histories_of_the_last_days_are_kept_and_are_no_reports(copy):
     """Three of them; a report made again for an older day leaves them alone."""
     assert copy.histories() == DAYS[1:]
-    write_report(copy, DAYS[0], JUDGED)
+    write_report(SettingsLog(copy, JUDGED), DAYS[0])
     assert copy.histories() == DAYS[1:]
     assert copy.reports() == DAYS
 
 
 def test_the_raw_log_and_the_splitting_alone_decide(copy):
     """However many parts a day is read in, its report and what passes on are the same."""
-    one, three = (make(copy, DAYS[3], JUDGED, executing) for executing in (Executing(1, map), Executing(3, map)))
+    one, three = (
+        make(SettingsLog(copy, JUDGED), DAYS[3], executing) for executing in (Executing(1, map), Executing(3, map))
+    )
     assert encode(one.report) == encode(three.report) == reports(copy)[3]
     assert one.history == three.history
 
@@ -165,7 +168,7 @@ def test_rebuild_makes_the_same_reports_and_verify_proves_them(copy):
     """From the raw log alone rebuild makes the same bytes; verify writes nothing."""
     expected = reports(copy)
     shutil.rmtree(copy.reports_path)
-    list(rebuild(copy, JUDGED, DAYS, False, lambda *_, **__: None))
+    list(rebuild(SettingsLog(copy, JUDGED), DAYS, False, lambda *_, **__: None))
     assert reports(copy) == expected
     shutil.rmtree(copy.reports_path / "history")
     assert found(copy) == []
@@ -179,7 +182,7 @@ def test_an_incident_that_does_not_follow_is_told_and_made_anew(copy):
     (finding,) = found(copy)
     assert not finding.wrong
     assert "temperature.incidents[0].readings is 2, expected 1" in finding.text
-    list(rebuild(copy, JUDGED, [], False, lambda *_, **__: None))
+    list(rebuild(SettingsLog(copy, JUDGED), [], False, lambda *_, **__: None))
     assert reports(copy) == expected
 
 
@@ -192,7 +195,7 @@ def test_incidents_that_nothing_proves_any_more_stay(copy):
     assert [finding.text.partition(": ")[2] for finding in found(copy)] == [
         "3 days from 2026-11-20 to 2026-11-22 have no raw log, so nothing proves them"
     ]
-    list(rebuild(copy, JUDGED, [], False, lambda *_, **__: None))
+    list(rebuild(SettingsLog(copy, JUDGED), [], False, lambda *_, **__: None))
     assert reports(copy) == expected
 
 
@@ -200,12 +203,12 @@ def test_the_last_history_is_enough(copy):
     """With keep_days the raw log of the days before is gone: what was kept gives the same report."""
     for day in DAYS[:3]:
         copy.path("raw", day).unlink()
-    assert encode(make_report(copy, DAYS[3], JUDGED)) == reports(copy)[3]
+    assert encode(make_report(SettingsLog(copy, JUDGED), DAYS[3])) == reports(copy)[3]
 
 
 def test_a_day_that_is_not_over_has_no_silence_until_its_end(copy):
     """Nothing is silent after the moment the report is made."""
-    (machine,) = make(copy, DAYS[3], JUDGED, until=at("23 20:01")).report["machines"]
+    (machine,) = make(SettingsLog(copy, JUDGED), DAYS[3], until=at("23 20:01")).report["machines"]
     assert machine["incidents"] == []
 
 
@@ -218,7 +221,7 @@ def test_a_machine_that_was_silent_for_a_whole_day_is_told_when_it_is_back(copy)
     copy.path("raw", DAYS[2]).write_bytes(other[1])
     shutil.rmtree(copy.reports_path)
     for day in DAYS[:3]:
-        write_report(copy, day, JUDGED)
+        write_report(SettingsLog(copy, JUDGED), day)
     assert told(copy, DAYS[1])[""] == []
     assert told(copy, DAYS[2])[""][0] == ("silence", "20 12:00", "22 12:00")
 
@@ -241,9 +244,10 @@ def test_detectors_change_nothing_of_the_figures(tmp_path_factory, runs, interva
                 lines.append(raw_line({"temperature": temperature, "fan_speed": speed, "status": status}, "a", moment))
         folder.path("raw", day).write_bytes(b"".join(lines))
         judged = make(
-            folder, day, msgspec.structs.replace(JUDGED, detectors=("telemetry", "status_band", "history_mad"))
+            SettingsLog(folder, msgspec.structs.replace(JUDGED, detectors=("telemetry", "status_band", "history_mad"))),
+            day,
         )
-        plain = make_report(folder, day, PLAIN)
+        plain = make_report(SettingsLog(folder, PLAIN), day)
         assert encode(contract(judged.report)) == encode(plain)
         assert contract(plain) == plain
 
@@ -254,7 +258,9 @@ def test_without_detectors_they_are_not_loaded(copy):
         "import sys; from pathlib import Path; from etl.storage.folder import Folder\n"
         "from etl.nightly.report import write_report\n"
         "from etl.readings.records import Settings\n"
-        f"write_report(Folder(Path({str(copy.root)!r})), {DAYS[3]!r}, Settings(5, {FIELDS!r}, 'UTC', 60.0, 0.2))\n"
+        "from etl.storage.settings_log import SettingsLog\n"
+        f"settings = Settings(5, {FIELDS!r}, 'UTC', 60.0, 0.2)\n"
+        f"write_report(SettingsLog(Folder(Path({str(copy.root)!r})), settings), {DAYS[3]!r})\n"
         "sys.exit('etl.analysis.detectors' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -8,14 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl import analyze_values
-from etl.cli import app
+from etl.cli.rebuild import rebuild
+from etl.cli.report import report as report_command
 from etl.nightly.executors import Executing
 from etl.nightly.report import make_report, write_report
+from etl.readings.lines import raw_line
 from etl.readings.records import Settings
 from etl.readings.window import number
-from etl.readings.wire import raw_line
+from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
-from etl.storage.recover import Derivation
+from etl.storage.settings_log import SettingsLog
 from tests.support.columns import columns
 
 MIDNIGHT = 1_795_392_000.0
@@ -47,7 +49,7 @@ def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_fac
     path = folder.path("raw", "2026-11-23")
     path.parent.mkdir()
     path.write_bytes(b"".join(lines))
-    report = make_report(folder, "2026-11-23", SETTINGS, Executing(parts, map))
+    report = make_report(SettingsLog(folder, SETTINGS), "2026-11-23", Executing(parts, map))
     assert [(entry["source"], entry["id"]) for entry in report["machines"]] == list(data)
     for entry in report["machines"]:
         expected = {p: analyze_values(v, 0.2) for p, v in data[entry["source"], entry["id"]].items()}
@@ -109,7 +111,7 @@ def test_a_report_made_again_has_the_same_bytes(plant):
     (path,) = here.night()
     first = path.read_bytes()
     here.clock.now += 1e6
-    assert write_report(here.folder, "2026-11-22", here.loaded.settings).read_bytes() == first
+    assert write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22").read_bytes() == first
 
 
 def test_after_its_report_a_day_takes_no_line(plant):
@@ -155,7 +157,7 @@ def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog, detect
         given_.append((report, series))
         return b"a page"
 
-    write_report(here.folder, "2026-11-22", here.loaded.settings, page=page)
+    write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22", page=page)
     ((report, series),) = given_
     assert report == orjson.loads(report_path.read_bytes())
     raw = here.records("raw")
@@ -164,7 +166,9 @@ def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog, detect
     assert list(values["speed"]) == [line["fan_speed"] for line in raw]
     assert page_path.read_bytes() == b"a page"
     report_path.unlink()
-    write_report(here.folder, "2026-11-22", here.loaded.settings, page=lambda report, series: b"%d" % (1 // 0))
+    write_report(
+        SettingsLog(here.folder, here.loaded.settings), "2026-11-22", page=lambda report, series: b"%d" % (1 // 0)
+    )
     assert orjson.loads(report_path.read_bytes()) == report
     assert "cannot be drawn" in caplog.text
 
@@ -174,12 +178,12 @@ def test_the_commands_write_the_page_too(plant):
     here = plant(start=MIDNIGHT - 500)
     here.tick(3)
     here.close()
-    assert app.report(here.loaded, "2026-11-22") == 0
+    assert report_command(here.loaded, "2026-11-22") == 0
     page = here.folder.page_path("2026-11-22")
     assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
     page.unlink()
     here.folder.report_path("2026-11-22").write_bytes(b"{}")
-    assert app.rebuild(here.loaded) == 0
+    assert rebuild(here.loaded) == 0
     assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
     assert here.folder.reports() == ["2026-11-22"]
 
@@ -198,8 +202,8 @@ def test_no_line_keeps_a_day_from_its_report(plant, fields):
     here.close()
     with here.folder.path("raw", "2026-11-22").open("ab") as log:
         log.write(b'{%s,"temperature":90,"_source":"a","_polled_at":"2026-11-22T23:59:59.000Z"}\n' % fields)
-    report = orjson.loads(write_report(here.folder, "2026-11-22", here.loaded.settings).read_bytes())
-    averages = list(Derivation(here.folder, here.loaded.settings).day("2026-11-22"))
+    report = orjson.loads(write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22").read_bytes())
+    averages = list(Derivation(SettingsLog(here.folder, here.loaded.settings)).day("2026-11-22"))
     assert sum(machine["readings"] for machine in report["machines"]) == len(averages)
 
 
@@ -236,5 +240,5 @@ def test_a_damaged_compressed_day_keeps_no_other_from_etl_report(plant, caplog):
     here.folder.path("raw", "2026-11-22").unlink()
     here.folder.packed_path("raw", "2026-11-22").write_bytes(b"no gzip")
     for day, code in (("2026-11-22", 1), ("2026-11-23", 0)):
-        assert app.report(here.loaded, day) == code
+        assert report_command(here.loaded, day) == code
     assert caplog.text.count("cannot be made") == 1

@@ -8,11 +8,11 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.readings.fold import derive, rules
+from etl.readings.fold import derive, fold_of
+from etl.readings.lines import raw_line
 from etl.readings.records import Settings
 from etl.readings.rewind import Rewind
-from etl.readings.window import Window, means, number, silence, step
-from etl.readings.wire import raw_line
+from etl.readings.window import Window, means, number, silence_s, step
 
 SIZE = 5
 SILENCE = 100.0
@@ -71,11 +71,11 @@ def test_any_split_into_ticks_gives_the_same_averages(steps, cuts):
         raw_line({"id": machine[1], "temperature": v[0], "fan_speed": v[1]}, machine[0], at)
         for machine, at, v in timed(steps)
     ]
-    whole = list(derive({}, lines, rules(SETTINGS)))
+    whole = list(derive({}, lines, fold_of(SETTINGS)))
     windows, parts, start = {}, [], 0
     while start < len(lines):
         end = start + cuts[len(parts) % len(cuts)]
-        parts += derive(windows, lines[start:end], rules(SETTINGS))
+        parts += derive(windows, lines[start:end], fold_of(SETTINGS))
         start = end
     assert parts == whole
 
@@ -116,14 +116,14 @@ def test_readings_older_than_needed_do_not_matter(steps):
 
 
 def test_a_machine_starts_anew_after_a_silence():
-    """After more than the silence a machine's windows hold the new reading only; after exactly it they go on."""
+    """After more than the silence_s a machine's windows hold the new reading only; after exactly it they go on."""
     before = fold([("m", 0.0, (1.0, 1.0)), ("m", 10.0, (2.0, 2.0))])["m"]
     assert step(before, 110.0, (3.0, 3.0), SIZE, SILENCE).readings == 3
     assert step(before, 110.1, (3.0, None), SIZE, SILENCE) == Window(1, 110.1, ((3.0,), ()), (110.1, 110.1))
 
 
 def test_a_parameter_starts_anew_after_it_was_missing_that_long():
-    """A parameter that was missing longer than the silence is None, then starts anew; the others go on."""
+    """A parameter that was missing longer than the silence_s is None, then starts anew; the others go on."""
     window = None
     for at in range(0, 160, 20):
         window = step(window, float(at), (1.0, 5.0 if at == 0 else "broken"), SIZE, SILENCE)
@@ -132,9 +132,9 @@ def test_a_parameter_starts_anew_after_it_was_missing_that_long():
 
 
 def test_silence_is_an_hour_or_a_hundred_intervals():
-    """The silence is an hour for short intervals and 100 intervals for long ones."""
-    assert silence(10.0) == 3600.0
-    assert silence(60.0) == 6000.0
+    """The silence_s is an hour for short intervals and 100 intervals for long ones."""
+    assert silence_s(10.0) == 3600.0
+    assert silence_s(60.0) == 6000.0
 
 
 def test_numbers_are_never_coerced():
@@ -147,7 +147,7 @@ def test_the_averages_line_is_as_specified():
     """An averages line has the specified keys in order, unrounded averages and the reading's own timestamp."""
     reading = {"id": 1, "temperature": 20.18, "fan_speed": 899.64, "status": "IDLE"}
     stamped = {**reading, "timestamp": "2026-11-22T10:00:00.000+00:00"}
-    first, second = derive({}, [raw_line(stamped, "machine-1", 1e9), raw_line(reading, "m", 1e9)], rules(SETTINGS))
+    first, second = derive({}, [raw_line(stamped, "machine-1", 1e9), raw_line(reading, "m", 1e9)], fold_of(SETTINGS))
     assert first[1] == (
         b'{"timestamp":"2026-11-22T10:00:00.000+00:00","source":"machine-1","id":1,"average_temperature":20.18,'
         b'"average_speed":899.64,"status":"IDLE","readings":1,"polled_at":"2001-09-09T01:46:40.000Z"}\n'

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from etl.nightly.report import make_report
+from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
-from etl.storage.recover import Derivation
 from etl.storage.retention import compress, delete_old
+from etl.storage.settings_log import SettingsLog
 
 MIDNIGHT = 1_795_392_000.0
 """2026-11-23T00:00:00Z."""
@@ -43,13 +44,13 @@ def test_compressed_days_read_as_before(week):
     """Compressing leaves every line readable, the newest day plain, reports and averages derivable as they were."""
     folder = week.folder
     before = everything(folder)
-    reports = {day: make_report(folder, day, week.loaded.settings) for day in folder.days("raw")}
+    reports = {day: make_report(SettingsLog(folder, week.loaded.settings), day) for day in folder.days("raw")}
     assert compress(folder, never) == folder.days("raw")[:-1]
     assert not folder.path("raw", folder.days("raw")[0]).exists()
     assert folder.path("raw", folder.days("raw")[-1]).exists()
     assert everything(folder) == before
-    assert {day: make_report(folder, day, week.loaded.settings) for day in folder.days("raw")} == reports
-    derivation = Derivation(folder, week.loaded.settings)
+    assert {day: make_report(SettingsLog(folder, week.loaded.settings), day) for day in folder.days("raw")} == reports
+    derivation = Derivation(SettingsLog(folder, week.loaded.settings))
     for day in folder.days("raw"):
         assert b"".join(derivation.day(day)) == before["averages", day]
     assert compress(folder, never) == []
@@ -82,20 +83,20 @@ def test_averages_and_events_go_first_the_raw_log_a_day_later(week):
     days = folder.days("raw")
     assert len(days) == 8
     reports = folder.reports()
-    deleted = delete_old(folder, days[-1], 3, week.loaded.settings)
+    deleted = delete_old(SettingsLog(folder, week.loaded.settings), days[-1], 3)
     assert folder.days("averages") == days[4:]
     assert folder.days("raw") == days[3:]
     assert folder.reports() == reports
     assert f"raw/{days[0]}.jsonl" in deleted
-    assert delete_old(folder, days[-1], 3, week.loaded.settings) == []
+    assert delete_old(SettingsLog(folder, week.loaded.settings), days[-1], 3) == []
 
 
 def test_averages_stay_derivable_when_the_past_is_deleted(week):
     """What is left of the averages follows from what is left of the raw log."""
     folder = week.folder
     before = everything(folder)
-    delete_old(folder, folder.days("raw")[-1], 2, week.loaded.settings)
-    derivation = Derivation(folder, week.loaded.settings)
+    delete_old(SettingsLog(folder, week.loaded.settings), folder.days("raw")[-1], 2)
+    derivation = Derivation(SettingsLog(folder, week.loaded.settings))
     kept = folder.days("averages")
     for day in folder.days("raw"):
         derived = b"".join(derivation.day(day))
@@ -110,7 +111,7 @@ def test_the_raw_log_stays_while_a_later_average_needs_it(plant):
     here.clock.now += 1000
     here.night()
     days = here.folder.days("raw")
-    delete_old(here.folder, days[-1], 1, here.loaded.settings)
+    delete_old(SettingsLog(here.folder, here.loaded.settings), days[-1], 1)
     assert here.folder.days("averages") == days[-2:]
     assert here.folder.days("raw") == days[-7:]
 
@@ -121,6 +122,6 @@ def test_a_day_without_a_report_is_never_touched(week):
     day = folder.days("raw")[0]
     folder.report_path(day).unlink()
     compress(folder, never)
-    delete_old(folder, folder.days("raw")[-1], 1, week.loaded.settings)
+    delete_old(SettingsLog(folder, week.loaded.settings), folder.days("raw")[-1], 1)
     assert folder.path("raw", day).exists()
     assert folder.path("averages", day).exists()

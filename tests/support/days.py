@@ -7,7 +7,8 @@ import time
 
 import orjson
 
-from etl.readings.wire import raw_line, rfc3339
+from etl.readings.lines import raw_line
+from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 import yaml
 
-from etl.cli import app
 from etl.config import load as config
+from etl.live.pipeline import Pipeline
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "readings.json"
 
@@ -49,7 +49,7 @@ class Plant:
         path = self.root / "config.yaml"
         path.write_text(yaml.safe_dump(self.config))
         self.loaded = config.load(path)
-        self.pipeline = app.Pipeline(self.loaded, self.clock, self.stdout, self.system, self.make_report)
+        self.pipeline = Pipeline(self.loaded, self.clock, self.stdout, self.system, self.make_report)
         self.folder = self.pipeline.folder
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class Plant:
             self.pipeline.close()
             tick = self.pipeline.tick
             for appender in (tick._raw, tick._averages, self.pipeline.events._appender):
-                appender._close()
+                appender.close()
 
     def tick(self, times: int = 1, interval: float = 10.0) -> None:
         """Run ticks, one interval apart."""

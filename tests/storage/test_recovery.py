@@ -8,10 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.readings.records import Governed, Settings
-from etl.storage import recover as recovering
-from etl.storage.folder import governing
-from etl.storage.recover import Derivation, Place, recover, segments, windows_before
+from etl.readings.records import Settings, SettingsEntry
+from etl.storage import places, recovery
+from etl.storage.derivation import Derivation, windows_before
+from etl.storage.folder import Folder
+from etl.storage.places import Place
+from etl.storage.recovery import recover
+from etl.storage.settings_log import SettingsLog
 
 FIELDS = {"temperature": "temperature", "speed": "fan_speed"}
 FIVE = Settings(5, FIELDS, "UTC", 10.0, 0.2)
@@ -65,7 +68,7 @@ def test_damaged_averages_are_put_right_from_the_raw_log(plant, how, byte):
 @pytest.mark.parametrize("tail", [1, 400, 5000])
 def test_averages_missing_around_midnight_are_appended_to_both_days(plant, tail, monkeypatch):
     """Lines missing at the end of one day and the start of the next are derived, with the windows of before."""
-    monkeypatch.setattr(recovering, "TAIL", tail)
+    monkeypatch.setattr(recovery, "TAIL_BYTES", tail)
     here = plant(start=1_795_392_000.0 - 100)
     here.tick(30)
     whole = here.bytes_of("averages")
@@ -87,7 +90,7 @@ def test_a_torn_raw_line_is_kept_aside_and_its_average_cut(plant):
     assert len(here.records("raw")) == len(here.records("averages")) == 6
     assert {event["reason"] for event in here.events("repaired")} == {"torn", "averages"}
     assert raw.with_name("2026-11-22.jsonl.torn").exists()
-    whole = b"".join(Derivation(here.folder, here.loaded.settings).day("2026-11-22"))
+    whole = b"".join(Derivation(SettingsLog(here.folder, here.loaded.settings)).day("2026-11-22"))
     assert here.bytes_of("averages")["2026-11-22"] == whole
 
 
@@ -99,9 +102,9 @@ def test_a_changed_window_starts_every_window_anew(plant):
     here.open()
     here.tick(4)
     assert [line["readings"] for line in here.records("averages")] == [1, 2, 3, 4, 5, 5, 1, 2, 3, 3]
-    assert [(entry.line, entry.settings.window) for entry in here.folder.settings()] == [(1, 5), (7, 3)]
+    assert [(entry.line, entry.settings.window) for entry in SettingsLog(here.folder, FIVE).entries] == [(1, 5), (7, 3)]
     assert (
-        b"".join(Derivation(here.folder, here.loaded.settings).day("2026-11-22"))
+        b"".join(Derivation(SettingsLog(here.folder, here.loaded.settings)).day("2026-11-22"))
         == here.bytes_of("averages")["2026-11-22"]
     )
 
@@ -114,21 +117,26 @@ def test_a_changed_threshold_leaves_the_windows_as_they_are(plant):
     here.open()
     here.tick(1)
     assert here.records("averages")[-1]["readings"] == 5
-    assert len(here.folder.settings()) == 2
+    assert len(SettingsLog(here.folder, FIVE).entries) == 2
 
 
-def test_the_entry_written_last_governs():
+def test_the_entry_written_last_governs(tmp_path):
     """The entry written last that is not after a line counts; before the first entry the config does."""
-    entries = [Governed("2026-11-22", 5, FIVE), Governed("2026-11-22", 9, THREE), Governed("2026-11-22", 7, FIVE)]
-    lines = {line: governing(entries, "2026-11-22", line, THREE).window for line in (4, 5, 7, 8, 9, 20)}
+    entries = [
+        SettingsEntry("2026-11-22", 5, FIVE),
+        SettingsEntry("2026-11-22", 9, THREE),
+        SettingsEntry("2026-11-22", 7, FIVE),
+    ]
+    log = SettingsLog(Folder(tmp_path), THREE, entries)
+    lines = {line: log.at("2026-11-22", line).window for line in (4, 5, 7, 8, 9, 20)}
     assert lines == {4: 3, 5: 5, 7: 5, 8: 5, 9: 5, 20: 5}
-    assert [first for first, _, _ in segments(entries, "2026-11-22", THREE)] == [1, 5, 7, 9]
+    assert [first for first, _, _ in log.segments("2026-11-22")] == [1, 5, 7, 9]
 
 
 @pytest.mark.parametrize("block", [100, 1000, 1 << 20])
 def test_windows_before_any_line_are_those_of_the_fold(plant, block, monkeypatch):
     """The windows found from the end of the log are those of folding it from its beginning, at every line."""
-    monkeypatch.setattr(recovering, "BLOCK", block)
+    monkeypatch.setattr(places, "READ_BYTES", block)
     here = plant(start=1_795_392_000.0 - 100)
     here.tick(8)
     here.clock.now += 1800
@@ -136,12 +144,12 @@ def test_windows_before_any_line_are_those_of_the_fold(plant, block, monkeypatch
     here.config["window"] = 4
     here.open()
     here.tick(9)
-    derivation = Derivation(here.folder, here.loaded.settings)
+    derivation = Derivation(SettingsLog(here.folder, here.loaded.settings))
     for day in here.folder.days("raw"):
         starts = [offset for offset, _ in here.folder.lines("raw", day)]
         lines = derivation.day(day)
         for number, offset in enumerate(starts, start=1):
-            before = windows_before(here.folder, Place(day, number, offset), here.loaded.settings)
+            before = windows_before(SettingsLog(here.folder, here.loaded.settings), Place(day, number, offset))
             assert {key: (w.readings, w.at, w.values) for key, w in before.items()} == {
                 key: (w.readings, w.at, w.values) for key, w in derivation.windows.items()
             }

@@ -9,8 +9,11 @@ import sys
 import orjson
 import pytest
 
+from etl.storage.appender import Appender, DisturbedError
+from etl.storage.atomic import write_whole
 from etl.storage.folder import Folder
-from etl.storage.log import Appender, DisturbedError, HeldError, repair, take_lock, write_whole
+from etl.storage.lock import HeldError, take_lock
+from etl.storage.torn import repair
 
 DAY = "2026-11-22"
 
@@ -33,7 +36,7 @@ def test_lines_stand_in_the_files_of_their_days_in_order(folder):
     assert folder.path("raw", DAY).read_bytes() == b"1\n2\n"
     assert (folder.root / "raw.jsonl").read_bytes() == b"3\n"
     assert os.readlink(folder.root / "raw.jsonl") == "raw/2026-11-23.jsonl"
-    assert (appender.waiting, len(appender)) == (0, 0)
+    assert (appender.waiting_bytes, len(appender)) == (0, 0)
 
 
 class Failing:
@@ -65,7 +68,7 @@ def test_a_failed_write_leaves_no_part_of_a_line_and_is_made_up_for(folder):
     with pytest.raises(OSError, match="No space"):
         flush(appender)
     assert folder.path("raw", DAY).read_bytes() == b"one\n"
-    assert appender.waiting == 10
+    assert appender.waiting_bytes == 10
     system.room = 100
     assert flush(appender) == [b"two\n", b"three\n"]
     assert folder.path("raw", DAY).read_bytes() == b"one\ntwo\nthree\n"
@@ -89,7 +92,7 @@ def test_a_file_disturbed_by_others_is_told_and_the_lines_wait(folder, disturb, 
     with pytest.raises(DisturbedError) as caught:
         flush(appender)
     assert caught.value.reason == reason
-    appender.forget()
+    appender.reset()
     assert flush(appender) == [b"two\n"]
     assert folder.path("raw", DAY).read_bytes().endswith(b"two\n")
 
@@ -162,7 +165,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 def test_only_one_process_holds_a_folder(tmp_path):
     """A second owner is refused with the holder's pid; a holder that was killed is no obstacle."""
     hold = (
-        "import sys, pathlib; from etl.storage.log import take_lock; "
+        "import sys, pathlib; from etl.storage.lock import take_lock; "
         "take_lock(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
     )
     with subprocess.Popen(

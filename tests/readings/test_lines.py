@@ -10,17 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.readings import window as averages
-from etl.readings.records import Governed, Settings
-from etl.readings.wire import (
-    RejectedError,
-    block_decoder,
-    parse,
-    parse_settings,
-    raw_decoder,
-    raw_line,
-    rfc3339,
-    settings_line,
-)
+from etl.readings.answers import parse
+from etl.readings.blocks import block_decoder
+from etl.readings.lines import parse_settings, raw_decoder, raw_line, settings_line
+from etl.readings.records import RejectedError, Settings, SettingsEntry
+from etl.readings.times import rfc3339
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -189,7 +183,7 @@ def test_only_a_string_or_a_number_is_an_id():
 
 def test_settings_read_back_equal():
     """An entry of settings.jsonl reads back as it was written; damage is told."""
-    entry = Governed("2026-11-22", 7, Settings(5, {"speed": "fan_speed"}, "Europe/Berlin", 10.0, 0.2))
+    entry = SettingsEntry("2026-11-22", 7, Settings(5, {"speed": "fan_speed"}, "Europe/Berlin", 10.0, 0.2))
     assert parse_settings(settings_line(entry)) == entry
     for damaged in (b"{}", b"[]", b"nonsense", settings_line(entry)[:40], b'{"day":1,"line":"x"}'):
         with pytest.raises(RejectedError):

@@ -1,0 +1,78 @@
+"""etl check: the config validated and summarized."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+
+from etl.cli.command import config_option, echo_error, load_config
+from etl.config.load import Loaded
+from etl.config.schema import schema
+from etl.readings.days import next_change, next_reports
+
+CURL_FROM_SOURCES = 300
+"""Sources over HTTP from which on transport: curl is worth its extra package."""
+LISTED_REPORTS = 3
+
+
+@click.command("check")
+@config_option
+@click.option("--schema", "as_schema", is_flag=True, help="Print the JSON Schema of the config, and check none.")
+def command(file: Path, as_schema: bool) -> None:
+    """Validate the config and summarize it; uses no network.
+
+    Problems go to stderr as file:line:column: what, and a hint; the exit code is then 78.
+    """
+    if as_schema:
+        click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
+    else:
+        click.echo(summary(load_config(file, echo_error), time.time()))
+
+
+def summary(loaded: Loaded, now: float) -> str:
+    """What a valid config means; `now` in seconds since the epoch."""
+    config, zone = loaded.config, loaded.zone
+    count = len(loaded.sources)
+    lines = [
+        f"{count} {'source' if count == 1 else 'sources'}, polled every {config.interval:g} s, written to "
+        f"{loaded.path(config.output.folder)}",
+        f"averages over {config.window} readings of {', '.join(config.parameters)}",
+        f"API {_api(loaded)}",
+        f"next reports ({loaded.settings.timezone}):",
+    ]
+    over_http = sum(1 for source in loaded.sources if source.url)
+    if over_http >= CURL_FROM_SOURCES and config.transport == "requests":
+        lines.insert(1, f"{over_http} sources over HTTP: transport: curl polls them with far less CPU (extra fleet)")
+    reports = next_reports(now, config.report.at, zone, LISTED_REPORTS)
+    change = next_change(now, zone)
+    if change:
+        eve = datetime.combine(change, datetime.min.time(), tzinfo=zone).timestamp()
+        around = next_reports(eve - 86_400, config.report.at, zone, LISTED_REPORTS)
+        reports += [report for report in around if report not in reports]
+    lines += [f"  {day}: {due:%Y-%m-%d %H:%M %z} ({due.astimezone(UTC):%Y-%m-%dT%H:%MZ})" for day, due in reports]
+    if change:
+        lines.append(f"the clocks change on {change}")
+    return "\n".join(lines)
+
+
+def _api(loaded: Loaded) -> str:
+    api = loaded.config.api
+    if not api.serve:
+        return "not served"
+    address = f"http://{api.host}:{api.port}"
+    if not api.token and _is_exposed(api.host):
+        return f"{address}: other hosts can reach it, so `etl run` requires api.token or --insecure"
+    return address
+
+
+def _is_exposed(host: str) -> bool:
+    """Whether other hosts can reach an address; a name is not looked up, as that needs the network."""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return False

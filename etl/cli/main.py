@@ -1,0 +1,37 @@
+"""The command line: each command is a module of this package, imported when it is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+COMMANDS = ("check", "once", "rebuild", "replay", "report", "run", "status", "verify")
+
+
+class _LazyGroup(click.Group):
+    """Imports the module of a command when that command is called, so that each costs only what it uses."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"etl.cli.{name}").command
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="machine-telemetry-etl")
+def cli() -> None:
+    """Watch machines without operating a platform.
+
+    Polls every machine each few seconds, appends each reading and its moving averages as JSON lines to a folder, and
+    writes a report of the day's anomalies every night. Start with `etl check`, then `etl run`.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="etl")

@@ -1,0 +1,47 @@
+"""etl once: one tick over all sources."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from etl.cli.command import config_option, execute, log_format_option
+from etl.cli.exits import IO_ERROR, OK, UNAVAILABLE, ExitError
+from etl.cli.logs import Format
+from etl.cli.output import locked, output_root
+from etl.config.load import Loaded
+from etl.live.pipeline import Pipeline
+from etl.live.stdout import Stdout
+
+STDOUT_PATIENCE_S = 5.0
+"""A reader of stdout gets this long to take the last lines."""
+
+
+@click.command("once")
+@config_option
+@log_format_option
+def command(file: Path, log_format: Format) -> None:
+    """Poll every source once, write the answers, and exit.
+
+    Exit code 0, or 69 if no source answered.
+    """
+    execute(file, once, log_format)
+
+
+def once(loaded: Loaded) -> int:
+    """Poll every source once; the exit code."""
+    with locked(output_root(loaded)):
+        stdout = Stdout()
+        pipeline = Pipeline(loaded, time.time, stdout)
+        pipeline.tick_once()
+        pipeline.close()
+        stdout.close(STDOUT_PATIENCE_S)
+        if pipeline.tick.unwritten:
+            raise ExitError(f"{pipeline.tick.unwritten} readings could not be written: {pipeline.tick.stuck}", IO_ERROR)
+        if not pipeline.tick.counts["answered"]:
+            raise ExitError(
+                "No source answered. Is the machine on? `python -m api` starts a simulated one.", UNAVAILABLE
+            )
+        return OK

@@ -1,0 +1,87 @@
+"""etl replay: recorded readings imported as if they had been polled."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import click
+
+from etl.audit.recording import Damage, Recording
+from etl.audit.replay import RefusedError
+from etl.audit.replay import replay as import_files
+from etl.cli.command import config_option, execute
+from etl.cli.exits import CANNOT_CREATE, FOUND, OK, USAGE, ExitError
+from etl.cli.output import locked, output_root
+from etl.cli.progress import progress
+from etl.config.load import Loaded
+from etl.readings.days import day_finder
+from etl.storage.folder import Folder
+
+MAX_LISTED = 20
+"""Rejected lines that are listed one by one; the others are counted."""
+
+log = logging.getLogger("etl")
+
+
+@click.command("replay")
+@config_option
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
+)
+@click.option(
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder to import into, instead of the one in the config.",
+)
+def command(file: Path, files: tuple[Path, ...], output: Path | None) -> None:
+    """Import recorded readings as if they had been polled at the time they were taken.
+
+    Each FILE is a JSON array or JSON lines, .gz too; raw logs of this program among them. Days are added completely or
+    not at all. Rejected lines are listed; the exit code is then 1.
+    """
+    execute(file, lambda loaded: replay(loaded, list(files), output))
+
+
+def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
+    """Import recorded readings into the folder, or into `output`; the exit code."""
+    if len({file.resolve() for file in files}) < len(files):
+        raise ExitError("A file is named twice, so its readings would be imported twice. Name each file once.", USAGE)
+    names = {loaded.path(source.file).resolve(): source.name for source in loaded.sources if source.file}
+    folder = Folder(output or output_root(loaded))
+    rejected = 0
+
+    def reject(damage: Damage) -> None:
+        nonlocal rejected
+        rejected += 1
+        if rejected <= MAX_LISTED:
+            log.warning("%s:%d: %s", damage.file, damage.line, damage.why)
+
+    with locked(folder.root), progress("replay", 2 * sum(file.stat().st_size for file in files)) as advance:
+        day_of = day_finder(loaded.zone)
+        recording = Recording(names, loaded.zone, day_of, day_of(time.time()), advance)
+        try:
+            result = import_files(folder, recording, files, loaded.settings, reject, advance)
+        except RefusedError as error:
+            hint = "Nothing was changed: import into a folder of its own with --output DIR."
+            raise ExitError(f"{error}. {hint}", CANNOT_CREATE) from None
+        except OSError as error:
+            problem = f"{error.filename or folder.root}: {error.strerror or error}"
+            raise ExitError(f"{problem}. Nothing was changed.", CANNOT_CREATE) from None
+    if rejected > MAX_LISTED:
+        log.warning("... and %d more rejected lines", rejected - MAX_LISTED)
+    click.echo(
+        f"{result.lines} readings, {rejected} damaged lines; days added: {_span(result.added)};"
+        f" there already: {_span(result.left)}"
+    )
+    return FOUND if rejected or not result.lines else OK
+
+
+def _span(days: list[str]) -> str:
+    return f"{len(days)} ({days[0]} to {days[-1]})" if days else "none"

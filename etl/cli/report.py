@@ -1,0 +1,103 @@
+"""etl report: the anomaly reports of closed days."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from etl.cli.command import config_option, execute
+from etl.cli.exits import CANNOT_CREATE, FOUND, OK, ExitError
+from etl.cli.output import output_root
+from etl.cli.progress import progress
+from etl.config.load import Loaded
+from etl.nightly.night import here
+from etl.nightly.report import UNMADE, Series, due_days, encode, make
+from etl.readings.days import due
+from etl.storage.folder import Folder
+from etl.storage.lock import HeldError, take_lock
+from etl.storage.settings_log import SettingsLog
+
+log = logging.getLogger("etl")
+
+
+@click.command("report")
+@config_option
+@click.option("--date", "day", metavar="YYYY-MM-DD", help="Report this day; without it, every day that is due.")
+def command(file: Path, day: str | None) -> None:
+    """Write the anomaly report of closed days, and print the path of each.
+
+    The report of a day that is not closed yet goes to stdout, and nothing is written.
+    """
+    day = _parse_day(day) if day else None
+    execute(file, lambda loaded: report(loaded, day))
+
+
+def _parse_day(day: str) -> str:
+    try:
+        return date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise click.BadParameter(f"{day!r} is not a date; write it as 2026-11-22", param_hint="--date") from None
+
+
+def report(loaded: Loaded, day: str | None) -> int:
+    """Report a day, or every day that is due; the exit code."""
+    folder = Folder(output_root(loaded))
+    at, zone, now = loaded.config.report.at, loaded.zone, time.time()
+    if day is None:
+        days = [due_day for due_day in due_days(folder, now, at, zone) if _is_closed(folder, due_day)]
+    elif day not in folder.days("raw"):
+        raise ExitError(f"There is no raw log of {day} in {folder.root}.", FOUND)
+    elif due(day, at, zone) > now or not _is_closed(folder, day):
+        sys.stdout.buffer.write(encode(make(SettingsLog(folder, loaded.settings), day, until=now).report))
+        log.warning("%s is not closed yet: its report is not written to %s", day, folder.root)
+        return OK
+    else:
+        days = [day]
+    if not days:
+        log.info("No report is due in %s", folder.root)
+    return _write_reports(loaded, folder, days)
+
+
+def _write_reports(loaded: Loaded, folder: Folder, days: list[str]) -> int:
+    make_report, options, code = here(report_page), loaded.config.report, OK
+    with progress("report", folder.stored_bytes("raw", days)) as advance:
+        for day in days:
+            try:
+                path = make_report(Folder(folder.root, advance), day, loaded.settings, options.workers, options.cluster)
+            # Some damage to a compressed file is an OSError as well, so these come first.
+            except UNMADE as error:
+                log.error(
+                    "The report of %s cannot be made: %s. `etl verify` shows where its raw log is damaged.", day, error
+                )
+                code = FOUND
+                continue
+            except OSError as error:
+                raise ExitError(f"The report of {day} cannot be written: {error}", CANNOT_CREATE) from None
+            click.echo(path)
+    return code
+
+
+def _is_closed(folder: Folder, day: str) -> bool:
+    """Whether no process can still append to a day: a later day has begun, or nobody holds the folder."""
+    if folder.days("raw")[-1] > day or day in folder.reports():
+        return True
+    try:
+        os.close(take_lock(folder.root))
+    except (HeldError, OSError):
+        return False
+    return True
+
+
+def report_page(report: dict[str, Any], series: Sequence[Series]) -> bytes:
+    """The HTML page of a report."""
+    from api.pages import report_page as draw  # noqa: PLC0415  only a written report needs jinja
+
+    return draw(report, series)

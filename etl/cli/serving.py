@@ -1,0 +1,75 @@
+"""The API of a running process: simulated machines, console, reports, metrics. Only this module imports `api`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from api import Guard, Machines, Views, create_app
+from api.server import is_loopback, serve
+from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
+from etl.config.load import Api
+from etl.live.console import machine, overview
+from etl.live.metrics import exposition
+from etl.live.pipeline import Pipeline
+from etl.live.traces import Traces
+
+
+def refuse_exposed(api: Api) -> None:
+    """Check that no other host could write to the API without a token.
+
+    Raises:
+        ExitError: it could, or the address cannot be listened on.
+
+    """
+    try:
+        exposed = not api.token and not is_loopback(api.host)
+    except OSError as error:
+        raise _cannot_listen(api, error) from None
+    if exposed:
+        raise ExitError(
+            f"Other hosts can reach api.host {api.host}: set api.token, which writes then need, or use --insecure.",
+            BAD_CONFIG,
+        )
+
+
+def serve_pipeline(pipeline: Pipeline) -> None:
+    """Serve the simulated machines and what the pipeline knows, from threads of their own.
+
+    Raises:
+        ExitError: the address cannot be listened on.
+
+    """
+    config = pipeline.loaded.config.api
+    folder = pipeline.folder
+    traces = pipeline.tick.traces = Traces(len(pipeline.loaded.config.parameters), time.time())
+    views = Views(
+        averages=lambda: list(pipeline.tick.latest.values()),
+        events=lambda: list(pipeline.events.latest),
+        reports=folder.reports,
+        report=lambda day: _read(folder.report_path(day)),
+        not_ready=pipeline.not_ready,
+        metrics=lambda: exposition(pipeline.tick, pipeline.events, folder),
+        report_page=lambda day: _read(folder.page_path(day)),
+        overview=lambda mark: overview(pipeline.tick, traces, pipeline.loaded, time.time(), mark, pipeline.not_ready()),
+        machine=lambda source, key: machine(traces, pipeline.loaded, source, key),
+    )
+    try:
+        guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
+        serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
+    except OSError as error:
+        raise _cannot_listen(config, error) from None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return None if path.is_symlink() else path.read_bytes()  # a link may lead out of the folder
+    except FileNotFoundError:
+        return None
+
+
+def _cannot_listen(api: Api, error: OSError) -> ExitError:
+    return ExitError(
+        f"Cannot listen on {api.host}:{api.port}: {error.strerror}. Set another api.port, or api.serve: false.",
+        IO_ERROR,
+    )

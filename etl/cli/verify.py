@@ -1,0 +1,52 @@
+"""etl verify: proves the folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+
+from etl.audit.verify import Proof
+from etl.cli.command import config_option, execute
+from etl.cli.exits import FOUND, IO_ERROR, OK, ExitError
+from etl.cli.output import output_root
+from etl.cli.progress import progress
+from etl.config.load import Loaded
+from etl.nightly.report import due_days
+from etl.storage.folder import Folder
+from etl.storage.lock import is_held
+
+
+@click.command("verify")
+@config_option
+def command(file: Path) -> None:
+    """Prove that averages and reports follow from the raw log; changes nothing.
+
+    Works beside a running `etl run`. Each line says what is wrong, or what to know, and where; the exit code is 1 if
+    anything is wrong. `etl rebuild` repairs it.
+    """
+    execute(file, verify)
+
+
+def verify(loaded: Loaded, is_running: Callable[[Path], bool] = is_held) -> int:
+    """Verify the folder and print the findings; the exit code."""
+    folder = Folder(output_root(loaded))
+    try:
+        unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
+        with progress("verify", bytes_to_read(folder, folder.reports())) as advance:
+            proof = Proof(Folder(folder.root, advance), loaded.settings, unreported, is_running)
+            for finding in proof.findings():
+                click.echo(f"{'wrong' if finding.wrong else 'note'}: {finding.text}")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ExitError(f"{error.filename or folder.root} cannot be read: {error.strerror}.", IO_ERROR) from None
+    click.echo(proof.summary())
+    return FOUND if proof.counts["wrong"] else OK
+
+
+def bytes_to_read(folder: Folder, reports: Iterable[str]) -> int:
+    """Bytes to read to derive the averages of every day and these reports."""
+    return folder.stored_bytes("raw", folder.days("raw")) + folder.stored_bytes("raw", reports)

@@ -1,0 +1,167 @@
+"""The lines of our own log, encoded and decoded one at a time: raw, averages, events, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+
+from etl.readings.records import Reading, RejectedError, SettingsEntry
+from etl.readings.times import FIRST_S, LAST_S, clamp, rfc3339
+
+OWN_KEYS = ("_source", "_polled_at", "_position")
+"""The keys this program adds behind a machine's own; what a machine sends under them is removed."""
+COMMON_KEYS = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
+"""The keys of a raw line that have a meaning whatever the parameters are."""
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a damaged line raises."""
+
+
+def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: int | None = None) -> bytes:
+    """Encode a line of the raw log: the reading as sent, then its source and when it was polled (seconds).
+
+    Raises:
+        RejectedError: the reading is nested too deeply for orjson.
+
+    """
+    if any(key in reading for key in OWN_KEYS):
+        reading = {key: value for key, value in reading.items() if key not in OWN_KEYS}
+    record = {**reading, "_source": source, "_polled_at": rfc3339(polled_at)}
+    if position is not None:
+        record["_position"] = position
+    try:
+        return _line(record)
+    except orjson.JSONEncodeError as error:
+        raise RejectedError("too_deep", f"the reading cannot be written: {error}") from None
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    # Concatenation copies: the bytes orjson returns keep a 4 KiB buffer alive, and lines wait in queues.
+    return orjson.dumps(record) + b"\n"
+
+
+def line_type(fields: Sequence[str], /, **types: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
+    """Build the struct of a raw line with these fields and the two keys that make it ours; attribute names by key."""
+    keys = list(dict.fromkeys(["_source", "_polled_at", *fields]))
+    names = {key: key.removeprefix("_") if key in COMMON_KEYS else f"field_{i}" for i, key in enumerate(keys)}
+    required: dict[str, Any] = {"_source": str, "_polled_at": Annotated[datetime, msgspec.Meta(tz=True)]}
+    struct = msgspec.defstruct(
+        "RawLine",
+        [(names[key], required[key]) if key in required else (names[key], types.get(key, Any), None) for key in keys],
+        rename={names[key]: key for key in keys},
+        gc=False,
+    )
+    return struct, names
+
+
+@lru_cache(maxsize=32)
+def _field_decoder(
+    fields: tuple[str, ...], value_type: Any = Any
+) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
+    """Build the decoder of a raw line, and the function that takes these fields from the result (None if missing)."""
+    struct, names = line_type(fields, **dict.fromkeys(fields, value_type))
+    return msgspec.json.Decoder(struct).decode, attrgetter(*(names[key] for key in fields))
+
+
+def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
+    """Build the decoder of raw lines; it decodes only what averages and reports need.
+
+    Args:
+        fields: the field of each parameter; `Reading.values` has the same order, None where a field is missing.
+
+    Returns:
+        a function from a line to its Reading; it raises RejectedError for a damaged line.
+
+    """
+    keys = ("_source", "_polled_at", "id", "timestamp", "status", "name", *fields)
+    decode, take = _field_decoder(keys)
+    decode_lazily, take_lazily = _field_decoder(keys, msgspec.Raw)
+
+    def decode_line(line: bytes) -> Reading:
+        try:
+            try:
+                values = take(decode(line))
+            except msgspec.DecodeError:
+                # The block decoder skips fields it does not need, so a number too big for Python is not damage here.
+                values = tuple(map(_decoded, take_lazily(decode_lazily(line))))
+        except UNREADABLE as error:
+            raise RejectedError("damaged", f"the line is damaged: {error}") from None
+        source, polled_at, machine_id, timestamp, status, name, *parameters = values
+        moment = polled_at.timestamp()
+        if not FIRST_S <= moment <= LAST_S:
+            moment = clamp(moment)
+        return Reading((source, valid_id(machine_id)), moment, timestamp, status, name, parameters)
+
+    return decode_line
+
+
+def _decoded(value: Any) -> Any:
+    """A raw field's value; None for a number that Python cannot represent, such as 1e999."""
+    if type(value) is not msgspec.Raw:
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return None
+
+
+def valid_id(value: Any) -> str | int | float | None:
+    """An `id` if it is a string or a number, else None."""
+    return value if type(value) in (int, str, float) else None
+
+
+def timestamp_of(reading: Reading) -> Any:
+    """The reading's own timestamp, unchanged; where it has none, when it was polled."""
+    return rfc3339(reading.polled_at) if reading.timestamp is None else reading.timestamp
+
+
+def averages_encoder(parameters: Iterable[str]) -> Callable[[Reading, Sequence[float | None], int], bytes]:
+    """Build the encoder of averages lines.
+
+    Returns:
+        a function from a reading, the average of each parameter (in the same order) and the number of readings in its
+        window to the line.
+
+    """
+    averages = (f"average_{parameter}" for parameter in parameters)
+    keys = ("timestamp", "source", "id", *averages, "status", "readings", "polled_at")
+    names = {f"k{i}": key for i, key in enumerate(keys)}
+    # A struct type built once is filled and encoded three times as fast as a dict.
+    line = msgspec.defstruct("AveragesLine", [(name, Any) for name in names], rename=names, gc=False)
+    encode = msgspec.json.Encoder().encode
+
+    def encode_line(reading: Reading, means: Sequence[float | None], readings: int) -> bytes:
+        polled_at = rfc3339(reading.polled_at)
+        timestamp = polled_at if reading.timestamp is None else reading.timestamp
+        return encode(line(timestamp, *reading.machine, *means, reading.status, readings, polled_at)) + b"\n"
+
+    return encode_line
+
+
+def event_line(moment: float, event: str, source: str | None, reason: str | None, fields: dict[str, Any]) -> bytes:
+    """Encode a line of the events log."""
+    return _line({"at": rfc3339(moment), "event": event, "source": source, "reason": reason, **fields})
+
+
+def settings_line(entry: SettingsEntry) -> bytes:
+    """Encode a line of settings.jsonl."""
+    return _line({"day": entry.day, "line": entry.line, **msgspec.structs.asdict(entry.settings)})
+
+
+def parse_settings(line: bytes) -> SettingsEntry:
+    """Decode a line of settings.jsonl.
+
+    Raises:
+        RejectedError: the line is damaged.
+
+    """
+    try:
+        flat = orjson.loads(line)
+        return msgspec.convert({"day": flat["day"], "line": flat["line"], "settings": flat}, SettingsEntry)
+    except (orjson.JSONDecodeError, KeyError, TypeError, msgspec.ValidationError) as error:
+        raise RejectedError("damaged", f"the line is damaged: {error}") from None

@@ -1,0 +1,27 @@
+"""Moments as RFC 3339 text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+FIRST_S, LAST_S = -62_135_596_800.0, 253_402_300_799.0
+"""The moments RFC 3339 can express in UTC (years 1 to 9999), in seconds since the epoch."""
+
+_MILLIS = tuple(f".{millis:03d}Z" for millis in range(1000))
+
+
+def rfc3339(moment: float) -> str:
+    """Format seconds since the epoch as RFC 3339 in UTC, to the millisecond, with `Z`."""
+    second, millis = divmod(round(moment * 1000), 1000)
+    return _second(second) + _MILLIS[millis]
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+
+
+def clamp(moment: float) -> float:
+    """The moment itself, or the nearest one that RFC 3339 can express in UTC."""
+    return max(FIRST_S, min(moment, LAST_S))

@@ -1,0 +1,110 @@
+"""What the ends of the logs say: the last reading, how the last process ended, where following resumes, who is down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from etl.readings.lines import raw_decoder
+from etl.readings.records import RejectedError
+from etl.storage.folder import Folder
+from etl.storage.places import blocks_before, nth_place
+
+MAX_RAW_BYTES, MAX_EVENT_BYTES = 16 << 20, 8 << 20
+"""Bytes read of the ends of the raw log and of the events log, at most: `etl status` stays fast on any folder."""
+
+
+class LastReading(NamedTuple):
+    """The last reading of a source (`at` in seconds); `machines` counts those in the same poll."""
+
+    at: float
+    status: Any
+    values: Sequence[Any]
+    machines: int
+
+
+def last_reading_at(folder: Folder) -> float | None:
+    """When the last reading in the raw log was polled (seconds since the epoch); None in an empty folder."""
+    decode = raw_decoder(())
+    for line in reversed(folder.last_lines("raw")):
+        try:
+            return decode(line).polled_at
+        except RejectedError:
+            continue
+    return None
+
+
+def ended_cleanly(folder: Folder) -> bool:
+    """Whether the last process recorded its stop; true where there are no events."""
+    for line in reversed(folder.last_lines("events")):
+        if b'"event":"start"' in line:
+            return False
+        if b'"event":"stop"' in line:
+            return True
+    return True
+
+
+def last_positions(folder: Folder, names: set[str]) -> dict[str, int]:
+    """Where following each of these sources' files resumes: `_position` of its last raw line."""
+    positions: dict[str, int] = {}
+    for day in reversed(folder.days("raw")):
+        end = folder.count("raw", day) + 1
+        for _, block in blocks_before(folder, nth_place(folder, day, end), (day, 1)):
+            if len(positions) == len(names):
+                return positions
+            for line in reversed(block):
+                if b',"_position":' in line and (position := _position(line)) and position[0] in names:
+                    positions.setdefault(*position)
+    return positions
+
+
+def _position(line: bytes) -> tuple[str, int] | None:
+    """The source of a followed file's line, and the offset after it."""
+    try:
+        raw = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    source, position = raw.get("_source"), raw.get("_position")
+    return (source, position) if type(source) is str and type(position) is int else None
+
+
+def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dict[str, LastReading]:
+    """The last reading of each of these sources with its values of `fields`, as far as MAX_RAW_BYTES reach back."""
+    decode = raw_decoder(fields)
+    last: dict[str, LastReading] = {}
+    ids: set[Any] = set()
+    missing = set(names)
+    for line in folder.backwards("raw", MAX_RAW_BYTES):
+        try:
+            reading = decode(line)
+        except RejectedError:
+            continue
+        source, machine_id = reading.machine
+        if source in missing:
+            missing.remove(source)
+            ids = {machine_id}
+            last[source] = LastReading(reading.polled_at, reading.status, reading.values, 1)
+        elif source in last and reading.polled_at == last[source].at:  # the lines of a poll are adjacent
+            ids.add(machine_id)
+            last[source] = last[source]._replace(machines=len(ids))
+        elif not missing:
+            break
+    return last
+
+
+def down_events(folder: Folder) -> dict[str, dict[str, Any]]:
+    """The source_down event of each source that is down, since the last start, within MAX_EVENT_BYTES."""
+    latest: dict[str, dict[str, Any]] = {}
+    for line in folder.backwards("events", MAX_EVENT_BYTES):
+        try:
+            event = orjson.loads(line)
+            kind, source = event["event"], event["source"]
+        except (orjson.JSONDecodeError, TypeError, KeyError):
+            continue
+        if kind == "start":
+            break
+        if kind in ("source_down", "source_up") and isinstance(source, str) and isinstance(event.get("at"), str):
+            latest.setdefault(source, event)
+    return {source: event for source, event in latest.items() if event["event"] == "source_down"}

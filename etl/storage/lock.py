@@ -1,0 +1,70 @@
+"""The output folder's lock: one process writes to a folder at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from etl.storage.atomic import MODE, is_same_file
+
+RETRIES = 2
+RETRY_S = 0.1
+"""`etl report` and `etl status` take the lock for an instant to see whether it is free: a start waits for them."""
+
+
+class HeldError(Exception):
+    """Another process holds the output folder."""
+
+
+def take_lock(root: Path) -> int:
+    """Lock the output folder until the returned descriptor is closed or the process ends.
+
+    Raises:
+        HeldError: another process holds it; the message names its pid.
+        OSError: the folder cannot be created or written.
+
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    fd = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+    for retries in range(RETRIES, -1, -1):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if not retries:
+                pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+                os.close(fd)
+                raise HeldError(f"{root} is held by process {pid}") from None
+            time.sleep(RETRY_S)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def renew_lock(root: Path, fd: int) -> int:
+    """Take the lock again if the folder was deleted and recreated; the descriptor that holds it from now on.
+
+    Raises:
+        HeldError: another process took it first.
+        OSError: the folder cannot be created or written.
+
+    """
+    if is_same_file(fd, root / ".lock"):
+        return fd
+    renewed = take_lock(root)
+    os.close(fd)
+    return renewed
+
+
+def is_held(root: Path) -> bool:
+    """Whether a process holds the folder."""
+    try:
+        with (root / ".lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,138 @@
+"""Recovery: the end of the folder repaired and made consistent, at start and after a disturbance."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from etl.readings.fold import Windows
+from etl.readings.records import Settings
+from etl.storage.atomic import sync_folder
+from etl.storage.derivation import Derivation
+from etl.storage.folder import KINDS, Folder
+from etl.storage.places import Place, nth_place, place_at
+from etl.storage.settings_log import SettingsLog, shape
+from etl.storage.torn import is_object, is_raw, repair
+
+TAIL_BYTES = 1 << 20
+"""Bytes of the raw log's end whose averages every start derives again."""
+
+Record = Callable[..., None]
+"""Records an event: record("repaired", reason="torn", file=...)."""
+
+
+def recover(folder: Folder, settings: Settings, today: str, record: Record) -> Windows:
+    """Repair the end of the folder and write down the settings; the windows to go on with from day `today` on.
+
+    Raises:
+        OSError: the folder cannot be written now; it is safe to try again later.
+
+    """
+    repair_ends(folder, record, 2)
+    write_settings(folder, settings, today, record)
+    days = folder.days("raw")
+    for day in folder.days("averages"):
+        if day >= max([today, *days[-1:]]) and day not in days:
+            _rewrite_end(folder, day, 1, iter(()), record)
+    if not days:
+        return {}
+    settings_log = SettingsLog(folder, settings)
+    windows = _derive_from(settings_log, _tail(folder, days), record)
+    last = settings_log.at(days[-1], folder.count("raw", days[-1]))
+    return windows if shape(last) == shape(settings) else {}
+
+
+def repair_ends(folder: Folder, record: Record, newest: int | None = None) -> None:
+    """Cut torn ends off all files, or off the `newest` ones of each kind, and keep them in `*.torn`."""
+    paths = [(folder.path(kind, day), kind) for kind in KINDS for day in folder.days(kind)[-(newest or 0) :]]
+    for path, kind in [*paths, (folder.settings_path, "settings")]:
+        cut = repair(path, is_raw if kind == "raw" else is_object)
+        if cut:
+            record("repaired", reason="torn", file=str(path.relative_to(folder.root)), bytes=cut)
+
+
+def write_settings(folder: Folder, settings: Settings, today: str, record: Record) -> None:
+    """Write changed settings down before the first line they govern: the next one of `today`."""
+    day = max([today, *folder.days("raw")[-1:]])
+    settings_log = SettingsLog(folder, settings)
+    is_change = bool(settings_log.entries)
+    entry = settings_log.entry_for(settings, day, folder.count("raw", day) + 1)
+    if entry:
+        settings_log.append(entry)
+        if is_change:
+            record("settings", reason="changed", day=day, line=entry.line)
+
+
+def _tail(folder: Folder, days: list[str]) -> Place:
+    """The start of the raw log's last TAIL_BYTES, or its first line without an averages line if that is earlier.
+
+    Days before the oldest averages file were deleted on purpose and are not derived again.
+    """
+    bytes_left = TAIL_BYTES
+    place = Place(days[-1], 1, 0)
+    for age, day in enumerate(reversed(days)):
+        path = folder.path("raw", day)
+        if not path.exists():
+            break
+        if bytes_left > 0:
+            place = place_at(folder, day, max(0, path.stat().st_size - bytes_left))
+        averages, raw = folder.count("averages", day), folder.count("raw", day)
+        if averages < raw and (day < place.day or averages + 1 < place.line):
+            place = nth_place(folder, day, averages + 1)
+        bytes_left -= path.stat().st_size
+        if bytes_left <= 0 and age:
+            break
+    averaged = [day for day in folder.days("averages") if day in days]
+    lacking = [i for i, day in enumerate(days) if day > min(averaged, default="") and day not in averaged]
+    # A start that was killed while it derived them may have left the day before unfinished.
+    return min(place, Place(days[max(0, lacking[0] - 1)], 1, 0)) if lacking else place
+
+
+def _derive_from(settings_log: SettingsLog, start: Place, record: Record) -> Windows:
+    """Derive the averages from `start` on and make the files equal to them."""
+    folder, derivation = settings_log.folder, Derivation(settings_log, start)
+    for day in [day for day in folder.days("raw") if day >= start.day]:
+        line, offset = (start.line, start.offset) if day == start.day else (1, 0)
+        agrees = _rewrite_end(folder, day, line, derivation.day(day, line, offset), record)
+        if not agrees and line > 1:
+            # Not even the first line agrees: damaged lines further up may have shifted the line numbers.
+            return _derive_from(settings_log, Place(day, 1, 0), record)
+    return derivation.windows
+
+
+def _rewrite_end(folder: Folder, day: str, line: int, derived: Iterator[bytes], record: Record) -> bool:
+    """Make a day's averages from line `line` on equal to `derived`.
+
+    False, with nothing changed, where the very first line to compare differs. A compressed file is left unchanged.
+    """
+    path = folder.path("averages", day)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    if is_new and folder.packed_path("averages", day).exists():
+        deque(derived, 0)  # only the windows are needed: a file is complete before it is compressed
+        return True
+    with path.open("ab+") as file:
+        start = end = nth_place(folder, day, line, "averages").offset
+        file.seek(start)
+        different: list[bytes] = []
+        for averages in derived:
+            stored = file.readline()
+            if stored != averages:
+                if stored and end == start and line > 1:
+                    return False
+                different = [averages]
+                break
+            end += len(averages)
+        size = path.stat().st_size
+        if not different and end == size:
+            return True
+        file.truncate(end)
+        written = sum(file.write(averages) for averages in chain(different, derived))
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync_folder(path.parent)
+    record("repaired", reason="averages", file=str(path.relative_to(folder.root)), cut=size - end, written=written)
+    return True

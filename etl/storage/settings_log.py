@@ -1,0 +1,92 @@
+"""settings.jsonl: which settings govern which lines of the raw log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+
+from etl.readings.lines import parse_settings, settings_line
+from etl.readings.records import RejectedError, Settings, SettingsEntry
+from etl.storage.atomic import append_whole
+from etl.storage.folder import Folder
+
+Shape = tuple[int, tuple[tuple[str, str], ...]]
+
+
+def shape(settings: Settings) -> Shape:
+    """The settings whose change makes every window start over: size and parameters, in the order of the averages."""
+    return settings.window, tuple(settings.parameters.items())
+
+
+class SettingsLog:
+    """The entries of settings.jsonl as they are now; `default` governs the lines before the first one.
+
+    Damaged lines are skipped. `appended` are entries that the file does not have yet.
+    """
+
+    def __init__(self, folder: Folder, default: Settings, appended: Iterable[SettingsEntry] = ()) -> None:
+        self.folder = folder
+        self.default = default
+        self.entries = [*_read(folder), *appended]
+
+    def at(self, day: str, line: int) -> Settings:
+        """The settings that govern a line (counted from 1) of a day: the newest entry that is not after it."""
+        for entry in reversed(self.entries):
+            if (entry.day, entry.line) <= (day, line):
+                return entry.settings
+        return self.default
+
+    def of_day(self, day: str) -> Settings:
+        """The settings of a day's last line, which its report uses."""
+        has_entry = any(entry.day == day for entry in self.entries)
+        return self.at(day, max(1, self.folder.count("raw", day)) if has_entry else 1)
+
+    def segments(self, day: str) -> list[tuple[int, float, Settings]]:
+        """A day's lines by settings: first line (counted from 1), line after the last (infinity: open), settings."""
+        firsts = sorted({1, *(entry.line for entry in self.entries if entry.day == day and entry.line > 1)})
+        ends: list[float] = [*firsts[1:], inf]
+        return [(first, end, self.at(day, first)) for first, end in zip(firsts, ends, strict=True)]
+
+    def last_fresh_start(self, day: str, line: int) -> tuple[str, int]:
+        """The last change of shape before a line, as (day, line): no earlier line can matter to its windows."""
+        start = ("", 1)
+        previous = self.default
+        for place in sorted({(e.day, e.line) for e in self.entries if (e.day, e.line) < (day, line)}):
+            settings = self.at(*place)
+            if shape(settings) != shape(previous):
+                start = place
+            previous = settings
+        return start
+
+    def entry_for(self, settings: Settings, day: str, line: int) -> SettingsEntry | None:
+        """The entry to write before this line of this day, so that `settings` govern it; None if they do already."""
+        current = self.at(day, line)
+        # An entry for a later line, left by a file that others cut, would come to govern lines it must not.
+        is_newest = bool(self.entries) and (self.entries[-1].day, self.entries[-1].line) <= (day, line)
+        if is_newest and current == settings and shape(current) == shape(settings):
+            return None
+        return SettingsEntry(day, line, settings)
+
+    def append(self, entry: SettingsEntry) -> None:
+        """Write an entry, fsynced.
+
+        Raises:
+            OSError: it cannot be written.
+
+        """
+        append_whole(self.folder.settings_path, settings_line(entry))
+        self.entries.append(entry)
+
+
+def _read(folder: Folder) -> list[SettingsEntry]:
+    try:
+        written = folder.settings_path.read_bytes()
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in written.splitlines():
+        try:
+            entries.append(parse_settings(line))
+        except RejectedError:
+            continue
+    return entries
