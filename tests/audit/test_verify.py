@@ -82,7 +82,7 @@ def past(lived, tmp_path_factory):
 
 
 def prove(here, unreported=(), *, running=False):
-    """What is wrong, what is told, and the summary."""
+    """The wrong findings, the notes, and the summary."""
     proof = Proof(here.folder, here.settings, list(unreported), lambda _: running)
     findings = list(proof.findings())
     texts = [finding.text.removeprefix(f"{here.folder.root}/") for finding in findings]
@@ -91,7 +91,7 @@ def prove(here, unreported=(), *, running=False):
 
 
 def redo(here, *, keep=False, unreported=()):
-    """Rebuild; the lines about what changed, and the events told."""
+    """Rebuild; the lines about changes, and the events."""
     told = []
     lines = list(
         rebuild(
@@ -128,7 +128,7 @@ def wrong_in(folder, *, running=False):
 
 
 def test_a_folder_with_restarts_and_changed_settings_is_sound(past):
-    """Whatever was changed and restarted in between, all of it follows from the raw log; gaps are told."""
+    """After restarts and changed settings everything follows from the raw log; gaps are notes."""
     wrong, told, summary = prove(past())
     assert wrong == []
     assert summary == "4 days, 25 raw lines, 25 averages lines, 3 reports checked: sound"
@@ -139,7 +139,7 @@ def test_a_folder_with_restarts_and_changed_settings_is_sound(past):
 
 
 def test_parameters_in_another_order_are_other_parameters(plant):
-    """Averages follow the order of the config: where it changes, the settings say so and every window starts anew."""
+    """Averages follow the order of the config: a change of it is an entry, and every window starts over."""
     here = plant()
     here.tick(2)
     here.config["parameters"] = FIELDS  # as YAML in the order of the alphabet
@@ -198,7 +198,7 @@ def test_a_doubled_or_lost_line_is_found_where_it_is(tmp_path, line):
 
 
 def test_a_line_that_is_no_json_or_written_differently_is_shown(tmp_path):
-    """Where no key tells what is wrong, the line itself is told, shortened, and safe on a terminal."""
+    """Where no key differs, the finding shows the line itself, shortened and safe on a terminal."""
     folder = small(tmp_path)
     path = folder.path("averages", "2026-11-23")
     lines = path.read_bytes().splitlines(keepends=True)
@@ -210,7 +210,7 @@ def test_a_line_that_is_no_json_or_written_differently_is_shown(tmp_path):
 
 
 def test_many_differences_are_counted(tmp_path):
-    """The first few of a day are told one by one, the others as a count, what its end lacks after them."""
+    """The first few of a day are findings of their own, the others are counted, and missing lines come last."""
     folder = small(tmp_path, lines=50)
     path = folder.path("averages", "2026-11-23")
     path.write_bytes(path.read_bytes().replace(b'"source":"m"', b'"source":"n"')[:-2])
@@ -226,7 +226,7 @@ def test_many_differences_are_counted(tmp_path):
 @settings(anew, max_examples=50)
 @given(line=st.integers(0, 24), field=st.sampled_from(["temperature", "fan_speed", "timestamp", "_polled_at", "id"]))
 def test_a_changed_reading_is_found_by_what_was_derived_from_it(past, line, field):
-    """A figure changed in the raw log no longer gives the averages or the report that stand beside it."""
+    """A figure changed in the raw log does not match the averages and the report of its day."""
     here = past()
     raws = [(day, i) for day in here.folder.days("raw") for i in range(here.folder.count("raw", day))]
     day, number = raws[line]
@@ -322,7 +322,7 @@ def other(value):
 
 @pytest.fixture
 def reported(tmp_path):
-    """A folder, and a function that writes a report into it, makes it different, and gives what is found wrong."""
+    """A function that writes a changed report into a folder and returns what is wrong with it."""
     folder = small(tmp_path, lines=9, machines=2)
     path = folder.report_path("2026-11-23")
 
@@ -415,7 +415,7 @@ def test_a_file_that_is_no_report_is_wrong(tmp_path, text):
 
 
 def test_averages_missing_between_others_are_wrong(past):
-    """A day without averages is wrong where older ones stand; where none does, keep_days deleted it: it is told."""
+    """A day without averages is wrong where older ones exist; else keep_days deleted it, which is a note."""
     here = past()
     here.folder.path("averages", "2026-11-23").unlink()
     wrong, _, summary = prove(here)
@@ -432,7 +432,7 @@ def test_averages_missing_between_others_are_wrong(past):
 
 
 def test_what_keep_days_and_compress_leave_is_sound(past):
-    """Days that were deleted and days that were compressed are checked as far as they stand, and told if gone."""
+    """Compressed days are checked, and deleted ones are notes."""
     here = past()
     averages = here.bytes_of("averages")
     delete_old(SettingsLog(here.folder, here.settings), "2026-11-25", 1)
@@ -464,7 +464,7 @@ def test_a_damaged_compressed_file_is_wrong_and_the_walk_goes_on(past):
 
 
 def test_the_unfinished_end_beside_a_process_may_span_midnight(past):
-    """While a process writes, averages may lack their end over any days, but nothing before what stands there."""
+    """While a process writes, averages may lack their end over any days, but no line before it."""
     here = past()
     path = here.folder.path("averages", "2026-11-24")
     os.truncate(path, path.stat().st_size - 100)
@@ -515,7 +515,7 @@ def test_lines_added_after_the_walk_began_are_left_for_the_next(tmp_path):
     assert proof.counts["raw lines"] == proof.counts["averages lines"] == 4
 
 
-def test_what_else_a_reader_should_know_is_told(past):
+def test_what_is_not_wrong_but_worth_knowing_is_a_note(past):
     """Closed days without a report, torn lines kept aside and averages or reports without a raw log are not wrong."""
     here = past()
     here.folder.report_path("2026-11-23").unlink()
@@ -601,7 +601,7 @@ def damage(here, kind, index, how, byte):
 @settings(anew, max_examples=30)
 @given(st.lists(damages, min_size=1, max_size=4))
 def test_rebuild_makes_any_damaged_folder_what_it_was(past, hurts):
-    """Whatever was done to averages and reports, they are byte-equal to what they were; what changed is told."""
+    """Whatever was done to averages and reports, they have their bytes again; every change is an event."""
     here = past()
     before = state(here)
     for hurt in hurts:
@@ -628,7 +628,7 @@ def test_rebuild_cuts_a_torn_raw_end_and_keeps_it(past):
 
 
 def test_rebuild_derives_compressed_days_too(past):
-    """Wrong averages in a compressed file give way to a plain one; a broken raw log is left alone and told."""
+    """A plain file replaces wrong averages in a compressed one; a broken raw log is left alone and named."""
     here = past()
     before = state(here)
     compress(here.folder, lambda: False)

@@ -1,6 +1,6 @@
 """The night of a day's file, in paired runs: `etl report` with one process, with two, with its page; DuckDB, Polars.
 
-python -m tests.benchmarks.night FOLDER [--day 2026-01-05] [--rounds 5] [VARIANT ...]
+python -m tests.benchmarks.night FOLDER [VARIANT ...] [--day 2026-01-05] [--rounds 5]
 
 tests.benchmarks.generate writes FOLDER. Each variant (one two page duckdb polars) is a process of its own; CPU is that
 of the process and its children, memory that of the largest of them. The last two need the extra `bench`.

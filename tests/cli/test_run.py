@@ -103,7 +103,7 @@ def test_an_array_of_readings_as_the_only_source(site):
 
 
 def test_once_reads_every_source_and_exits(site):
-    """One tick: both lines of the source, exit code 0; a source that is down gives 69 and a hint."""
+    """One tick: both lines of the source, exit code 0; if no source answers, 69 and a hint."""
     site.save(sources=[{"name": "fixture", "file": str(FIXTURE)}])
     done = site.etl("once")
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)

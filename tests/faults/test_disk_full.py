@@ -113,7 +113,7 @@ def configure(site: Site, numbers: Numbers) -> None:
 
 
 def written(site: Site) -> list[int]:
-    """The numbers in the raw log, sorted; those of each source stand there in order."""
+    """The numbers in the raw log, sorted; those of each source are in order there."""
     paths = sorted((site.root / "output" / "raw").glob("*.jsonl"))
     lines = chain.from_iterable(path.read_bytes().splitlines(keepends=True) for path in paths)
     readings = [json.loads(line) for line in lines if line.endswith(b"\n")]
@@ -157,7 +157,7 @@ def follows(site: Site) -> bool:
 
 @contextmanager
 def full(site: Site, _process):
-    """The disk is full: another file takes what is left of it."""
+    """The disk is full: another file takes the free space."""
     ballast = site.root / "output" / "ballast"
     with ballast.open("wb", buffering=0) as file:
         try:
@@ -313,7 +313,7 @@ def read_while_polled(site: Site, numbers: Numbers):
 @pytest.mark.skipif(not shutil.which("tail"), reason="there is no tail here")
 @pytest.mark.parametrize("kind", ["raw", "averages"])
 def test_tail_follows_every_line_once_over_midnight(plant, kind):
-    """`tail -F` on the link to today's file gives each line once, in order, also when the day changes."""
+    """`tail -F` on the link to today's file prints each line once, in order, also when the day changes."""
     here = plant(1_795_391_970.0, sources=[{"name": "machine-1", "file": str(FIXTURE)}])
     here.tick()
     command = ["tail", "-s", "0.02", "-n", "+1", "-F", str(here.folder.root / f"{kind}.jsonl")]

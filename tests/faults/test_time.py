@@ -160,7 +160,7 @@ class Process:
         self.clock.now += seconds
 
     def suspend(self, seconds: float) -> None:
-        """The machine sleeps: the running time stands still."""
+        """The machine sleeps: the monotonic clock stops."""
         self.clock.now += seconds
         self.boot += seconds
 
@@ -416,7 +416,7 @@ def restart(process: World, monkeypatch) -> World:
 
 
 def reopen(here) -> None:
-    """Start the pipeline anew; without `finish` before, the process was killed."""
+    """Open the pipeline again; without `finish` before, the process was killed."""
     here.close()
     here.open()
     answer(here)

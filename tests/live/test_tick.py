@@ -163,7 +163,7 @@ def test_each_reading_is_in_exactly_one_day(scripted):
 
 
 def test_the_last_half_millisecond_of_a_day_belongs_to_the_next(scripted):
-    """A time that is written as midnight stands in the day that begins there."""
+    """A time that is written as midnight belongs to the day that begins there."""
     here = scripted()
     here.clock.now = MIDNIGHT - 0.0003
     run_tick(here, ["a"])
