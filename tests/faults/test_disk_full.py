@@ -214,7 +214,7 @@ def test_what_is_polled_while_the_disk_takes_nothing_is_written_later(site, numb
             until(lambda: numbers.given >= polled + 5)
             until(lambda: whole(site))
             assert process.poll() is None
-            assert f"Cannot write to output: {reason}" in (site.root / "stderr").read_text()
+            assert "Cannot write to output: " in (site.root / "stderr").read_text()
         until(lambda: ready(site) == (200, ""))
         (dropped,) = until(lambda: site.events("dropped"))
         assert (dropped["reason"], dropped["lines"]) == (reason, 0)

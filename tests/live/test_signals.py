@@ -109,7 +109,7 @@ def test_ended_during_a_tick_everything_printed_is_whole(site, number):
             until(lambda before=before: len(site.lines("raw")) > before)
             end(process, number)
         assert len(site.lines("raw")) == len(site.lines("averages"))
-        assert site.lines("events")[-1]["reason"] == number.name
+        assert site.events("stop")[-1]["reason"] == number.name
     assert numbers(site.lines("raw"), "followed") == list(range(300))
     check_averages(site)
 
