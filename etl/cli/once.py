@@ -37,10 +37,13 @@ def once(loaded: Loaded) -> int:
         pipeline = Pipeline(loaded, time.time, stdout)
         pipeline.tick_once()
         pipeline.close()
+        pipeline.files.close()
         stdout.close(STDOUT_PATIENCE_S)
-        if pipeline.tick.unwritten:
-            raise ExitError(f"{pipeline.tick.unwritten} readings could not be written: {pipeline.tick.stuck}", IO_ERROR)
-        if not pipeline.tick.counts["answered"]:
+        if pipeline.writer.unwritten:
+            raise ExitError(
+                f"{pipeline.writer.unwritten} readings could not be written: {pipeline.standing.stuck}", IO_ERROR
+            )
+        if not pipeline.standing.counts["answered"]:
             raise ExitError(
                 "No source answered. Is the machine on? `python -m api` starts a simulated one.", UNAVAILABLE
             )

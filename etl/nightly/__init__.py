@@ -3,6 +3,7 @@
     night       a report made, in this process or in a child
     report      the day's analysis as a report, written
     analyzing   a day's raw log read and analyzed
+    thinning    a day's series thinned for its charts
     spill       its columns in a temporary file, read back by machine
     history     what passes from one night to the next
     executors   one process, several, or a cluster

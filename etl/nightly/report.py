@@ -23,7 +23,8 @@ from etl.storage.settings_log import SettingsLog
 
 if TYPE_CHECKING:
     from etl.analysis.columns import Figures
-    from etl.nightly.analyzing import Analyzed, Day
+    from etl.nightly.analyzing import Analyzed
+    from etl.pages.charts import Segments
 
 log = logging.getLogger("etl")
 
@@ -32,25 +33,8 @@ UNMADE = (*DAMAGED_GZIP, KeyError, OverflowError, TypeError, ValueError)
 OPINIONS = ("incidents", "notes")
 """The keys of machines and parameters that hold what the detectors say, and depend on the days before as well."""
 
-
-Series = tuple[Sequence[float], Mapping[str, Sequence[float]]]
-"""A machine's day for its chart: times (seconds since the epoch), and a column of values for each parameter."""
-Page = Callable[[dict[str, Any], Sequence[Series]], bytes]
-"""Makes the page of a report, with the series of its machines in the same order."""
-
-
-class _Charted(Sequence[Series]):
-    """The series of a day's machines, each read back when it is asked for."""
-
-    def __init__(self, found: Day, parameters: Sequence[str]) -> None:
-        self._columns, self._machines, self._parameters = found.columns, list(found.machines), parameters
-
-    def __len__(self) -> int:
-        return len(self._machines)
-
-    def __getitem__(self, place: Any) -> Any:
-        columns = self._columns(self._machines[place])
-        return columns.times, dict(zip(self._parameters, columns.values, strict=True))
+Page = Callable[[dict[str, Any], "Sequence[Mapping[str, Segments]]"], bytes]
+"""Renders the page of a report; the readings of its machines, thinned, are in the same order."""
 
 
 class Made(NamedTuple):
@@ -60,7 +44,7 @@ class Made(NamedTuple):
     """
 
     report: dict[str, Any]
-    series: Sequence[Series]
+    series: Sequence[Mapping[str, Segments]]
     history: History | None
     sure: bool
 
@@ -102,7 +86,7 @@ def write(folder: Folder, made: Made, page: Page | None) -> Path:
     return path
 
 
-def _draw(page: Page, report: dict[str, Any], series: Sequence[Series]) -> bytes | None:
+def _draw(page: Page, report: dict[str, Any], series: Sequence[Mapping[str, Segments]]) -> bytes | None:
     try:
         return page(report, series)
     except Exception:
@@ -140,6 +124,7 @@ def make(
     """
     # They bring numpy: a tenth of a second and 10 MB that only the night needs.
     from etl.nightly.analyzing import analyze, known_before, timestamps  # noqa: PLC0415
+    from etl.nightly.thinning import ThinnedSeries  # noqa: PLC0415
 
     folder, settings = settings_log.folder, settings_log.of_day(day)
     before = known_before(folder, day, settings, executing, known) if settings.detectors else None
@@ -165,7 +150,7 @@ def make(
     }
     first = history.reach(day, settings)
     sure = not any(first <= gone < day for gone in {*folder.reports()} - {*folder.days("raw")})
-    return Made(report, _Charted(found, list(settings.parameters)), found.history, sure)
+    return Made(report, ThinnedSeries(day, settings, list(found.machines), found.columns), found.history, sure)
 
 
 def contract(report: dict[str, Any]) -> dict[str, Any]:

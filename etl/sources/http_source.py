@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.client import responses
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from etl.readings.records import Failure
+from etl.readings.records import Failure, Poll
 
 CAP = 5 << 20
 """Bytes of one answer, decoded, at most."""
@@ -14,6 +14,16 @@ HEAD = 1 << 20
 """Bytes that may come on top of them: headers, and what chunks are wrapped in."""
 AGENT = "machine-telemetry-etl"
 TOO_LARGE = Failure("too_large", f"the answer is larger than {CAP >> 20} MiB")
+
+
+class Transport(Protocol):
+    """Polls sources. Each source that is started is delivered exactly once, from any thread, by its deadline."""
+
+    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+        """Start one poll of each source."""
+
+    def close(self) -> None:
+        """Start no further poll."""
 
 
 class HttpSource(NamedTuple):

@@ -67,7 +67,7 @@ def lived(plant):
     for _ in range(3):
         here.tick(7)
         here.clock.now += DAY - 70
-    here.pipeline.tick.finish()
+    here.pipeline.writer.finish()
     return here
 
 

@@ -20,16 +20,14 @@ from typing import NamedTuple
 
 ETL = """
 import sys
-from pathlib import Path
-from etl.storage.folder import Folder
-from etl.nightly.night import here
+from etl.nightly.job import Job, run
 from etl.readings.records import Settings
 settings = Settings(5, {{"temperature": "temperature", "speed": "fan_speed"}}, "UTC", 10.0, 0.2)
 if __name__ == "__main__":
-    here({page})(Folder(Path({folder!r})), {day!r}, settings, {workers}, None)
+    run(Job({folder!r}, {day!r}, settings, {workers}), {page}, print)
 """
 PAGE = """
-from api.pages import report_page
+from etl.pages.report import report_page
 """
 DUCKDB = """
 import duckdb

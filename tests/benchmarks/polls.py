@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from etl.live.tick import LATENESS
+from etl.live.standing import LATENESS_SAMPLES
 from tests.benchmarks.idle import cpu_seconds, rss_mib
 from tests.support.process import free_port
 
@@ -69,7 +69,7 @@ def measure(variant: str, machines: int, seconds: int, ports: list[int]) -> dict
             [sys.executable, "-m", "etl", "run"], cwd=aside, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         ) as process:
             # Wait until the lateness of the first polls, which all come at once, is forgotten.
-            time.sleep(15 + 10 * LATENESS / (machines * (1 - ill / 50)))
+            time.sleep(15 + 10 * LATENESS_SAMPLES / (machines * (1 - ill / 50)))
             cpu, before = cpu_seconds(process.pid), metrics(api)
             time.sleep(seconds)
             cpu, shown = cpu_seconds(process.pid) - cpu, metrics(api)

@@ -17,7 +17,7 @@ from tests.benchmarks.night import measure
 REPLAY = """
 import sys
 sys.argv = ["etl", "replay", {file!r}, "--config", {config!r}, "--output", {aside!r} + "/out"]
-from etl.__main__ import main
+from etl.cli.main import main
 main()
 """
 BARE = """

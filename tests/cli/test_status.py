@@ -74,7 +74,7 @@ def test_a_source_is_down_from_its_event_on_until_it_is_back(plant):
     (event,) = here.events("source_down")
     assert (first["since"], first["reason"]) == (event["at"], event["why"])
     here.pipeline.events.record("start")
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     assert by_name(status(here))["z"]["state"] == "up"
     (here.root / "gone").rename(here.root / "z.json")
     here.tick()

@@ -69,7 +69,7 @@ def ticks_and_a_night(root: Path) -> Path:
     here.tick(53)
     here.clock.now = MIDNIGHT + 300
     here.night()
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     here.close()
     return here.folder.root
 

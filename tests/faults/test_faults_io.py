@@ -79,7 +79,7 @@ def run(root, faulty) -> Plant:
         here.tick(8 - round((here.clock.now - START) / 10))
     faulty.healed = True
     here.tick(2)
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     here.close()
     return here
 

@@ -188,7 +188,7 @@ class History(RuleBasedStateMachine):
     @rule(change=changes)
     def restart(self, change):
         """The process ends as asked and starts with this config."""
-        self.here.pipeline.tick.finish()
+        self.here.pipeline.writer.finish()
         self._take_acknowledged()
         self.here.config |= change
         self._reopen()
@@ -306,7 +306,7 @@ class History(RuleBasedStateMachine):
     def _poll(self, outcomes) -> None:
         for name, outcome in zip(SOURCES, outcomes, strict=True):
             self.script.answers[name] = [self._body(item) for item in outcome] or Failure("refused", "refused")
-        self.here.pipeline.tick.start(SOURCES)
+        self.here.pipeline.poller.poll(SOURCES)
 
     def _body(self, item) -> bytes:
         if isinstance(item, bytes):
@@ -317,7 +317,7 @@ class History(RuleBasedStateMachine):
         return orjson.dumps(item | {"n": self.count})
 
     def _write(self) -> None:
-        self.here.pipeline.tick.write()
+        self.here.pipeline.writer.tick()
         self._take_acknowledged()
         assert self._stuck() or not self.waiting
         assert self._stuck() <= bool(self.system.failing)
@@ -325,7 +325,7 @@ class History(RuleBasedStateMachine):
     def _write_with(self, calls: int, error: int) -> None:
         self.system.left, self.system.error = calls, error
         with suppress(Crash):
-            self.here.pipeline.tick.write()
+            self.here.pipeline.writer.tick()
         self.system.left = None
         self._take_acknowledged()
 
@@ -369,17 +369,13 @@ class History(RuleBasedStateMachine):
 
     def _abandon(self) -> None:
         """Close the files of a process that is gone."""
-        tick = self.here.pipeline.tick
-        for appender in (tick._raw, tick._averages, self.here.pipeline.events._appender):
-            if appender._fd is not None:
-                os.close(appender._fd)
-                appender._fd = None
+        self.here.pipeline.files.close()
 
     def _begin(self) -> None:
         self._use_script()
         later = [day for day, _ in self.kept[-1:]] + [day_after(day) for day in self.reports]
         self.day = max([self.day_of(self.here.clock()), *self.folder.days("raw")[-1:], *later])
-        self.here.pipeline.tick.write()
+        self.here.pipeline.writer.tick()
         there = self._numbers()
         more = there[len(self.kept) :]
         assert more == self.waiting[: len(more)]
@@ -388,10 +384,10 @@ class History(RuleBasedStateMachine):
 
     def _use_script(self) -> None:
         self.script = Script(self.here.clock)
-        self.here.pipeline.tick.use(dict.fromkeys(SOURCES, self.script))
+        self.here.pipeline.poller.use(dict.fromkeys(SOURCES, self.script))
 
     def _stuck(self) -> bool:
-        return self.here.pipeline.tick.stuck is not None
+        return self.here.pipeline.standing.stuck is not None
 
     def _numbers(self) -> list[tuple[str, int]]:
         """The readings in the raw log, without lines that others wrote there."""

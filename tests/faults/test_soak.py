@@ -10,6 +10,7 @@ import random
 import shutil
 import threading
 from collections import Counter
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from etl.nightly.night import in_a_child
+from etl.live.night import in_child
 from etl.nightly.report import encode, make_report
 from etl.readings.days import due
 from etl.readings.records import Failure
@@ -118,11 +119,11 @@ class Soak:
         sources = [{"name": name, "file": f"{name}.json"} for name in SOURCES]
         output = {"fsync": "never", "compress": "gzip"}
         self.here = Plant(
-            root, START, system=self.disk, stdout=self.printed, make_report=in_a_child(None, lambda: False),
+            root, START, system=self.disk, stdout=self.printed, make_report=partial(in_child, stopping=lambda: False),
             sources=sources, output=output,
         )  # fmt: skip
         self.machines = Machines(self.here.clock)
-        self.here.pipeline.tick.use(dict.fromkeys(SOURCES, self.machines))
+        self.here.pipeline.poller.use(dict.fromkeys(SOURCES, self.machines))
 
     def run(self, hours: float) -> None:
         """Tick, with a fault every hundred ticks or so, over after 25 ticks; look at the process every hour."""
@@ -142,12 +143,12 @@ class Soak:
                 self.samples.append(used())
         self.heal()
         self.tick()
-        self.here.pipeline.tick.finish()
+        self.here.pipeline.writer.finish()
         self.here.night()
 
     def tick(self) -> None:
-        self.here.pipeline.tick.start(SOURCES)
-        self.here.pipeline.tick.write()
+        self.here.pipeline.poller.poll(SOURCES)
+        self.here.pipeline.writer.tick()
         self.here.clock.now += 10
 
     def heal(self) -> None:
@@ -173,16 +174,14 @@ class Soak:
         self.here.clock.now += self.step
 
     def restart(self) -> None:
-        self.here.pipeline.tick.finish()
+        self.here.pipeline.writer.finish()
         self.killed()
 
     def killed(self) -> None:
-        tick = self.here.pipeline.tick
-        for appender in (tick._raw, tick._averages, self.here.pipeline.events._appender):
-            appender.close()
+        self.here.pipeline.files.close()
         self.here.close()
         self.here.open()
-        self.here.pipeline.tick.use(dict.fromkeys(SOURCES, self.machines))
+        self.here.pipeline.poller.use(dict.fromkeys(SOURCES, self.machines))
 
     def file_renamed(self) -> None:
         kind = self.chance.choice(["raw", "averages", "events"])

@@ -241,8 +241,8 @@ class World(Process):
 
     def _poll(self, names: list[str], due: float) -> None:
         self.polls.append(self.monotonic)
-        self.here.pipeline.tick.start(names, due)
-        self.here.pipeline.tick.write()
+        self.here.pipeline.poller.poll(names, due)
+        self.here.pipeline.writer.tick()
 
     def _nightly(self) -> None:
         self.here.night()
@@ -254,7 +254,7 @@ class World(Process):
         run._attend(
             self.here.pipeline, self.schedule, self, Service({}), Notifier(self.here.pipeline.events.record), self.times
         )
-        self.here.pipeline.tick.write()
+        self.here.pipeline.writer.tick()
 
     @staticmethod
     def take_reload() -> bool:
@@ -277,7 +277,7 @@ def world(plant, monkeypatch):
 
 
 def answer(here) -> None:
-    here.pipeline.tick.use({"a": Script(here.clock)})
+    here.pipeline.poller.use({"a": Script(here.clock)})
 
 
 def told(here, *names: str) -> list[tuple]:
@@ -410,7 +410,7 @@ def test_a_process_goes_through_the_change_of_the_clocks(world, monkeypatch, zon
 def restart(process: World, monkeypatch) -> World:
     """End the process, and start another one at the same moment."""
     here = process.here
-    here.pipeline.tick.finish()
+    here.pipeline.writer.finish()
     reopen(here)
     return World(here, monkeypatch)
 
@@ -516,11 +516,11 @@ ODD = [
 def test_a_readings_own_timestamp_is_passed_on_untouched(world):
     """Whatever is in `timestamp`, each poll is a reading of the day it was polled on, in polling order."""
     here = world(NOON).here
-    script = here.pipeline.tick._transports["a"]
+    script = here.pipeline.poller._transports["a"]
     for stamp in ODD:
         script.answers["a"] = orjson.dumps({"timestamp": stamp, "temperature": 20, "fan_speed": 9 + (stamp == 0)})
-        here.pipeline.tick.start(["a"])
-        here.pipeline.tick.write()
+        here.pipeline.poller.poll(["a"])
+        here.pipeline.writer.tick()
         here.clock.now += 10
     assert here.folder.days("raw") == ["2026-11-22"]
     for kind in ("raw", "averages"):
@@ -559,11 +559,11 @@ def test_every_reading_of_days_a_second_long_is_in_one_file(world, monkeypatch, 
     here = world(NOON).here
     wanted = Counter()
     for n in range(300):
-        script = here.pipeline.tick._transports["a"]
+        script = here.pipeline.poller._transports["a"]
         script.answers["a"] = [b'{"temperature": 1, "n": %d}' % number for number in range(3 * n, 3 * n + 3)]
         wanted[day_of(round(here.clock.now, 3))] += 3
-        here.pipeline.tick.start(["a"])
-        here.pipeline.tick.write()
+        here.pipeline.poller.poll(["a"])
+        here.pipeline.writer.tick()
         here.clock.now += chance.choice([0.001, 0.25, 0.333, 0.5, 0.9997])
         if chance.random() < 0.05:
             reopen(here)

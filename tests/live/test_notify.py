@@ -9,14 +9,17 @@ import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from etl.live import notify
-from etl.live.notify import NAMED, WAITING, Notifier, outages, reported
+from etl.live.night import Night
+from etl.live.notify import MAX_LISTED_SOURCES, MAX_PENDING, Notifier, outages, report_message
+from etl.live.standing import Down
 from etl.readings.records import Failure
 from tests.support import servers
-from tests.support.plant import FIXTURE
+from tests.support.plant import FIXTURE, report_here
 from tests.support.process import HANG_S, Site, closed_day, end, until
 
 SECRET = "hunter2"
@@ -25,7 +28,9 @@ REFUSED = Failure("refused", "connection refused")
 
 def look(down, told=None, known="abc", now=100.0, patience=30.0):
     """One look at sources that are down since these moments."""
-    return outages({name: (since, REFUSED) for name, since in down.items()}, told or {}, known, now, patience)
+    states = {name: Down(since, REFUSED) for name, since in down.items()}
+    long_down = {name: state for name, state in states.items() if now - state.since >= patience}
+    return outages(states, long_down, told or {}, known, now)
 
 
 def test_a_source_that_stays_down_is_notified():
@@ -58,7 +63,7 @@ def test_many_sources_come_in_one_message():
     """Sources that go down together are one message that counts all of them and names some."""
     names = [f"m-{n:04}" for n in range(1000)]
     (message,), told = look(dict.fromkeys(names, 1.0), known=names)
-    assert (message["count"], len(message["sources"]), len(told)) == (1000, NAMED, 1000)
+    assert (message["count"], len(message["sources"]), len(told)) == (1000, MAX_LISTED_SOURCES, 1000)
     assert message["text"] == "1000 sources are down: m-0000, m-0001, m-0002, m-0003, m-0004 ..."
 
 
@@ -67,14 +72,14 @@ def test_the_night_in_a_sentence(plant):
     here = plant(1_795_341_600.0)
     here.tick(60)
     here.clock.now += 86_400
-    (path,) = here.night()
-    message = reported(path, here.clock.now)
-    machine = json.loads(path.read_bytes())["machines"][0]
+    (result,) = Night(here.pipeline, report_here).report_due_days()
+    message = report_message(result.summary, here.clock.now)
+    machine = json.loads(Path(result.path).read_bytes())["machines"][0]
     anomalies = sum(len(figures["anomalies"]) for figures in machine["parameters"].values())
     assert anomalies
     assert (message["event"], message["day"], message["anomalies"]) == ("report", "2026-11-22", anomalies)
     assert message["text"] == (
-        f"2026-11-22: 1 machines, 60 of 8,640 readings, {anomalies} anomalies, most of them from machine-1"
+        f"2026-11-22: 1 machine, 60 of 8,640 readings, {anomalies} anomalies, most of them from machine-1"
     )
 
 
@@ -143,7 +148,7 @@ def test_a_real_process_notifies(site):
             assert first.taken[2]["at"] >= up[0]["at"]
             site.save(notify={"url": second.url})
             process.send_signal(signal.SIGHUP)
-            until(lambda: "was taken over" in (site.root / "stderr").read_text())
+            until(lambda: "is applied" in (site.root / "stderr").read_text())
             (site.root / "readings.json").unlink()
             until(lambda: second.told("source_down"))
             end(process)
@@ -177,7 +182,7 @@ REDIRECT = servers.answer(b"", "307 Temporary Redirect", "Location: http://127.0
 )  # fmt: skip
 def test_a_notification_that_is_not_accepted_is_an_event(talk, why, timeout, monkeypatch, caplog):
     """Whatever the address does, `send` does not wait; the tries are limited, then an event records the failure."""
-    monkeypatch.setattr(notify, "TIMEOUT", timeout)
+    monkeypatch.setattr(notify, "TIMEOUT_S", timeout)
     events = []
     sent = threading.Event()
 
@@ -227,13 +232,13 @@ def test_a_second_try_may_succeed():
 
 def test_the_queue_is_bounded(monkeypatch):
     """While an address hangs, `send` drops notifications beyond the queue's limit, each with an event."""
-    monkeypatch.setattr(notify, "TIMEOUT", HANG_S)
+    monkeypatch.setattr(notify, "TIMEOUT_S", HANG_S)
     reasons = []
     server = servers.Server(servers.waits)
     notifier = Notifier(lambda event, **fields: reasons.append(fields["why"]), pauses=(0,))
     try:
         notifier.use(server.url)
-        for _ in range(WAITING + 50):
+        for _ in range(MAX_PENDING + 50):
             notifier.send({"event": "report"})
         assert 49 <= reasons.count("too many notifications wait") <= 50
     finally:

@@ -141,7 +141,7 @@ def test_ended_during_a_report_it_is_left_for_the_next_start(site):
     with site.running() as process:
         until(lambda: "2026-01-05.jsonl.gz" in open_files(process))
         end(process)
-    assert "The report is left for the next start" in stderr(site)
+    assert "the next start writes the report" in stderr(site)
     assert os.listdir(folder.reports_path) == []
     with site.running() as process:
         until(folder.reports)
@@ -214,7 +214,7 @@ def reload(site: Site, process: subprocess.Popen, **changes) -> str:
     told = len(stderr(site))
     site.save(**changes)
     process.send_signal(signal.SIGHUP)
-    return until(lambda: re.search(r".*taken over.*\n", stderr(site)[told:]))[0]
+    return until(lambda: re.search(r".* is (not )?applied.*\n", stderr(site)[told:]))[0]
 
 
 def test_a_reload_takes_over_sources_headers_threshold_and_stdout(site, web):
@@ -227,7 +227,7 @@ def test_a_reload_takes_over_sources_headers_threshold_and_stdout(site, web):
     site.save(sources=[array, first, followed, {"name": "gone", "file": "numbered.json"}])
     with (site.root / "stdout").open("wb") as out, site.running(stdout=out) as process:
         until(lambda: ("/old", "a") in web.asked and len(site.lines("averages")) > 10)
-        assert "taken over: 4 sources" in reload(
+        assert "is applied: polling 4 sources" in reload(
             site,
             process,
             sources=[
@@ -279,7 +279,7 @@ def test_a_reload_that_cannot_be_done_changes_nothing(site):
         for key, value in refused.items():
             site.config = dict(kept)
             told = reload(site, process, sources=other, report={"threshold": 0.9}, **{key: value})
-            assert "not taken over" in told
+            assert "not applied" in told
             assert key in told
             assert "restart" in told
         site.config = dict(kept)
@@ -313,7 +313,7 @@ def test_a_reload_takes_over_retention(plant):
     assert here.folder.packed_path("raw", here.folder.days("raw")[-2]).exists()
     here.config["window"] = 3
     path.write_text(yaml.safe_dump(here.config))
-    with pytest.raises(NeedsRestartError, match="window changed: that needs a restart"):
+    with pytest.raises(NeedsRestartError, match="window changed, which needs a restart"):
         here.pipeline.reload(config.load(path))
 
 
@@ -378,7 +378,7 @@ def test_a_slow_poll_outlives_a_reload(site):
             connection, _ = server.accept()
             with connection:
                 connection.recv(4096)
-                assert "taken over" in reload(site, process)
+                assert "is applied" in reload(site, process)
                 connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{"temperature":1}')
                 until(lambda: site.lines("averages"))
                 end(process)
@@ -411,7 +411,7 @@ def test_a_followed_file_is_not_read_twice_around_a_reload(plant):
     here.pipeline._files.start(["m"], late.append)
     until(lambda: late)
     here.pipeline.reload(here.loaded)
-    here.pipeline.tick.deliver(late[0])
+    here.pipeline.poller.deliver(late[0])
     here.tick()
     assert [line["n"] for line in here.records("raw")] == [0, 1]
 
@@ -624,7 +624,7 @@ def test_a_start_derives_the_averages_of_a_day_that_lacks_them(plant, monkeypatc
     for _ in range(6):
         here.tick(4)
         here.clock.now += 86_400 - 40
-    here.pipeline.tick.finish()
+    here.pipeline.writer.finish()
     wanted = here.bytes_of("averages")
     _, gone, packed, *_ = wanted
     for kind in ("raw", "averages"):
@@ -633,7 +633,7 @@ def test_a_start_derives_the_averages_of_a_day_that_lacks_them(plant, monkeypatc
         path.unlink()
     here.folder.path("averages", gone).unlink()
     here.open()
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     assert not here.folder.path("averages", packed).exists()
     assert {
         day: b"".join(line for _, line in here.folder.lines("averages", day)) for day in here.folder.days("averages")

@@ -153,19 +153,19 @@ def test_a_tick_with_lines_in_the_queue_has_finished(plant):
     here = plant()
     here.folder.root.write_text("in the way")
     here.tick(2)
-    assert here.pipeline.tick.stuck
-    assert here.pipeline.tick.finished == 2
+    assert here.pipeline.standing.stuck
+    assert here.pipeline.standing.finished_ticks == 2
 
 
 def unit() -> str:
-    """The README's unit, with this environment's command."""
-    written = (ROOT / "README.md").read_text().split("```ini\n")[1].split("```")[0]
+    """The unit file, with this environment's command."""
+    written = (ROOT / "etl" / "cli" / "telemetry.service").read_text()
     return written.replace("/opt/telemetry/.venv/bin/etl", f"{Path(sys.executable).parent}/etl")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze here (Debian: systemd)")
-def test_the_unit_of_the_readme_is_sound(tmp_path):
-    """`systemd-analyze` finds no fault in the unit, and its exposure is small (below 2 of 10)."""
+def test_the_unit_file_is_sound(tmp_path):
+    """`systemd-analyze` finds no fault in the unit file, and rates its exposure below 2 of 10."""
     file = tmp_path / "telemetry.service"
     file.write_text(unit())
     verified = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
@@ -174,8 +174,8 @@ def test_the_unit_of_the_readme_is_sound(tmp_path):
     assert subprocess.run(secure, capture_output=True).returncode == 0
 
 
-def test_the_units_command_is_one_that_exists():
-    """The options in ExecStart are those of `etl run`."""
+def test_the_unit_files_command_exists():
+    """The options in ExecStart are options of `etl run`."""
     options = re.search(r"ExecStart=\S+ (\w+) (.*)", unit())
     assert options[1] == "run"
     shown = subprocess.run([sys.executable, "-m", "etl", "run", "--help"], capture_output=True, text=True).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import random
 import re
@@ -20,7 +21,7 @@ import pytest
 from api.machines import Machines
 from etl.nightly import analyzing, executors
 from etl.nightly.executors import executed
-from etl.nightly.night import here
+from etl.nightly.job import Job, run
 from etl.nightly.report import encode, make_report
 from etl.nightly.spill import Spill
 from etl.readings.records import Settings
@@ -84,11 +85,17 @@ class Dask:
         raise AssertionError(f"the process ended before it said {what!r}")
 
 
+def report(folder, workers=1, cluster=None):
+    """The path of the day's report, written by so many processes or by a cluster."""
+    job = Job(str(folder.root), DAY, SETTINGS, workers, cluster)
+    return Path(run(job, None, logging.getLogger("etl").warning).path)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_processes_make_the_same_report(day, workers, caplog):
     """Any number of worker processes gives the same bytes, and none is left."""
     folder, expected = day
-    path = here()(folder, DAY, SETTINGS, workers, None)
+    path = report(folder, workers)
     assert path.read_bytes() == expected
     assert not caplog.records
 
@@ -110,7 +117,7 @@ def test_parts_of_a_block_make_the_same_report(day, tmp_path, packed, workers, m
         copy.packed_path("raw", DAY).write_bytes(gzip.compress(raw, 1))
     else:
         copy.path("raw", DAY).write_bytes(raw)
-    assert here()(copy, DAY, SETTINGS, workers, None).read_bytes() == expected
+    assert report(copy, workers).read_bytes() == expected
     assert len(parts) > 20
     assert max(parts) < 2000
 
@@ -234,7 +241,7 @@ def test_a_cluster_makes_the_same_report(day, caplog):
     """A scheduler and two workers give the same bytes as this process does."""
     folder, expected = day
     with Dask().running() as dask:
-        path = here()(folder, DAY, SETTINGS, 1, dask.address)
+        path = report(folder, cluster=dask.address)
     assert path.read_bytes() == expected
     assert not caplog.records
 
@@ -244,7 +251,7 @@ def test_where_the_cluster_is_down_the_report_is_made_here(day, caplog, monkeypa
     monkeypatch.setattr(executors, "REACHED", 1)
     folder, expected = day
     address = f"tcp://127.0.0.1:{free_port()}"
-    assert here()(folder, DAY, SETTINGS, 1, address).read_bytes() == expected
+    assert report(folder, cluster=address).read_bytes() == expected
     assert address in caplog.text
     assert "made on this machine" in caplog.text
 

@@ -21,7 +21,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api import Machines, create_app
+from api.app import create_app
+from api.machines import Machines
 from api.server import serve as serve_api
 from etl.readings.records import Answer, Failure, Poll
 from etl.sources.http_requests import Requests

@@ -165,5 +165,5 @@ def test_a_folder_made_by_hand_is_governed_by_the_config(plant):
     here.folder.path("averages", "2026-11-22").unlink()
     here.open()
     here.tick(0)
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     assert here.bytes_of("averages") == whole

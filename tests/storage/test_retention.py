@@ -24,7 +24,7 @@ def week(plant):
         here.tick(4)
     here.clock.now += 400
     here.night()
-    here.pipeline.tick.finish()
+    here.pipeline.writer.finish()
     return here
 
 

@@ -10,7 +10,10 @@ import orjson
 import yaml
 
 from etl.config import load as config
+from etl.live.night import Night
 from etl.live.pipeline import Pipeline
+from etl.nightly import job
+from etl.nightly.job import Job, Result
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "readings.json"
 
@@ -29,12 +32,20 @@ class Clock:
         return self.now
 
 
+def report_here(closed_day: Job) -> Result:
+    """Write a report in this process, without its page."""
+    return job.run(closed_day, None, lambda _: None)
+
+
 class Plant:
     """A folder with a config, a fixture of readings and a clock: ticks and nights by hand."""
 
-    def __init__(self, root: Path, start: float, *, system=os, stdout=None, make_report=None, **settings) -> None:
+    def __init__(
+        self, root: Path, start: float, *, system=os, stdout=None, traces=None, make_report=None, **settings
+    ) -> None:
         self.root = root
-        self.make_report = make_report
+        self.make_report = make_report or report_here
+        self.traces = traces
         self.system = system
         self.stdout = stdout
         self.clock = Clock(start)
@@ -49,16 +60,21 @@ class Plant:
         path = self.root / "config.yaml"
         path.write_text(yaml.safe_dump(self.config))
         self.loaded = config.load(path)
-        self.pipeline = Pipeline(self.loaded, self.clock, self.stdout, self.system, self.make_report)
+        self.pipeline = Pipeline(self.loaded, self.clock, self.stdout, self.traces, self.system)
         self.folder = self.pipeline.folder
+
+    def reload(self) -> None:
+        """Continue with the changed config, as a process does at SIGHUP."""
+        path = self.root / "config.yaml"
+        path.write_text(yaml.safe_dump(self.config))
+        self.loaded = config.load(path)
+        self.pipeline.reload(self.loaded)
 
     def close(self) -> None:
         """Close the files and transports, as the end of a process does."""
         if self.pipeline:
             self.pipeline.close()
-            tick = self.pipeline.tick
-            for appender in (tick._raw, tick._averages, self.pipeline.events._appender):
-                appender.close()
+            self.pipeline.files.close()
 
     def tick(self, times: int = 1, interval: float = 10.0) -> None:
         """Run ticks, one interval apart."""
@@ -67,8 +83,11 @@ class Plant:
             self.clock.now += interval
 
     def night(self) -> list[Path]:
-        """Run the nightly job now."""
-        return self.pipeline.close_due_days()
+        """Run the nightly job now; the paths of the reports it wrote."""
+        night = Night(self.pipeline, self.make_report)
+        paths = [Path(result.path) for result in night.report_due_days()]
+        night.apply_retention()
+        return paths
 
     def records(self, kind: str) -> list[dict]:
         """Everything written so far of one kind, parsed, in order."""

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.live.console import machine, overview
-from etl.live.traces import LENGTH, RECENT, Traces
+from etl.live.console import RECENT_READINGS, TRACE_READINGS, Console, Traces
 from etl.readings.window import Window
 
 NOW = 1_795_341_600.0
@@ -26,22 +25,22 @@ def traced(count, machines=("a",), interval=10.0):
     traces = Traces(1, NOW)
     for n in range(count):
         for number, name in enumerate(machines):
-            traces.add((name, 1), window(NOW + interval * n, float(number * 1000 + n)))
+            traces.add_all([((name, 1), window(NOW + interval * n, float(number * 1000 + n)))])
     return traces
 
 
 def test_a_trace_is_the_last_readings_in_order():
     """Of 100 readings the last 60 are kept, with their times to the millisecond; of another machine none."""
     rows = traced(100).of(("a", 1))
-    assert [value for _, value in rows] == list(range(100 - LENGTH, 100))
-    assert [at for at, _ in rows] == pytest.approx([NOW + 10 * n for n in range(100 - LENGTH, 100)], abs=1e-3)
+    assert [value for _, value in rows] == list(range(100 - TRACE_READINGS, 100))
+    assert [at for at, _ in rows] == pytest.approx([NOW + 10 * n for n in range(100 - TRACE_READINGS, 100)], abs=1e-3)
     assert traced(100).of(("b", 1)) == []
 
 
 def test_a_value_that_was_missing_is_missing_in_the_trace():
     """A parameter without a value has none in the trace, although its window still has one."""
     traces = Traces(2, NOW)
-    traces.add(("a", None), window(NOW, None, 7.0))
+    traces.add_all([(("a", None), window(NOW, None, 7.0))])
     ((at, missing, present),) = traces.of(("a", None))
     assert (at, isnan(missing), present) == (NOW, True, 7.0)
 
@@ -55,22 +54,24 @@ def test_what_is_new_adds_up_to_everything(rounds):
     for names in rounds:
         for name in names:
             at += 1
-            traces.add((name, 1), window(at, at - NOW))
+            traces.add_all([((name, 1), window(at, at - NOW))])
             given_.setdefault((name, 1), []).append(at - NOW)
         news = traces.since(mark)
         for key, numbers in news.numbers.items():
             seen[key] = ([] if news.whole else seen.get(key, [])) + [value for _, value in traces.of(key, numbers)]
         mark = news.mark
-    assert {key: values[-LENGTH:] for key, values in seen.items()} == {k: v[-LENGTH:] for k, v in given_.items()}
+    assert {key: values[-TRACE_READINGS:] for key, values in seen.items()} == {
+        k: v[-TRACE_READINGS:] for k, v in given_.items()
+    }
 
 
 def test_what_comes_meanwhile_is_left_for_the_next_time():
     """A reading that is added between the question what is new and its reading out is new to the next question."""
     traces = traced(3)
     mark = traces.since(0).mark
-    traces.add(("a", 1), window(NOW + 30, 3.0))
+    traces.add_all([(("a", 1), window(NOW + 30, 3.0))])
     news = traces.since(mark)
-    traces.add(("a", 1), window(NOW + 40, 4.0))
+    traces.add_all([(("a", 1), window(NOW + 40, 4.0))])
     assert [value for _, value in traces.of(("a", 1), news.numbers["a", 1])] == [3.0]
     assert list(traces.since(news.mark).numbers.values()) == [range(4, 5)]
 
@@ -84,8 +85,8 @@ def test_a_mark_that_is_not_known_gives_everything():
     news = traces.since(mark)
     assert news[1:] == (True, {("b", 1): range(3)})
     assert [value for _, value in traces.of(("b", 1))] == [1000, 1001, 1002]
-    for n in range(RECENT + 1):
-        traces.add(("b", 1), window(NOW + n, 1.0))
+    for n in range(RECENT_READINGS + 1):
+        traces.add_all([(("b", 1), window(NOW + n, 1.0))])
     assert traces.since(news.mark).whole
     assert Traces(1, NOW + 3600).since(news.mark).whole
     assert Traces(1, NOW - 3600).since(news.mark).whole
@@ -99,13 +100,13 @@ def test_the_memory_of_a_trace_is_bounded():
 
 
 def overview_of(here, traces, mark=0):
-    return orjson.loads(b"".join(overview(here.pipeline.tick, traces, here.loaded, here.clock(), mark, ["no space"])))
+    console = Console(here.loaded, here.pipeline.standing, traces)
+    return orjson.loads(b"".join(console.overview(here.clock(), mark, ["no space"])))
 
 
 def watched(plant, **settings):
-    here = plant(**settings)
-    here.pipeline.tick.traces = Traces(2, here.clock())
-    return here, here.pipeline.tick.traces
+    traces = Traces(2, NOW)
+    return plant(traces=traces, **settings), traces
 
 
 def test_the_overview_has_each_machines_last_line_and_trace(plant):
@@ -148,7 +149,8 @@ def test_a_reload_forgets_the_machines_of_sources_that_went(plant):
     )
     here.tick(2)
     mark = overview_of(here, traces)["mark"]
-    here.pipeline.tick.use({"machine-2": here.pipeline._files})
+    here.config["sources"] = here.config["sources"][1:]
+    here.reload()
     shown = overview_of(here, traces, mark)
     assert (shown["whole"], [entry["latest"]["source"] for entry in shown["machines"]]) == (True, ["machine-2"])
     assert [len(entry["trace"]) for entry in shown["machines"]] == [2]
@@ -158,9 +160,9 @@ def test_values_of_any_size_are_told(plant):
     """What memory cannot hold to the last digit is told to six; infinite there and missing ones are null."""
     here, traces = watched(plant)
     here.tick()
-    ((source, key),) = here.pipeline.tick.latest
-    traces.add((source, key), window(here.clock(), 1e300, 697.77))
-    traces.add((source, key), window(here.clock(), nan, 1.23456789e-9))
+    ((source, key),) = here.pipeline.standing.latest
+    traces.add_all([((source, key), window(here.clock(), 1e300, 697.77))])
+    traces.add_all([((source, key), window(here.clock(), nan, 1.23456789e-9))])
     (entry,) = overview_of(here, traces)["machines"]
     assert [row[1:] for row in entry["trace"][1:]] == [[None, 697.77], [None, 1.23457e-9]]
 
@@ -174,11 +176,11 @@ def test_values_of_any_size_are_told(plant):
 def test_a_machine_that_this_process_simulates_is_known(plant, url, number):
     """Only a source that is read from this very API can be told its status."""
     here, traces = watched(plant, sources=[{"name": "a", "url": url}], api={"machines": 2})
-    traces.add(("a", 1), window(NOW, 1.0, 2.0))
-    shown = machine(traces, here.loaded, "a", 1)
+    traces.add_all([(("a", 1), window(NOW, 1.0, 2.0))])
+    shown = Console(here.loaded, here.pipeline.standing, traces).machine("a", 1)
     assert (shown["simulated"], shown["times"], shown["values"]) == (
         number,
         (NOW,),
         {"temperature": (1,), "speed": (2,)},
     )
-    assert machine(traces, here.loaded, "a", 2) is None
+    assert Console(here.loaded, here.pipeline.standing, traces).machine("a", 2) is None
