@@ -90,6 +90,7 @@ def page_routes(views: Views) -> Blueprint:
     @routes.get("/", defaults={"name": "console.html", "mimetype": "text/html"})
     @routes.get("/console.css", defaults={"name": "console.css", "mimetype": "text/css"})
     @routes.get("/console.js", defaults={"name": "console.js", "mimetype": "text/javascript"})
+    @routes.get("/console_table.js", defaults={"name": "console_table.js", "mimetype": "text/javascript"})
     def console(name: str, mimetype: str) -> Response:
         content = (files("api") / "templates" / name).read_bytes()
         if mimetype == "text/css":

@@ -101,7 +101,7 @@ def run(loaded: Loaded, insecure: bool) -> int:
 
 def _started(pipeline: Pipeline) -> str:
     config = pipeline.loaded.config
-    console = f"; console at http://{config.api.host}:{config.api.port}" if config.api.serve else ""
+    console = f"; console at {config.api.address}" if config.api.serve else ""
     return f"Polling {_sources(pipeline)} every {config.interval:g} s; writing to {pipeline.folder.root}{console}"
 
 

@@ -74,6 +74,12 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machines: Annotated[int, Meta(ge=1, le=10_000)] = 1
     token: Annotated[str, Meta(pattern=r"\A[!-~]+\Z")] = ""
 
+    @property
+    def address(self) -> str:
+        """Where it is served, as a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
 
 class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where notifications of sources that go down or recover, and of reports, are sent."""

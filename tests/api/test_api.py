@@ -274,7 +274,7 @@ def test_the_console_is_served_only_by_a_running_process(path, kind):
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
     assert "unsafe" not in policy
-    assert not re.findall(r"(?:href|src)=\"(?!console\.|data:image/svg)|url\(|import ", answer.text)
+    assert not re.findall(r"(?:href|src)=\"(?!console[._]|data:image/svg)|url\(|import ", answer.text)
     assert is_error(client().get(path), 404)
 
 
@@ -370,7 +370,7 @@ HEADERS = ["HTTP_HOST", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_TRANSFER_ENC
            "HTTP_CONTENT_ENCODING", "HTTP_RANGE", "HTTP_IF_MODIFIED_SINCE", "HTTP_X_FORWARDED_HOST", "CONTENT_TYPE",
            "CONTENT_LENGTH", "QUERY_STRING"]  # fmt: skip
 LATIN = st.text(st.characters(max_codepoint=255), max_size=30)
-CONSOLE = ("", "console.css", "console.js")
+CONSOLE = ("", "console.css", "console.js", "console_table.js")
 PATHS = st.sampled_from(
     [*CONSOLE, "data", "status", "machines", "machines/2/status", "reports", "reports/2026-11-21", "averages",
      "console.json", "console/machine"]

@@ -20,7 +20,16 @@ from api.machines import Machines
 from tests.support.process import Site, closed_day, end, not_refused, until
 
 TOKEN = "hunter2"
-PAGES = {"/", "/console.css", "/console.js", "/console.json", "/console/machine", "/docs", "/openapi.json"}
+PAGES = {
+    "/",
+    "/console.css",
+    "/console.js",
+    "/console_table.js",
+    "/console.json",
+    "/console/machine",
+    "/docs",
+    "/openapi.json",
+}
 """Pages, the files and data they load, and the document itself."""
 AVERAGES = [
     b'{"timestamp":"2026-11-22T10:00:00+00:00","source":"a","id":1,"average_temperature":20.5,"average_speed":null,'

@@ -141,7 +141,7 @@ def test_run_refuses_an_exposed_address_without_a_token(site, host):
     assert f"Other hosts can reach api.host {host}: set api.token" in refused.stderr
     assert "--insecure" in refused.stderr
     assert not (site.root / "output").exists()
-    assert "`etl run` asks for api.token or --insecure" in site.etl("check").stdout
+    assert "`etl run` requires api.token or --insecure" in site.etl("check").stdout
 
 
 def test_run_serves_an_exposed_address_with_insecure(site):

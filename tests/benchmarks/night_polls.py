@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.night_polls FOLDER [--machines 1000] [--transport curl] [--workers 1]
 
-tests.benchmarks.generate writes FOLDER, for example with --machines 500: 1 GB. Its report is made, removed, and made
-again beside the polling. Lateness is the time from when a poll was due until its line can be read in the raw log.
+FOLDER is what tests.benchmarks.generate wrote, for example with --machines 500: 1 GB. Its report is made, removed, and
+made again beside the polling. A reading is late from when its poll was due until its line can be read in the raw log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zlib import crc32
 
 import orjson
 
-from etl.live.schedule import SLICES
+from etl.live.schedule import MAX_SLICES
 from tests.benchmarks.polls import targets
 from tests.support.process import free_port
 
@@ -56,7 +56,7 @@ def measure(folder: Path, machines: int, transport: str, workers: int, port: int
 
 
 def watch(pid: int, log: Path, report: Path) -> dict[str, list[float]]:
-    """The lateness (seconds) of each reading until the report is written, before and beside the child that makes it."""
+    """How late (seconds) each reading is that comes in until the report stands, without and with a child at work."""
     late: dict[str, list[float]] = {"before": [], "beside the report": []}
     with log.open("rb") as lines:
         lines.seek(0, os.SEEK_END)
@@ -64,7 +64,7 @@ def watch(pid: int, log: Path, report: Path) -> dict[str, list[float]]:
             lines_read = lines.readlines()
             now = time.time()
             late["beside the report" if has_child(pid) else "before"] += [
-                (now - crc32(orjson.loads(line)["_source"].encode()) % SLICES) % 10 for line in lines_read
+                (now - crc32(orjson.loads(line)["_source"].encode()) % MAX_SLICES) % 10 for line in lines_read
             ]
             time.sleep(0.005)
     return late

@@ -22,7 +22,7 @@ from apscheduler.executors.debug import DebugExecutor
 from etl.cli import run
 from etl.live import pipeline
 from etl.live.notify import Notifier
-from etl.live.schedule import NIGHTLY, Schedule, Slot
+from etl.live.schedule import NIGHTLY_INTERVAL_S, GridTrigger, Schedule
 from etl.live.systemd import Service
 from etl.nightly.report import due_days, encode, make_report
 from etl.readings.clock import Times
@@ -99,10 +99,14 @@ def nights(name: str, moments: list[int], *, restarted: bool) -> dict[str, datet
     zone = ZoneInfo(name)
     folder = Polled()
     restarts = sorted(moment + minutes * 60.0 for moment in moments for minutes in (-25, 25)) if restarted else []
-    slot, day_of, previous = Slot(NIGHTLY), day_finder(zone), None
+    slot, day_of, previous = GridTrigger(NIGHTLY_INTERVAL_S), day_finder(zone), None
     for look in looks(zone, moments):
         while restarts and restarts[0] <= look:
-            slot, day_of, previous = Slot(NIGHTLY), day_finder(zone), datetime.fromtimestamp(restarts.pop(0), UTC)
+            slot, day_of, previous = (
+                GridTrigger(NIGHTLY_INTERVAL_S),
+                day_finder(zone),
+                datetime.fromtimestamp(restarts.pop(0), UTC),
+            )
         previous = slot.get_next_fire_time(previous, datetime.fromtimestamp(look, UTC))
         now = previous.timestamp()
         if day_of(now) not in folder.raw:
@@ -213,7 +217,7 @@ def test_no_poll_is_late_at_any_change_of_the_clocks(rule_sets, restarted, monke
 def test_a_day_of_23_or_25_hours_holds_its_ticks(day, ticks):
     """The slots that fall into a local day are as many as its length has intervals."""
     zone = ZoneInfo("Europe/Berlin")
-    day_of, slot = day_finder(zone), Slot(10, 3)
+    day_of, slot = day_finder(zone), GridTrigger(10, 3)
     start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(hours=6)
     moment, stop = slot.get_next_fire_time(None, start), start + timedelta(hours=36)
     found = Counter()
@@ -230,13 +234,13 @@ class World(Process):
         self.here = here
         self.polls: list[float] = []
         self.asked = 0
-        fire = Slot.get_next_fire_time
+        fire = GridTrigger.get_next_fire_time
 
         def counted(slot, previous, now):
             self.asked += 1
             return fire(slot, previous, now)
 
-        monkeypatch.setattr(Slot, "get_next_fire_time", counted)
+        monkeypatch.setattr(GridTrigger, "get_next_fire_time", counted)
         super().__init__(here.clock, self._poll, self._nightly, monkeypatch, here.loaded.config.interval)
 
     def _poll(self, names: list[str], due: float) -> None:
@@ -251,9 +255,8 @@ class World(Process):
         """Run the main thread, and with it everything, for so much running time."""
         over = self.monotonic + seconds
         self.stopping = lambda: self.monotonic >= over
-        run._attend(
-            self.here.pipeline, self.schedule, self, Service({}), Notifier(self.here.pipeline.events.record), self.times
-        )
+        notifier = Notifier(self.here.pipeline.events.record)
+        run.watch(run.Parts(self.here.pipeline, self.schedule, self, Service({}), notifier), self.times)
         self.here.pipeline.writer.tick()
 
     @staticmethod
@@ -387,7 +390,7 @@ CHANGES = {
 @pytest.mark.parametrize("zone", CHANGES)
 def test_a_process_goes_through_the_change_of_the_clocks(world, monkeypatch, zone, restarted):
     """A whole process through both changes writes each reading to its local day and reports each day once."""
-    monkeypatch.setattr("etl.live.schedule.NIGHTLY", 300.0)
+    monkeypatch.setattr("etl.live.schedule.NIGHTLY_INTERVAL_S", 300.0)
     for change in CHANGES[zone]:
         start = datetime.fromisoformat(change).timestamp() - 25.5 * HOUR
         process = world(start, timezone=zone, interval="10m")
