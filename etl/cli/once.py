@@ -14,6 +14,7 @@ from etl.cli.output import locked, output_root
 from etl.config.load import Loaded
 from etl.live.pipeline import Pipeline
 from etl.live.stdout import Stdout
+from etl.readings.text import plural
 
 STDOUT_PATIENCE_S = 5.0
 """A reader of stdout gets this long to take the last lines."""
@@ -41,7 +42,8 @@ def once(loaded: Loaded) -> int:
         stdout.close(STDOUT_PATIENCE_S)
         if pipeline.writer.unwritten:
             raise ExitError(
-                f"{pipeline.writer.unwritten} readings could not be written: {pipeline.standing.stuck}", IO_ERROR
+                f"{plural(pipeline.writer.unwritten, 'reading')} could not be written: {pipeline.standing.stuck}",
+                IO_ERROR,
             )
         if not pipeline.standing.counts["answered"]:
             raise ExitError(

@@ -30,6 +30,7 @@ from etl.live.signals import Signals
 from etl.live.stdout import Stdout
 from etl.live.systemd import Service
 from etl.readings.clock import Jump, Times, jump
+from etl.readings.text import plural
 from etl.readings.times import rfc3339
 from etl.storage.latest import ended_cleanly, last_reading_at
 
@@ -101,13 +102,9 @@ def run(loaded: Loaded, insecure: bool) -> int:
 
 def _started(pipeline: Pipeline) -> str:
     config = pipeline.loaded.config
-    console = f"; console at {config.api.address}" if config.api.serve else ""
-    return f"Polling {_sources(pipeline)} every {config.interval:g} s; writing to {pipeline.folder.root}{console}"
-
-
-def _sources(pipeline: Pipeline) -> str:
-    count = len(pipeline.names)
-    return f"{count} {'source' if count == 1 else 'sources'}"
+    sources, console = plural(len(pipeline.names), "source"), f"; console at {config.api.address}"
+    polling = f"Polling {sources} every {config.interval:g} s; writing to {pipeline.folder.root}"
+    return polling + console if config.api.serve else polling
 
 
 class Parts(NamedTuple):
@@ -182,7 +179,7 @@ def _reload(pipeline: Pipeline, schedule: Schedule) -> None:
         log.error("The changed config is not applied, the running one stays: %s", error)
         return
     schedule.set_sources(pipeline.names)
-    log.info("The changed config is applied: polling %s", _sources(pipeline))
+    log.info("The changed config is applied: polling %s", plural(len(pipeline.names), "source"))
 
 
 def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signals: Signals) -> int:
@@ -194,9 +191,9 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signal
     writer.join(WRITER_PATIENCE_S)
     stdout.close(STDOUT_PATIENCE_S)
     if stdout.dropped:
-        log.warning("The reader of stdout did not take %d lines; the files have them", stdout.dropped)
+        log.warning("The reader of stdout did not take %s; the files have them", plural(stdout.dropped, "line"))
     if pipeline.writer.unwritten or writer.is_alive():
-        log.error("%d readings could not be written to %s", pipeline.writer.unwritten, pipeline.folder.root)
+        log.error("%s could not be written to %s", plural(pipeline.writer.unwritten, "reading"), pipeline.folder.root)
         return IO_ERROR
     return IO_ERROR if signals.failed else OK
 

@@ -76,7 +76,7 @@ class Pipeline:
     def _sinks(self, loaded: Loaded) -> list[Sink]:
         """What takes each written batch: standing, stdout, and the console's traces."""
         standing, traces, stdout = self.standing, self.traces, self._stdout
-        sinks: list[Sink] = [lambda batch: standing.wrote((machine, line) for machine, line, _ in batch.updates)]
+        sinks: list[Sink] = [lambda batch: standing.wrote(batch.updates)]
         if traces:
             sinks.append(lambda batch: traces.add_all((machine, window) for machine, _, window in batch.updates))
         if stdout:

@@ -6,7 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
-from typing import NamedTuple
+
+import msgspec
 
 from etl.readings.records import Failure, Poll
 from etl.sources.http_source import Transport
@@ -26,7 +27,7 @@ class Tick:
         self.unfinished_polls = polls
 
 
-class Delivery(NamedTuple):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """The result of a poll that was `due` (seconds since the epoch) in a tick."""
 
     poll: Poll
@@ -98,7 +99,10 @@ class Poller:
     def deliver(self, poll: Poll) -> None:
         """Accept the result of a poll."""
         with self._lock:
-            due, tick = self._in_flight.pop(poll.source, (poll.at, Tick(1)))
+            flight = self._in_flight.get(poll.source)
+            if flight:
+                del self._in_flight[poll.source]
+            due, tick = flight or (poll.at, Tick(1))
             self._deliveries.append(Delivery(poll, due, tick))
             if not self._in_flight:
                 self._none_in_flight.set()

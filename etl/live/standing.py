@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from etl.readings.records import Failure, Machine, RejectedError
 from etl.readings.times import SILENT_AFTER_INTERVALS
+from etl.readings.window import Window
 
 STATES = ("down", "silent", "up")
 """The states of a source, the worst first: its polls fail; no reading came for some time; readings come."""
@@ -86,9 +87,10 @@ class Standing:
         self.counts["rejected"] += 1
         self._record("rejected", source=source, reason=error.reason, why=str(error))
 
-    def wrote(self, updates: Iterable[tuple[Machine, bytes]]) -> None:
+    def wrote(self, updates: Iterable[tuple[Machine, bytes, Window]]) -> None:
         """The averages lines of new readings were derived."""
-        self.latest.update(updates)
+        for machine, averages, _ in updates:
+            self.latest[machine] = averages
 
     @property
     def finished_ticks(self) -> int:

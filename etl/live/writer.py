@@ -18,6 +18,7 @@ from etl.readings.days import day_after
 from etl.readings.fold import Windows, derive, fold_of
 from etl.readings.lines import raw_line
 from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
+from etl.readings.text import plural
 from etl.readings.times import rfc3339
 from etl.readings.window import Window
 from etl.storage.appender import Appender, DisturbedError, SyncPolicy
@@ -252,7 +253,7 @@ class Writer:
         raw, averages = self._files.raw, self._files.averages
         for day, lines in raw.flush():
             self._standing.last_write = self._clock()
-            updates = [(machine, line, windows[machine]) for machine, line in derive(windows, lines, self._fold)]
+            updates = list(derive(windows, lines, self._fold))
             averages.put(day, [line for _, line, _ in updates])
             self._emit(Batch("raw", lines, updates))
         for _, lines in averages.flush():
@@ -288,7 +289,7 @@ class Writer:
         stuck = self._standing.stuck
         if stuck is None:
             return
-        log.warning("%s can be written again; %d readings were refused", self._folder.root, self._refused)
+        log.warning("%s can be written again; %s refused", self._folder.root, plural(self._refused, "reading"))
         reason = stuck.strerror or str(stuck)
         self._files.events.record("dropped", reason=reason, lines=self._refused, until=rfc3339(self._clock()))
         self._standing.counts["dropped"] += self._refused
@@ -314,7 +315,10 @@ def raw_lines(poll: Poll, expression: ParsedResult | None) -> tuple[list[bytes],
     at = round(poll.at, 3)
     for answer in poll.answers:
         try:
-            records = [parse(answer.body)] if expression is None else extract(answer.body, expression)
+            if expression is None:
+                lines.append(raw_line(parse(answer.body), poll.source, at, answer.position))
+                continue
+            records = extract(answer.body, expression)
         except RejectedError as error:
             rejections.append(error)
             continue

@@ -12,6 +12,7 @@ import msgspec
 from etl.nightly.executors import Executing, executed
 from etl.nightly.report import Page, make, write
 from etl.readings.records import Settings
+from etl.readings.text import plural
 from etl.storage.folder import Folder, Progress, no_progress
 from etl.storage.settings_log import SettingsLog
 
@@ -62,7 +63,7 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
     readings = sum(machine["readings"] for machine in machines)
     expected = sum(machine["expected"] for machine in machines)
     text = (
-        f"{report['date']}: {_count(len(machines), 'machine')}, {readings:,} of {expected:,.0f} readings, "
+        f"{report['date']}: {plural(len(machines), 'machine')}, {readings:,} of {expected:,.0f} readings, "
         f"{'1 anomaly' if total == 1 else f'{total:,} anomalies'}"
     )
     if total:
@@ -75,7 +76,3 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
         "expected": expected,
         "anomalies": total,
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

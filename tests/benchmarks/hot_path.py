@@ -90,7 +90,7 @@ def main() -> None:
         files.use(POLICIES[arguments.fsync])
         poller, standing = Poller(time.time, SETTINGS.interval), Standing(events.record)
         writer = Writer(files, poller, standing, SETTINGS, time.time)
-        writer.sinks = [lambda batch: standing.wrote((machine, line) for machine, line, _ in batch.updates)]
+        writer.sinks = [lambda batch: standing.wrote(batch.updates)]
         work = whole(poller, writer, arguments.batch)
         print(f"{'all, with its write':24} {best(work):6.2f} us")
         with cProfile.Profile() as profile:
