@@ -262,7 +262,7 @@ def test_every_reason_is_documented():
 @pytest.fixture
 def folder(tmp_path):
     """A folder as `etl run` leaves it, below `output`, with the README that the repository has there."""
-    shutil.copytree(ROOT / "tests" / "golden", tmp_path / "output")
+    shutil.copytree(ROOT / "tests" / "golden" / "midnight", tmp_path / "output")
     shutil.copy(ROOT / "output" / "README.md", tmp_path / "output")
     shutil.copy(ROOT / "tests" / "fixtures" / "readings.json", tmp_path)
     for kind in ("raw", "averages", "events"):

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
 import orjson
 import pytest
+from freezegun import freeze_time
 
 from api.machines import Machines
 from etl.audit.replay import RefusedError
@@ -25,6 +26,7 @@ from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
 from tests.benchmarks.generate import write_day
+from tests.support import commands
 from tests.support.recordings import DAY, START, import_files, logs, tree
 
 
@@ -157,13 +159,9 @@ def test_an_interrupted_replay_leaves_the_folder_as_it_was(lived, tmp_path):
     assert calls > 2
 
 
-def command(root: Path, *arguments) -> list[str]:
-    return [sys.executable, "-m", "etl", "replay", "--config", str(root / "config.yaml"), *map(str, arguments)]
-
-
-def run(root: Path, *arguments):
+def run(root: Path, *arguments) -> commands.Finished:
     """Run `etl replay` to its end."""
-    return subprocess.run(command(root, *arguments), capture_output=True, text=True, timeout=60)
+    return commands.etl(root, "replay", *map(str, arguments))
 
 
 @pytest.fixture
@@ -175,6 +173,7 @@ def site(tmp_path):
     return tmp_path, log
 
 
+@freeze_time("2026-01-06T12:00:00Z")
 def test_exit_codes_and_output_of_the_command(site):
     """`etl replay` exits with 0, with 1 if lines were rejected, with 73 if it is refused, and says so."""
     root, log = site
@@ -182,9 +181,10 @@ def test_exit_codes_and_output_of_the_command(site):
     assert result.returncode == 0
     assert result.stdout == ("17,280 readings, 0 rejected lines; days added: 1 (2026-01-05); already present: none\n")
     file = root / "m.json"
-    file.write_bytes(b'{"timestamp":"2026-01-06T00:00:00Z"}\nno\n')
+    file.write_bytes(b'{"timestamp":"2026-01-06T00:00:00Z"}\nno\n{"timestamp":"2026-01-07T00:00:00Z"}\n')
     result = run(root, file)
     assert result.returncode == 1
+    assert f"{file}:3: rejected, " in result.stderr
     assert f"{file}:2: rejected, the answer is not JSON" in result.stderr
     late = root / "late.jsonl"
     late.write_bytes(b'{"timestamp":"2026-01-05T00:00:00Z"}\n')
@@ -200,9 +200,13 @@ def test_a_killed_replay_can_be_run_again(site):
     """A replay after a killed one has the same result as an undisturbed one."""
     root, log = site
     assert run(root, log, "--output", root / "right").returncode == 0
-    for n in range(6):
-        with subprocess.Popen(command(root, log, "--output", root / "out"), stdout=subprocess.DEVNULL) as process:
-            time.sleep(0.2 + 0.07 * n)
+    command = [sys.executable, "-m", "etl", "replay", str(log), "--output", str(root / "out")]
+    for changes in range(6):
+        with subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) as process:
+            listings = set()
+            while len(listings) <= changes and process.poll() is None:
+                with suppress(FileNotFoundError):  # a file may be renamed while the folder is listed
+                    listings.add(frozenset((root / "out").rglob("*")))
             process.kill()
         assert run(root, log, "--output", root / "out").returncode == 0
         assert logs(root / "out") == logs(root / "right")

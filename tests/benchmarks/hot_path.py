@@ -80,18 +80,18 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--batch", type=int, default=100)
     options.add_argument("--fsync", choices=POLICIES, default="never")
-    given = options.parse_args()
+    arguments = options.parse_args()
     for what, work in (("parse", parse_all), ("encode raw", encode_all), ("derive: step, encode", derive_all)):
         print(f"{what:24} {best(work):6.2f} us")
     with tempfile.TemporaryDirectory(dir=RAM) as aside:
         folder, day_of = Folder(Path(aside)), day_finder(ZoneInfo("UTC"))
         events = Events(Appender(folder, "events"), day_of, time.time)
         files = Files(Appender(folder, "raw"), Appender(folder, "averages"), events, day_of)
-        files.use(POLICIES[given.fsync])
+        files.use(POLICIES[arguments.fsync])
         poller, standing = Poller(time.time, SETTINGS.interval), Standing(events.record)
         writer = Writer(files, poller, standing, SETTINGS, time.time)
         writer.sinks = [lambda batch: standing.wrote(batch.updates)]
-        work = whole(poller, writer, given.batch)
+        work = whole(poller, writer, arguments.batch)
         print(f"{'all, with its write':24} {best(work):6.2f} us")
         with cProfile.Profile() as profile:
             work()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from freezegun import freeze_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from etl.cli.status_table import MAX_ROWS, show
 from etl.readings.lines import raw_line
 from etl.storage import folder as folders
 from etl.storage.folder import Folder
+from tests.support import commands
 from tests.support.plant import FIXTURE
 from tests.support.process import Site, end, until
 
@@ -299,13 +301,17 @@ def test_a_missing_or_empty_folder_is_an_error(site):
 )
 def test_damaged_lines_are_skipped(site, junk):
     """Damaged lines in the raw log and the events are skipped; the readings before them count."""
-    assert site.etl("once").returncode == 0
+    site.save(timezone="UTC", output={"stdout": []})
+    with freeze_time("2026-11-22T12:00:00Z"):
+        assert commands.etl(site.root, "once").returncode == 0
     for kind in ("raw", "events"):
         path = site.root / "output" / kind
         path.mkdir(exist_ok=True)
-        (day,) = [file.name for file in (site.root / "output" / "raw").glob("*.jsonl")]
-        with (path / day).open("ab") as file:
+        with (path / "2026-11-22.jsonl").open("ab") as file:
             file.write(junk)
-    result = site.etl("status", "--json")
+    with freeze_time("2026-11-22T12:00:07Z"):
+        result = commands.etl(site.root, "status", "--json")
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["sources"][0]["machines"] == 1
+    (source,) = json.loads(result.stdout)["sources"]
+    assert (source["machines"], source["age"]) == (1, 7.0)
+    assert json.loads(result.stdout)["reports"]["next"]["at"] == "2026-11-23T00:05:00+00:00"

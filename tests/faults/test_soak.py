@@ -1,4 +1,4 @@
-"""Days on end with faults among them: nothing lost, nothing doubled, and not a file, a thread or 5 MB more."""
+"""Simulated days with faults: nothing lost, nothing doubled, and no growth in files, threads or memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GROWTH = 5 << 20
 
 
 class Disk:
-    """The module os; while the disk is full, half of what is written lands and the rest does not."""
+    """The module os; while the disk is full, a write takes half of its data, then fails."""
 
     def __init__(self) -> None:
         self.full = False
@@ -53,7 +53,7 @@ class Disk:
 
 
 class Sum:
-    """What raw lines add up to, in their order, without keeping them; takes them as stdout does."""
+    """A checksum of raw lines in their order; takes them as stdout does."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -70,7 +70,7 @@ class Sum:
 
 
 class Used(NamedTuple):
-    """What the process uses now."""
+    """Resources of this process."""
 
     memory: int
     files: int
@@ -106,7 +106,7 @@ class Machines(Script):
 
 
 class Soak:
-    """Machines polled for days, and what goes wrong."""
+    """Machines polled for days, and the faults."""
 
     def __init__(self, root: Path) -> None:
         self.chance = random.Random(29)
@@ -228,7 +228,7 @@ def soak():
 
 
 def check_folder(here, printed: Sum, raw) -> None:
-    """Every acknowledged line once, in order; averages as they follow; a report for each closed day, the same anew."""
+    """Every acknowledged line once, in order; averages follow; each closed day has its report, with the same bytes."""
     there = Sum()
     for lines in raw:
         there.put(lines)
@@ -248,7 +248,7 @@ def check_folder(here, printed: Sum, raw) -> None:
 
 
 def test_days_of_faults_leave_everything_whole(soak, pytestconfig, caplog):
-    """Simulated days with a fault every hundred ticks: nothing lost or doubled, all that is due made, nothing grown."""
+    """Days with a fault every hundred ticks: nothing is lost or doubled, each report is made, nothing grows."""
     caplog.set_level(logging.CRITICAL)
     days = pytestconfig.getoption("--soak")
     soak.run(days * 24)

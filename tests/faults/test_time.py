@@ -1,4 +1,4 @@
-"""Time as it goes wrong: the clocks of a process simulated, its scheduler and its main thread run by turns."""
+"""Clock changes, suspends and missed nights: a process with simulated clocks, its threads run in turn."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def rule_sets() -> dict[str, list[int]]:
 
 
 class Polled:
-    """A folder as a process leaves it that polls all the time: each day up to now has a raw log."""
+    """The folder of a process that polls all the time: each day up to now has a raw log."""
 
     def __init__(self) -> None:
         self.raw: list[str] = []
@@ -84,7 +84,7 @@ class Polled:
 
 
 def looks(zone: ZoneInfo, moments: list[int]) -> list[float]:
-    """When to see what the nightly job does: around each midnight, and all the time around each change."""
+    """When to run the nightly job: around each midnight, and every quarter of an hour around each change."""
     first = date(2026, 1, 1)
     marks = [
         datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone).timestamp()
@@ -164,7 +164,7 @@ class Process:
         self.clock.now += seconds
 
     def suspend(self, seconds: float) -> None:
-        """The machine sleeps: the running time stands still."""
+        """The machine sleeps: the monotonic clock stops."""
         self.clock.now += seconds
         self.boot += seconds
 
@@ -300,8 +300,8 @@ STEPS = {"5 s": 5.0, "1 h": HOUR, "1 d": DAY, "1 y": YEAR}
 
 
 @pytest.mark.parametrize("back", STEPS.values(), ids=STEPS)
-def test_a_clock_set_back_silences_nothing_and_repeats_nothing(world, back):
-    """Set back after the night's report, polls go on, it is told once, and no day is reported or entered again."""
+def test_a_clock_set_back_stops_no_poll_and_repeats_no_report(world, back):
+    """Set back after the night's report, polls go on, one event records it, and no day is reported or entered again."""
     process = world(MIDNIGHT - 600)
     here = process.here
     process.at(1203, process.set_clock, -back)
@@ -332,7 +332,7 @@ def test_a_clock_set_back_silences_nothing_and_repeats_nothing(world, back):
     ],
     ids=["1 h", "1 d", "10 y", "suspend", "stop"],
 )
-def test_time_that_is_missing_is_one_gap_and_one_poll(world, what, seconds, events):
+def test_missing_time_is_one_gap_and_one_poll(world, what, seconds, events):
     """Set forward, suspended or stopped, there is one gap event, no burst of polls, and the reports that came due."""
     process = world(MIDNIGHT - 6 * HOUR)
     here = process.here
@@ -363,7 +363,7 @@ def test_ten_years_later_and_back_again_the_newest_day_goes_on(world):
 
 
 def test_after_a_restart_with_the_clock_set_back_events_stay_in_the_newest_day(world, monkeypatch):
-    """Started with a clock behind the folder's day, a process writes its events where a reader looks for the newest."""
+    """Started with a clock behind the folder's day, a process writes its events to the newest day's file."""
     process = world(MIDNIGHT - 60)
     here = process.here
     here.pipeline.events.record("start")
@@ -419,15 +419,15 @@ def restart(process: World, monkeypatch) -> World:
 
 
 def reopen(here) -> None:
-    """Start the pipeline anew; without `finish` before, the process was killed."""
+    """Open the pipeline again; without `finish` before, the process was killed."""
     here.close()
     here.open()
     answer(here)
 
 
 @pytest.mark.parametrize("down", [40 * 60.0, 3 * DAY], ids=["over midnight", "3 days"])
-def test_a_missed_midnight_is_caught_up(world, monkeypatch, down):
-    """A process that was down when the report came due makes it within a minute of its start, as if on time."""
+def test_a_missed_report_is_made_at_the_next_start(world, monkeypatch, down):
+    """A process that was down when the report was due makes it within a minute of its start, with the same bytes."""
     steady = world(MIDNIGHT - 1200)
     steady.run(600)
     steady.here.clock.now = MIDNIGHT + 301
@@ -443,13 +443,13 @@ def test_a_missed_midnight_is_caught_up(world, monkeypatch, down):
 
 
 class Crash(BaseException):
-    """The process died here."""
+    """The process is killed at this call."""
 
 
 @pytest.mark.parametrize("detectors", [[], ["telemetry"]])
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
 def test_a_process_killed_during_the_report_makes_it_at_the_next_start(plant, monkeypatch, call, detectors):
-    """Killed at any step of writing, there is no report or the whole one; after the next start it is as if on time."""
+    """Killed at any step of writing there is no report; the next start writes the bytes that were due."""
     here = plant(MIDNIGHT - 100, report={"detectors": detectors})
     here.tick(20)
     here.clock.now = MIDNIGHT + 301
@@ -484,7 +484,7 @@ def test_a_process_killed_during_the_report_makes_it_at_the_next_start(plant, mo
         ("1970-01-01T00:00:00Z", ["1970-01-01"]),
     ],
 )
-def test_rare_dates_are_days_like_others(world, monkeypatch, start, days):
+def test_rare_dates_are_ordinary_days(world, monkeypatch, start, days):
     """Across a leap day, the end of a year and the 32-bit seconds each day has its lines and its report."""
     process = world(datetime.fromisoformat(start).timestamp())
     here = process.here
@@ -517,7 +517,7 @@ ODD = [
 
 
 def test_a_readings_own_timestamp_is_passed_on_untouched(world):
-    """Whatever stands in `timestamp`, each poll is a reading of the day it was polled on, in polling order."""
+    """Whatever is in `timestamp`, each poll is a reading of the day it was polled on, in polling order."""
     here = world(NOON).here
     script = here.pipeline.poller._transports["a"]
     for stamp in ODD:
@@ -535,7 +535,7 @@ def test_a_readings_own_timestamp_is_passed_on_untouched(world):
     assert here.events("rejected", "source_down") == []
 
 
-def test_a_line_polled_in_a_leap_second_is_damaged_and_costs_only_itself(plant):
+def test_a_line_polled_in_a_leap_second_is_damaged_and_affects_no_other(plant):
     """`:60` in `_polled_at`, which this program never writes, makes a hand-made line a damaged one."""
     here = plant()
     here.tick(6)
@@ -551,7 +551,7 @@ def test_a_line_polled_in_a_leap_second_is_damaged_and_costs_only_itself(plant):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_reading_of_days_a_second_long_stands_in_one_file(world, monkeypatch, seed):
+def test_every_reading_of_days_a_second_long_is_in_one_file(world, monkeypatch, seed):
     """With days of one second, restarts and kills among them, each reading is in its day's file, and only there."""
     chance = random.Random(seed)
 
@@ -597,20 +597,25 @@ def steady(tmp_path):
     return site
 
 
-def more_lines(site: Site, seconds: float) -> None:
+def more_lines(site: Site) -> None:
     """Wait until two more readings are written."""
     before = written(site)
-    until(lambda: written(site) >= before + 2, seconds)
+    until(lambda: written(site) >= before + 2)
 
 
 def written(site: Site) -> int:
     return sum(path.read_bytes().count(b"\n") for path in (site.root / "output" / "raw").glob("*.jsonl"))
 
 
-def told_by(site: Site) -> list[tuple[str, str]]:
+def jumps(site: Site, least: float = 0.0) -> list[tuple[str, str]]:
+    """The events about the clock and about gaps of at least so many seconds, as (event, reason)."""
     paths = sorted((site.root / "output" / "events").glob("*.jsonl"))
     events = [orjson.loads(line) for path in paths for line in path.read_bytes().splitlines()]
-    return [(event["event"], event["reason"]) for event in events if event["event"] in ("clock_step", "gap")]
+    return [
+        (event["event"], event["reason"])
+        for event in events
+        if event["event"] in ("clock_step", "gap") and event["seconds"] >= least
+    ]
 
 
 @pytest.mark.skipif(not FAKETIME, reason="libfaketime is not installed: it sets the clock of one process")
@@ -625,7 +630,7 @@ def told_by(site: Site) -> list[tuple[str, str]]:
     ids=["-5 s", "-1 h", "-1 y", "+10 y"],
 )
 def test_the_clock_of_a_real_process_is_set(steady, monkeypatch, by, events):
-    """A real process whose clock is set polls on at once, tells it once, and goes on in the newest day."""
+    """A real process whose clock is set polls on, records it once, and goes on in the newest day."""
     setting = steady.root / "clock"
     setting.write_text("+0")
     monkeypatch.setenv("LD_PRELOAD", str(FAKETIME[0]))
@@ -637,25 +642,25 @@ def test_the_clock_of_a_real_process_is_set(steady, monkeypatch, by, events):
         days = sorted(os.listdir(steady.root / "output" / "raw"))
         (steady.root / "aside").write_text(f"{by:+d}")
         (steady.root / "aside").rename(setting)
-        more_lines(steady, 3)
-        until(lambda: told_by(steady))
-        more_lines(steady, 3)
+        more_lines(steady)
+        until(lambda: jumps(steady))
+        more_lines(steady)
         end(process)
     for left in Path("/dev/shm").glob(f"*faketime_s*_{process.pid}"):
         left.unlink()
-    assert told_by(steady) == events
+    assert [jump for jump in jumps(steady) if jump != ("gap", "stalled")] == events
     assert min(os.listdir(steady.root / "output" / "raw")) == days[0]
 
 
-def test_a_real_process_that_was_stopped_tells_the_gap(steady):
-    """Stopped for some seconds and continued, the process polls on and one event says how long it was away."""
+def test_a_real_process_that_was_stopped_records_the_gap(steady):
+    """Stopped for some seconds and continued, the process polls on and one event says how long it was stopped."""
     with steady.running() as process:
         until(lambda: written(steady) >= 2)
         process.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
-        until(lambda: time.monotonic() > stopped + 2.6)
+        until(lambda: time.monotonic() > stopped + 5)
         process.send_signal(signal.SIGCONT)
-        more_lines(steady, 3)
-        until(lambda: told_by(steady))
+        more_lines(steady)
+        until(lambda: jumps(steady, 5))
         end(process)
-    assert told_by(steady) == [("gap", "stalled")]
+    assert jumps(steady, 5) == [("gap", "stalled")]

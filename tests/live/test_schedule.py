@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.live.schedule import MAX_SLICES, GridTrigger, Schedule, slices
+from tests.support.process import HANG_S
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def fires(slot: GridTrigger, start: datetime, count: int) -> list[datetime]:
-    """The first fires of a job that is looked at just when it is due."""
+    """The first fires of a job that is checked exactly when it is due."""
     moments, previous, now = [], None, start
     for _ in range(count):
         previous = now = slot.get_next_fire_time(previous, now)
@@ -38,7 +39,7 @@ def test_missed_fires_are_skipped_not_listed():
 
 
 def test_a_fire_is_never_repeated():
-    """Looked at a moment too early or exactly on time, the next fire is a later one."""
+    """Checked a moment too early or exactly on time, the next fire is a later one."""
     slot = GridTrigger(10)
     assert slot.get_next_fire_time(NOON, NOON) == NOON + timedelta(seconds=10)
     assert slot.get_next_fire_time(NOON, NOON - timedelta(milliseconds=5)) == NOON + timedelta(seconds=10)
@@ -80,7 +81,7 @@ def test_the_first_polls_and_the_first_look_at_the_night_come_at_once():
     schedule.set_sources(members)
     schedule.start()
     try:
-        assert everything.wait(5)
-        assert night.wait(5)
+        assert everything.wait(HANG_S)
+        assert night.wait(HANG_S)
     finally:
         schedule.stop()

@@ -9,7 +9,8 @@ import zlib
 
 import pytest
 
-from api import Machines, create_app
+from api.app import create_app
+from api.machines import Machines
 from api.server import serve as serve_api
 from etl.readings.records import Answer, Poll
 from etl.sources.contract import MAX_BODY_BYTES

@@ -19,11 +19,11 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "readings.json"
 
 
 RAM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Where many small files are quick, if there is such a place; for `tempfile`."""
+"""A folder in memory for many small files, if there is one; for `tempfile`."""
 
 
 class Clock:
-    """A wall clock that stands still until it is set (seconds since the epoch)."""
+    """A wall clock that moves only when it is set (seconds since the epoch)."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -55,7 +55,7 @@ class Plant:
         self.open()
 
     def open(self) -> None:
-        """Start the pipeline anew, as a restarted process does."""
+        """Open the pipeline, as a restarted process does."""
         self.close()
         path = self.root / "config.yaml"
         path.write_text(yaml.safe_dump(self.config))
@@ -71,7 +71,7 @@ class Plant:
         self.pipeline.reload(self.loaded)
 
     def close(self) -> None:
-        """Let go of what a process that ended would have let go of."""
+        """Close the files and transports, as the end of a process does."""
         if self.pipeline:
             self.pipeline.close()
             self.pipeline.files.close()
