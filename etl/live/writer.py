@@ -126,7 +126,7 @@ class Writer:
     def tick(self) -> None:
         """Write everything that was delivered: raw lines, averages lines, events; then count the finished ticks."""
         with self._lock:
-            deliveries = [d for d in self._poller.collect() if d.poll.failure != CLOSED]
+            deliveries = [delivery for delivery in self._poller.collect() if delivery.poll.failure != CLOSED]
             self._accept(deliveries)
             try:
                 self._write()
