@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etl.analysis.columns import Columns
-from etl.pages.charts import GAP_AFTER_INTERVALS, Segments
+from etl.pages.charts import Segments
 from etl.readings.days import begins, day_after
 from etl.readings.records import Machine, Settings
+from etl.readings.times import SILENT_AFTER_INTERVALS
 
 BUCKETS = 288
 """Time buckets of a day: five minutes each. A chart keeps the lowest and the highest reading of each bucket."""
@@ -56,7 +57,7 @@ def thin(
     if (np.diff(times) < 0).any():  # the clock was set back
         order = np.argsort(times, kind="stable")
         times, values = times[order], values[order]
-    after_gaps = np.flatnonzero(np.diff(times) > GAP_AFTER_INTERVALS * interval) + 1
+    after_gaps = np.flatnonzero(np.diff(times) > SILENT_AFTER_INTERVALS * interval) + 1
     edges = np.searchsorted(times, start + np.arange(1, BUCKETS) * ((end - start) / BUCKETS))
     firsts = np.unique(np.concatenate([[0], after_gaps, edges[edges < count]]))
     buckets = np.repeat(np.arange(len(firsts)), np.diff(firsts, append=count))

@@ -1,12 +1,8 @@
-"""Charts as SVG: a parameter over time, its average, the band around it, and markers outside the band. Pure.
-
-templates/charts.css styles them, so they follow the page's colours in light mode, dark mode and print. The drawing
-stretches to the width of the page; its text keeps its size.
-"""
+"""Charts as SVG, styled by templates/charts.css: a parameter over time, its average, the band, markers outside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain
 from math import ceil, floor, isfinite, log10
@@ -16,10 +12,10 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
-GAP_AFTER_INTERVALS = 3.0
-"""Intervals without a reading after which the line breaks and the gap is shaded."""
+from etl.readings.times import SILENT_AFTER_INTERVALS
+
 WIDTH, HEIGHT = 2000, 360
-"""The drawing in its own units; the browser stretches it."""
+"""The drawing in its own units; the browser stretches it to the width of the page."""
 HEIGHT_PX = 180
 """Height on the page."""
 MAX_LABELS = 9
@@ -93,7 +89,7 @@ def split_at_gaps(times: Sequence[float], values: Sequence[float], interval: flo
     points = (point for point in zip(times, values, strict=True) if isfinite(point[1]))
     segments: Segments = []
     for point in sorted(points, key=itemgetter(0)):  # times step back where the clock was set back
-        if not segments or point[0] - segments[-1][-1][0] > GAP_AFTER_INTERVALS * interval:
+        if not segments or point[0] - segments[-1][-1][0] > SILENT_AFTER_INTERVALS * interval:
             segments.append([])
         segments[-1].append(point)
     return segments
@@ -107,23 +103,17 @@ def chart(
     label: str,
     incidents: Iterable[tuple[float, float]] = (),
 ) -> Markup:
-    """Draw the readings of one parameter.
+    """Draw the readings of one parameter, each of them; the caller thins a long series.
 
-    Args:
-        segments: the readings, each of which is drawn; the caller thins a long series.
-        interval: seconds between two readings, as configured.
-        axis: the time range to show.
-        band: values beyond it are marked; None if there is no value.
-        label: what the chart shows, for screen readers.
-        incidents: start and end (seconds since the epoch) of each period to highlight.
-
+    `interval` is in seconds. Values beyond the `band` are marked. The `label`, for screen readers, is what the chart
+    shows. `incidents` are periods to highlight, start and end in seconds since the epoch.
     """
     values = [value for segment in segments for _, value in segment]
     if band:
         values += [band.average - band.margin, band.average + band.margin]
     scale = _scale(values)
     paths = [
-        f'<path class="gaps" d="{_gaps(segments, axis, GAP_AFTER_INTERVALS * interval)}"/>',
+        f'<path class="gaps" d="{_gaps(segments, axis, SILENT_AFTER_INTERVALS * interval)}"/>',
         f'<path class="incidents" d="{_periods(incidents, axis)}"/>',
         _band(band, scale) if band else "",
         _trace(segments, axis, scale),
@@ -156,9 +146,8 @@ def _trace(segments: Segments, axis: Axis, scale: Scale) -> str:
 
 def _outside(segments: Segments, band: Band, axis: Axis, scale: Scale) -> str:
     average, margin = band
-    outside = [(time, value) for time, value in chain(*segments) if abs(value - average) > margin]
-    markers = (f"M{axis.x(time)} {scale.y(value)}h0" for time, value in outside)
-    return f'<path class="outside" d="{"".join(markers)}"/>'
+    outside = ((axis.x(time), scale.y(value)) for time, value in chain(*segments) if abs(value - average) > margin)
+    return f'<path class="outside" d="{"".join(f"M{x} {y}h0" for x, y in outside)}"/>'
 
 
 def _gaps(segments: Segments, axis: Axis, min_gap_s: float) -> str:
@@ -183,16 +172,10 @@ def _scale(values: Sequence[float]) -> Scale:
 
 
 def _value_labels(scale: Scale) -> str:
-    texts = (
-        f'<text x="100%" y="{scale.y(value) * HEIGHT_PX / HEIGHT + 4:.0f}">{value:.6g}</text>'
-        for value in _round_values(scale)
-    )
-    return f'<svg class="values" height="{HEIGHT_PX + 20}" aria-hidden="true">{"".join(texts)}</svg>'
-
-
-def _round_values(scale: Scale) -> Iterator[float]:
     """Two to five round numbers within a scale."""
     min_step = (scale.high - scale.low) / 5
     magnitude = 10.0 ** floor(log10(min_step))
     step = next(magnitude * factor for factor in (1, 2, 5, 10) if magnitude * factor >= 0.999 * min_step)
-    return (n * step for n in range(ceil(scale.low / step), floor(scale.high / step) + 1))
+    values = (n * step for n in range(ceil(scale.low / step), floor(scale.high / step) + 1))
+    texts = (f'<text x="100%" y="{scale.y(value) * HEIGHT_PX / HEIGHT + 4:.0f}">{value:.6g}</text>' for value in values)
+    return f'<svg class="values" height="{HEIGHT_PX + 20}" aria-hidden="true">{"".join(texts)}</svg>'

@@ -16,10 +16,8 @@ TEMPLATES = files("etl.pages") / "templates"
 def machine_charts(machine: dict[str, Any]) -> dict[str, str]:
     """Draw a machine's last readings by parameter, each with a band around their average.
 
-    Args:
-        machine: `times` (seconds since the epoch), `values` by parameter (NaN where a reading has none), `interval`
-            (seconds), `threshold`, `timezone`.
-
+    A machine has `times` (seconds since the epoch), `values` by parameter (NaN where a reading has none), `interval`
+    (seconds), `threshold` and `timezone`.
     """
     times, interval = machine["times"], machine["interval"]
     axis = time_axis(min(times), max(times), ZoneInfo(machine["timezone"]))

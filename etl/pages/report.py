@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date
 from functools import lru_cache
 from hashlib import sha256
-from itertools import chain
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +16,7 @@ from markupsafe import Markup
 from etl.pages.charts import Axis, Band, Segments, chart, time_axis
 from etl.pages.console import TEMPLATES, shared_styles
 from etl.pages.text import MAX_REASON_CHARACTERS, clock, count, counted, local_time, number, plain, share
+from etl.readings.days import begins, day_after
 
 MAX_CHARTED = 50
 """Machines with charts: those with the most incidents and anomalies. A chart takes about 10 kB of the page."""
@@ -33,19 +33,13 @@ Report = dict[str, Any]
 
 
 def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> bytes:
-    """Render the page of a report.
+    """Render the page of a JSON report.
 
-    Args:
-        report: the JSON report.
-        series: the readings of each machine by parameter, in the order of the report, each thinned for its chart. Only
-            the machines with charts are read from it.
-
+    `series` has the readings of each machine by parameter, in the order of the report, each thinned for its chart. Only
+    the machines with charts are read from it.
     """
     day, zone = date.fromisoformat(report["date"]), ZoneInfo(report["timezone"])
-    start, end = (
-        datetime.combine(midnight, time(), tzinfo=zone).timestamp() for midnight in (day, day + timedelta(days=1))
-    )
-    axis = time_axis(start, end, zone)
+    axis = time_axis(begins(report["date"], zone), begins(day_after(report["date"]), zone), zone)
     machines = [_machine(place, machine, day, zone) for place, machine in enumerate(report["machines"])]
     machines.sort(key=lambda machine: (-len(machine["incidents"]), -machine["anomalies"], machine["readings"]))
     notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"]]
@@ -95,9 +89,8 @@ def _machine(place: int, machine: Report, day: date, zone: ZoneInfo) -> dict[str
 
 def _incidents(machine: Report, day: date, zone: ZoneInfo) -> list[dict[str, str]]:
     """The incidents of a machine and of its parameters, the strongest first."""
-    incidents = [("", incident) for incident in machine.get("incidents", ())]
-    for parameter, figures in machine["parameters"].items():
-        incidents += [(parameter, incident) for incident in figures.get("incidents", ())]
+    entries = [("", machine), *machine["parameters"].items()]
+    incidents = [(parameter, incident) for parameter, entry in entries for incident in entry.get("incidents", ())]
     incidents.sort(key=lambda incident: -(incident[1].get("deviation") or 0))
     return [_incident(parameter, incident, day, zone) for parameter, incident in incidents]
 
@@ -157,20 +150,14 @@ def summary(report: Report, machines: Sequence[dict[str, Any]]) -> str:
         f"{counted(len(machines), 'machine')} sent {count(readings)} of {counted(expected, 'expected reading')} "
         f"({share(readings, expected)})."
     )
-    figures = chain.from_iterable(machine["parameters"].values() for machine in machines)
-    if not any(result["average"] is not None for result in figures):
+    if all(result["average"] is None for machine in machines for result in machine["parameters"].values()):
         return f"{sent} None of them has a value to analyze."
-    anomalous = [machine for machine in machines if machine["anomalies"]]
-    anomalies = sum(machine["anomalies"] for machine in anomalous)
-    limit = f"by more than {100 * report['threshold']:g} % from the day's average"
-    if anomalies:
-        verb = "deviates" if anomalies == 1 else "deviate"
-        outside = f"{counted(anomalies, 'value')} of {counted(len(anomalous), 'machine')} {verb} {limit}."
-    else:
-        outside = f"No value deviates {limit}."
-    affected = [machine for machine in machines if machine["incidents"]]
-    if not affected:
+    anomalies = [machine["anomalies"] for machine in machines if machine["anomalies"]]
+    values = f"{counted(sum(anomalies), 'value')} of {counted(len(anomalies), 'machine')}" if anomalies else "No value"
+    verb = "deviate" if sum(anomalies) > 1 else "deviates"
+    outside = f"{values} {verb} by more than {100 * report['threshold']:g} % from the day's average."
+    incidents = [len(machine["incidents"]) for machine in machines if machine["incidents"]]
+    if not incidents:
         return f"{sent} {outside}"
-    incidents = counted(sum(len(machine["incidents"]) for machine in affected), "incident")
-    verb = "has" if len(affected) == 1 else "have"
-    return f"{sent} {outside} {counted(len(affected), 'machine')} {verb} {incidents}."
+    verb = "has" if len(incidents) == 1 else "have"
+    return f"{sent} {outside} {counted(len(incidents), 'machine')} {verb} {counted(sum(incidents), 'incident')}."
