@@ -5,8 +5,8 @@
     detectors   how far each reading is from what its machine did before
     bands       the band a value is expected in
     incidents   flagged readings put together, and silences
-    guards      notes on where the rule of analyze_values says little
-    judging     one machine's day
+    notes       notes on where the rule of analyze_values says little
+    machine_day one machine's day
 
 Only `values` works without numpy. Imported by every room but `readings`.
 """

@@ -23,7 +23,7 @@ from etl.storage.settings_log import SettingsLog
 
 if TYPE_CHECKING:
     from etl.analysis.columns import Figures
-    from etl.nightly.analyzing import Analyzed, Day
+    from etl.nightly.day import Analyzed, Day
 
 log = logging.getLogger("etl")
 
@@ -139,7 +139,7 @@ def make(
     not over; where a page is drawn, the series must be `charted`: they have times.
     """
     # They bring numpy: a tenth of a second and 10 MB that only the night needs.
-    from etl.nightly.analyzing import analyze, known_before, timestamps  # noqa: PLC0415
+    from etl.nightly.day import analyze, known_before, timestamps  # noqa: PLC0415
 
     folder, settings = settings_log.folder, settings_log.of_day(day)
     before = known_before(folder, day, settings, executing, known) if settings.detectors else None

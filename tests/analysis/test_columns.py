@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from etl.analysis.columns import OTHER, collect, figures
 from etl.analysis.values import analyze_values
-from etl.nightly.spill import Spill
+from etl.nightly.column_store import Spill
 from etl.readings.records import Rows
 
 sources = st.sampled_from(["a", "b", None])

@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 
 from api.machines import Machines
-from etl.nightly import analyzing, executors
+from etl.nightly import day as day_module
+from etl.nightly import executors
+from etl.nightly.column_store import Spill
 from etl.nightly.executors import executed
 from etl.nightly.night import here
 from etl.nightly.report import encode, make_report
-from etl.nightly.spill import Spill
 from etl.readings.records import Settings
 from etl.storage.folder import READ_BYTES, Folder
 from etl.storage.settings_log import SettingsLog
@@ -98,7 +99,7 @@ def test_processes_make_the_same_report(day, workers, caplog):
 def test_parts_of_a_block_make_the_same_report(day, tmp_path, packed, workers, monkeypatch):
     """A day in many parts, also where it is compressed and has to be read from its start on."""
     folder, expected = day
-    monkeypatch.setattr(analyzing, "PART", READ_BYTES)
+    monkeypatch.setattr(day_module, "PART", READ_BYTES)
     parts = []
     add = Spill.add
     monkeypatch.setattr(Spill, "add", lambda self, part: (parts.append(part.length), add(self, part)))
@@ -121,10 +122,10 @@ def test_a_day_cut_short_meanwhile_is_told_by_whoever_reads_it(tmp_path, workers
     folder = Folder(tmp_path)
     folder.path("raw", DAY).parent.mkdir()
     folder.path("raw", DAY).touch()
-    read = partial(analyzing.read_timestamps, folder.root, DAY)
+    read = partial(day_module.read_timestamps, folder.root, DAY)
 
     def work(executing):
-        return list(executing.map(read, [[analyzing.Block(0, 0)]] * 20, [[3]] * 20))
+        return list(executing.map(read, [[day_module.Block(0, 0)]] * 20, [[3]] * 20))
 
     with pytest.raises(EOFError, match=r"line 4 .* is no longer there"):
         executed(work, workers, None, print)

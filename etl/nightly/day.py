@@ -19,9 +19,9 @@ import numpy as np
 from etl.analysis.columns import Columns, Figures, Part, collect, figures
 from etl.analysis.past import Judging, Past
 from etl.nightly import history
+from etl.nightly.column_store import Spill
 from etl.nightly.executors import Executing
 from etl.nightly.history import History
-from etl.nightly.spill import Spill
 from etl.readings.blocks import block_decoder
 from etl.readings.days import begins, day_after
 from etl.readings.lines import raw_decoder, timestamp_of
@@ -29,7 +29,7 @@ from etl.readings.records import Machine, Rows, Settings
 from etl.storage.folder import DAMAGED_GZIP, READ_BYTES, Folder
 
 if TYPE_CHECKING:
-    from etl.analysis.judging import Judgement
+    from etl.analysis.machine_day import Judgement
 
 
 PART = 16 << 20
@@ -123,7 +123,7 @@ def _analyze(by: Judging | None, threshold: float, columns: Columns, past: Past 
     """Analyze one machine's day, in whatever process this runs."""
     judgement = None
     if by:
-        from etl.analysis.judging import judge  # noqa: PLC0415  only where there are detectors
+        from etl.analysis.machine_day import judge  # noqa: PLC0415  only where there are detectors
 
         judgement = judge(columns, past, by)
     said = [figures(values, threshold) for values in columns.values]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from etl.analysis.bands import Bools
 from etl.analysis.columns import Codes, Columns, Floats
 from etl.analysis.detectors import DETECTORS, Judged, Readings
-from etl.analysis.guards import notes
 from etl.analysis.incidents import Incident, incidents, silences
+from etl.analysis.notes import notes
 from etl.analysis.past import MEMORY, Judging, Past, Tail
 
 _NOTHING = Tail(b"", b"", b"", [], None)

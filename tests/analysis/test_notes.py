@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from etl.analysis.guards import notes
+from etl.analysis.notes import notes
 
 NOISE = np.random.default_rng(1).normal(size=8640)
 WAVE = 10 * np.sin(np.arange(8640) / 8640 * 2 * np.pi)
