@@ -1,4 +1,4 @@
-"""One machine's day judged: its incidents, notes on the rule, and what is known of it afterwards. Pure, with numpy."""
+"""The detectors and notes of one machine and day, and what passes to its next day."""
 
 from __future__ import annotations
 
@@ -10,64 +10,69 @@ from numpy.typing import NDArray
 
 from etl.analysis.bands import Bools
 from etl.analysis.columns import Codes, Columns, Floats
-from etl.analysis.detectors import DETECTORS, Judged, Readings
+from etl.analysis.detectors import DETECTORS, Detection, Readings
 from etl.analysis.incidents import Incident, incidents, silences
 from etl.analysis.notes import notes
-from etl.analysis.past import MEMORY, Judging, Past, Tail
+from etl.analysis.past import BASELINE_READINGS, DetectionSettings, OpenIncident, Past, Tail
 
-_NOTHING = Tail(b"", b"", b"", [], None)
+_EMPTY_TAIL = Tail(b"", b"", b"", [], None)
 
 
-class Parameter(NamedTuple):
-    """What is worth reading of one parameter, and what passes to the next day."""
+class ParameterDay(NamedTuple):
+    """The incidents and notes of one parameter, and its tail for the next day."""
 
     incidents: list[Incident]
     notes: list[str]
     tail: Tail
 
 
-class Judgement(NamedTuple):
-    """What is worth reading of a machine's day, and what passes to the next one."""
+class MachineDay(NamedTuple):
+    """The silences of a machine, its parameters, and its past for the next day."""
 
     silences: list[Incident]
-    parameters: list[Parameter]
+    parameters: list[ParameterDay]
     past: Past
 
 
-def judge(columns: Columns, past: Past | None, by: Judging) -> Judgement:
-    """Judge the day of a machine by what is known of it; what ended before `by.since` is forgotten."""
-    if past is not None and past.last < by.since:
+def analyze_machine(columns: Columns, past: Past | None, settings: DetectionSettings) -> MachineDay:
+    """Run the detectors on a machine's day. A past that ends before `settings.start` is ignored."""
+    if past is not None and past.last < settings.start:
         past = None
-    tails = past.tails if past else [_NOTHING] * len(columns.values)
+    tails = past.tails if past else [_EMPTY_TAIL] * len(columns.values)
     parameters = []
     for values, tail in zip(columns.values, tails, strict=True):
         day = _readings(columns.times, values, columns.codes, columns.statuses, ~np.isnan(values))
-        parameters.append(_judge(day, tail, by))
-    silent = silences(columns.times.tolist(), by.interval, past.last if past else None, by.end)
-    return Judgement(silent, parameters, Past(float(columns.times[-1]), [one.tail for one in parameters]))
+        parameters.append(_analyze_parameter(day, tail, settings))
+    silent = silences(columns.times.tolist(), settings.interval, past.last if past else None, settings.end)
+    return MachineDay(silent, parameters, Past(float(columns.times[-1]), [entry.tail for entry in parameters]))
 
 
-def _judge(day: Readings, tail: Tail, by: Judging) -> Parameter:
+def _analyze_parameter(day: Readings, tail: Tail, settings: DetectionSettings) -> ParameterDay:
     times, values = np.frombuffer(tail.times), np.frombuffer(tail.values)
     codes = np.frombuffer(tail.codes, np.uint8)
-    before = _readings(times, values, codes, tail.statuses, times >= by.since)
-    judged: dict[str, Judged] = {name: DETECTORS[name](before, day) for name in by.detectors} if len(day.values) else {}
-    found, carried = incidents(day, judged, tail.carried)
-    return Parameter(found, notes(day.values, by.threshold), _tail(before, day, carried))
+    before = _readings(times, values, codes, tail.statuses, times >= settings.start)
+    detections: dict[str, Detection] = {}
+    if len(day.values):
+        detections = {name: DETECTORS[name](before, day) for name in settings.detectors}
+    day_incidents, open_incident = incidents(day, detections, tail.open_incident)
+    return ParameterDay(day_incidents, notes(day.values, settings.threshold), _tail(before, day, open_incident))
 
 
 def _readings(
-    times: Floats, values: Floats, codes: NDArray[np.uint8], statuses: Iterable[str | None], kept: Bools
+    times: Floats, values: Floats, codes: NDArray[np.uint8], statuses: Iterable[str | None], selected: Bools
 ) -> Readings:
-    """The readings that are kept, with their statuses as text."""
-    # One text for all that have no code: a field with so many is no status, and the detectors ignore it.
+    """The selected readings, with their statuses as text."""
+    # All statuses without a code share a text; a field with that many is no status, and the detectors ignore it.
     texts = [*statuses, "another"]
-    return Readings(times[kept], values[kept], [texts[code] for code in codes[kept].tolist()])
+    return Readings(times[selected], values[selected], [texts[code] for code in codes[selected].tolist()])
 
 
-def _tail(before: Readings, day: Readings, carried: dict[str, object] | None) -> Tail:
-    """The last MEMORY readings of both."""
-    times, values = (np.concatenate(both)[-MEMORY:].tobytes() for both in zip(before[:2], day[:2], strict=True))
+def _tail(before: Readings, day: Readings, open_incident: OpenIncident | None) -> Tail:
+    """The last BASELINE_READINGS of both."""
+    times, values = (
+        np.concatenate(columns)[-BASELINE_READINGS:].tobytes() for columns in zip(before[:2], day[:2], strict=True)
+    )
     texts = Codes()
-    codes = bytes(texts[cast("str | None", status)] for status in [*before.statuses, *day.statuses][-MEMORY:])
-    return Tail(times, values, codes, list(texts), carried)
+    statuses = [*before.statuses, *day.statuses][-BASELINE_READINGS:]
+    codes = bytes(texts[cast("str | None", status)] for status in statuses)
+    return Tail(times, values, codes, list(texts), open_incident)

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from etl.nightly import history
-from etl.nightly.report import UNMADE, Made, Page, contract, encode, make, write
+from etl.nightly.due import REPORT_ERRORS
+from etl.nightly.report import Made, Page, contract, encode, make, write
 from etl.storage.atomic import sync_folder
 from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP, Folder
@@ -105,7 +106,7 @@ def _reports(settings_log: SettingsLog, unreported: list[str], tell: Record, pag
                 right += 1
                 continue
             write(folder, made, page)
-        except UNMADE as error:
+        except REPORT_ERRORS as error:
             known = None
             yield f"{path}: cannot be made anew: {error}"
         else:
@@ -121,6 +122,6 @@ def _is_right(report: bytes, made: Made) -> bool:
     try:
         there = orjson.loads(report)
         bare = contract(there)
-    except (AttributeError, *UNMADE):
+    except (AttributeError, *REPORT_ERRORS):
         return False
     return encode(bare) == encode(contract(made.report)) and (bare == there or not made.sure)

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from etl.nightly.due import REPORT_ERRORS
 from etl.nightly.history import History
-from etl.nightly.report import UNMADE, contract, encode, make
+from etl.nightly.report import contract, encode, make
 from etl.readings.lines import parse_settings, raw_decoder
 from etl.readings.records import RejectedError, Settings
 from etl.readings.times import rfc3339
@@ -206,7 +207,7 @@ class Proof:
         try:
             known, self._known = self._known, None
             made = make(self._settings_log, day, known=known)
-        except (OSError, *UNMADE) as error:
+        except (OSError, *REPORT_ERRORS) as error:
             yield self._unread(path, "cannot be made anew", error)
             return
         self._known = made.history

@@ -12,10 +12,10 @@ from etl.cli.command import config_option, execute
 from etl.cli.exits import CANNOT_CREATE, FOUND, ExitError
 from etl.cli.output import locked, output_root
 from etl.cli.progress import progress
-from etl.cli.report import report_page
+from etl.cli.report_page import report_page
 from etl.cli.verify import bytes_to_read, verify
 from etl.config.load import Loaded
-from etl.nightly.report import due_days
+from etl.nightly.due import due_days
 from etl.readings.days import day_finder
 from etl.storage.appender import Appender
 from etl.storage.events import Events

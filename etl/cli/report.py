@@ -6,10 +6,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,9 +15,11 @@ from etl.cli.command import config_option, execute
 from etl.cli.exits import CANNOT_CREATE, FOUND, OK, ExitError
 from etl.cli.output import output_root
 from etl.cli.progress import progress
+from etl.cli.report_page import report_page
 from etl.config.load import Loaded
+from etl.nightly.due import REPORT_ERRORS, due_days
 from etl.nightly.night import here
-from etl.nightly.report import UNMADE, Series, due_days, encode, make
+from etl.nightly.report import encode, make
 from etl.readings.days import due
 from etl.storage.folder import Folder
 from etl.storage.lock import HeldError, take_lock
@@ -73,7 +73,7 @@ def _write_reports(loaded: Loaded, folder: Folder, days: list[str]) -> int:
             try:
                 path = make_report(Folder(folder.root, advance), day, loaded.settings, options.workers, options.cluster)
             # Some damage to a compressed file is an OSError as well, so these come first.
-            except UNMADE as error:
+            except REPORT_ERRORS as error:
                 log.error(
                     "The report of %s cannot be made: %s. `etl verify` shows where its raw log is damaged.", day, error
                 )
@@ -94,10 +94,3 @@ def _is_closed(folder: Folder, day: str) -> bool:
     except (HeldError, OSError):
         return False
     return True
-
-
-def report_page(report: dict[str, Any], series: Sequence[Series]) -> bytes:
-    """The HTML page of a report."""
-    from api.pages import report_page as draw  # noqa: PLC0415  only a written report needs jinja
-
-    return draw(report, series)

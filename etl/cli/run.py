@@ -17,7 +17,7 @@ from etl.cli.command import config_option, execute, log_format_option
 from etl.cli.exits import IO_ERROR, OK
 from etl.cli.logs import Format
 from etl.cli.output import locked, output_root
-from etl.cli.report import report_page
+from etl.cli.report_page import report_page
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
 from etl.live.notify import PATIENCE, Notifier, outages, reported

@@ -13,8 +13,8 @@ import jmespath
 
 from etl.live.stdout import Stdout
 from etl.live.tick import Tick, Transport
+from etl.nightly.due import REPORT_ERRORS, due_days
 from etl.nightly.night import MakeReport, here
-from etl.nightly.report import UNMADE, due_days
 from etl.readings.days import day_finder
 from etl.sources.file_source import Files, FileSource
 from etl.sources.http_source import HttpSource
@@ -145,7 +145,7 @@ class Pipeline:
                 continue
             try:
                 written.append(self._make_report(self.folder, day, self.loaded.settings, asked.workers, asked.cluster))
-            except UNMADE as error:
+            except REPORT_ERRORS as error:
                 if day not in self._unmade:
                     log.error("The report of %s cannot be made: %s. `etl verify` says where its raw log is damaged.",
                               day, error)  # fmt: skip

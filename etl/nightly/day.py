@@ -1,4 +1,4 @@
-"""A day's raw log analyzed: read in parts, then machine by machine, on as many processes as there are."""
+"""A day's raw log is read in parts and analyzed machine by machine, in one process or in several."""
 
 from __future__ import annotations
 
@@ -10,240 +10,246 @@ from io import BytesIO
 from itertools import chain, groupby, islice
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-import msgspec
 import numpy as np
 
 from etl.analysis.columns import Columns, Figures, Part, collect, figures
-from etl.analysis.past import Judging, Past
-from etl.nightly import history
-from etl.nightly.column_store import Spill
-from etl.nightly.executors import Executing
-from etl.nightly.history import History
+from etl.analysis.machine_day import MachineDay, analyze_machine
+from etl.analysis.past import DetectionSettings, Past
+from etl.nightly.column_store import ColumnStore
+from etl.nightly.executors import Mapper
+from etl.nightly.history import History, first_baseline_day, inputs_of, machine_key, newest_stored
 from etl.readings.blocks import block_decoder
 from etl.readings.days import begins, day_after
 from etl.readings.lines import raw_decoder, timestamp_of
 from etl.readings.records import Machine, Rows, Settings
 from etl.storage.folder import DAMAGED_GZIP, READ_BYTES, Folder
 
-if TYPE_CHECKING:
-    from etl.analysis.machine_day import Judgement
+PART_BYTES = 16 << 20
+"""The size of a part of a day's file; larger if the day would have more than MAX_PARTS."""
+MAX_PARTS = 64
+"""A machine has a piece in each part, and reading pieces of a few readings costs more than a longer part."""
+SHARES_PER_WORKER = 4
+"""Lines are read back in this many shares per worker, so that one that is done takes another share."""
 
 
-PART = 16 << 20
-"""Bytes of a day's file that are read as one part, or more where there would be more than PARTS."""
-PARTS = 64
-"""Parts of a day: each machine has a piece in each, and pieces of a few readings cost more than a longer part."""
-SHARES = 4
-"""Shares for each worker in reading lines back: who is done takes another one."""
+class DayTask(NamedTuple):
+    """The day to analyze, its settings, and where the analysis runs."""
+
+    folder: Folder
+    day: str
+    settings: Settings
+    mapper: Mapper
+
+
+class Selection(NamedTuple):
+    """The parts of a reading to decode: the fields of the parameters, and whether times and statuses."""
+
+    fields: tuple[str, ...]
+    times: bool
+    statuses: bool
 
 
 class Block(NamedTuple):
-    """Where lines stand that were read at once: reading one of them back begins there."""
+    """The start of a block of lines that was decoded at once: line number (from 0) and byte offset."""
 
     line: int
-    """The number of its first line in the day, or the part of it, counted from 0."""
     offset: int
 
 
-class Analyzed(NamedTuple):
-    """A machine's day: how many readings, its figures, and where detectors were asked what they say.
-
-    The figures' rows are lines of the day, counted from 0.
-    """
+class AnalyzedMachine(NamedTuple):
+    """A machine's day. The rows of its figures are line numbers of the day, counted from 0."""
 
     name: Any
     readings: int
     figures: list[Figures]
-    judgement: Judgement | None
+    detection: MachineDay | None
 
 
-class Day(NamedTuple):
-    """A day analyzed: its machines in the order of their first appearance, and what passes to the next day.
+class AnalyzedDay(NamedTuple):
+    """A day's machines in order of first appearance, the blocks of its raw log, and the history for the next day.
 
-    `columns` gives those of a machine.
+    `columns` reads the columns of a machine.
     """
 
-    machines: dict[Machine, Analyzed]
+    machines: dict[Machine, AnalyzedMachine]
     columns: Callable[[Machine], Columns]
     blocks: list[Block]
     history: History | None
 
 
 def analyze(
-    folder: Folder,
-    day: str,
-    settings: Settings,
-    executing: Executing,
-    before: History | None = None,
-    until: float = inf,
-    timed: bool = False,
-) -> Day:
-    """Analyze a day, and judge it where there is what was known `before`, which is used up.
+    task: DayTask, previous: History | None = None, until: float = inf, with_times: bool = False
+) -> AnalyzedDay:
+    """Analyze a day; the detectors run only with the history of the days before, `previous`.
 
-    Nothing is silent after the moment `until` (seconds). The columns have times if the day is judged, or `timed`.
+    No machine is silent after `until` (seconds since the epoch). The columns have times if the detectors run or
+    `with_times`.
     """
-    blocks: list[Block] = []
-    spill = Spill()
-    for at, part in _parts(folder, day, settings, executing, timed):
-        blocks += [block._replace(line=block.line + spill.length) for block in at]
-        spill.add(part)
-    machines = spill.machines
-    by = _judging(day, settings, until) if before else None
-    keys = [history.key(machine) for machine in machines]
-    pasts = (before.machines.pop(key, None) if before else None for key in keys)
-    # Columns are read back as they are asked for, and forgotten; figures cost less than sending columns to a worker.
-    over = executing.map if by else map
-    analyzed = over(partial(_analyze, by, settings.threshold), map(spill.columns, machines), pasts)
-    found = dict(zip(machines, analyzed, strict=True))
-    for machine, one in found.items():
-        found[machine] = one._replace(figures=[_placed(said, spill, machine) for said in one.figures])
-    if before is None or by is None:
-        return Day(found, spill.columns, blocks, None)
-    silent = {key: past for key, past in before.machines.items() if past.last >= by.since}
-    judged = {key: one.judgement.past for key, one in zip(keys, found.values(), strict=True) if one.judgement}
-    passed = msgspec.structs.replace(before, day=day, machines=silent | judged)
-    return Day(found, spill.columns, blocks, passed)
+    store, blocks = _read_day(task, with_times)
+    machines, settings = store.machines, task.settings
+    detection = _detection_settings(task.day, settings, until) if previous else None
+    keys = [machine_key(machine) for machine in machines]
+    pasts = (previous.machines.get(key) if previous else None for key in keys)
+    # Columns are read when a call needs them and not kept. Figures alone cost less than sending columns to a worker.
+    mapping = task.mapper.map if detection else map
+    results = mapping(partial(_analyze_machine, detection, settings.threshold), map(store.columns, machines), pasts)
+    analyzed = {
+        machine: result._replace(figures=[_with_lines(column, store, machine) for column in result.figures])
+        for machine, result in zip(machines, results, strict=True)
+    }
+    history = None
+    if previous and detection:
+        current = {
+            key: result.detection.past
+            for key, result in zip(keys, analyzed.values(), strict=True)
+            if result.detection is not None
+        }
+        absent = {key: previous.machines[key] for key in previous.machines if key not in current}
+        recent = {key: past for key, past in absent.items() if past.last >= detection.start}
+        history = History(task.day, previous.inputs, recent | current)
+    return AnalyzedDay(analyzed, store.columns, blocks, history)
 
 
-def _placed(said: Figures, spill: Spill, machine: Machine) -> Figures:
-    """The figures with lines in place of rows."""
-    return said._replace(rows=spill.lines(machine, said.rows)) if len(said.rows) else said
+def _with_lines(column: Figures, store: ColumnStore, machine: Machine) -> Figures:
+    """The figures with line numbers of the day in place of rows."""
+    return column._replace(rows=store.lines(machine, column.rows)) if len(column.rows) else column
 
 
-def _judging(day: str, settings: Settings, until: float) -> Judging:
+def _detection_settings(day: str, settings: Settings, until: float) -> DetectionSettings:
     zone = ZoneInfo(settings.timezone)
-    since, end = begins(history.reach(day, settings), zone), begins(day_after(day), zone)
-    return Judging(settings.detectors, settings.threshold, settings.interval, since, min(end, until))
+    start, end = begins(first_baseline_day(day, settings), zone), begins(day_after(day), zone)
+    return DetectionSettings(settings.detectors, settings.threshold, settings.interval, start, min(end, until))
 
 
-def _analyze(by: Judging | None, threshold: float, columns: Columns, past: Past | None) -> Analyzed:
-    """Analyze one machine's day, in whatever process this runs."""
-    judgement = None
-    if by:
-        from etl.analysis.machine_day import judge  # noqa: PLC0415  only where there are detectors
-
-        judgement = judge(columns, past, by)
-    said = [figures(values, threshold) for values in columns.values]
-    return Analyzed(columns.name, columns.readings, said, judgement)
+def _analyze_machine(
+    detection: DetectionSettings | None, threshold: float, columns: Columns, past: Past | None
+) -> AnalyzedMachine:
+    """Analyze one machine's day; runs in a worker."""
+    machine_day = analyze_machine(columns, past, detection) if detection else None
+    column_figures = [figures(values, threshold) for values in columns.values]
+    return AnalyzedMachine(columns.name, columns.readings, column_figures, machine_day)
 
 
-def known_before(
-    folder: Folder, day: str, settings: Settings, executing: Executing, known: History | None = None
-) -> History:
-    """What is known of each machine before a day, from the newest history there is and the raw log since then.
+def history_before(task: DayTask, candidate: History | None = None) -> History:
+    """The history of the days before a day: the newest one there is, continued with the raw logs since then.
 
-    `known` is one that is at hand, and is used up.
+    `candidate` is used instead of the stored ones if it is of an earlier day and has the inputs of the settings.
     """
-    first = history.reach(day, settings)
-    if known is None or not (history.fits(known, settings) and first <= known.day < day):
-        known = history.stored(folder, first, day, settings)
-    before = known or History("", tuple(settings.parameters.values()), settings.detectors, {})
-    for between in folder.days("raw"):
-        if before.day < between < day and between >= first:
-            # A day that is damaged, or deleted meanwhile, costs what it told, never the report of a later one.
+    folder, day, settings, mapper = task
+    first = first_baseline_day(day, settings)
+    if candidate is None or candidate.inputs != inputs_of(settings) or not first <= candidate.day < day:
+        candidate = newest_stored(folder, first, day, settings)
+    history = candidate or History("", inputs_of(settings), {})
+    for raw_day in folder.days("raw"):
+        if history.day < raw_day < day and raw_day >= first:
+            # A day that is damaged, or deleted meanwhile, is left out of the history; the report is made anyway.
             with suppress(FileNotFoundError, *DAMAGED_GZIP):
-                before = analyze(Folder(folder.root), between, settings, executing, before).history or before
-    return before
+                earlier = DayTask(Folder(folder.root), raw_day, settings, mapper)
+                history = analyze(earlier, history).history or history
+    return history
 
 
-def _parts(
-    folder: Folder, day: str, settings: Settings, executing: Executing, timed: bool
-) -> Iterator[tuple[list[Block], Part]]:
-    """The parts of a day, and where the blocks of each stand."""
+def _read_day(task: DayTask, with_times: bool) -> tuple[ColumnStore, list[Block]]:
+    """Read a day's raw log into a column store; also the blocks it was read in."""
+    detectors = bool(task.settings.detectors)
+    selection = Selection(tuple(task.settings.parameters.values()), with_times or detectors, detectors)
+    store = ColumnStore()
+    blocks: list[Block] = []
+    for part_blocks, part in _parts(task, selection):
+        blocks += [block._replace(line=block.line + store.length) for block in part_blocks]
+        store.add(part)
+    return store, blocks
+
+
+def _parts(task: DayTask, selection: Selection) -> Iterator[tuple[list[Block], Part]]:
+    """The parts of a day, each with its blocks."""
+    folder, day, _, mapper = task
     size = folder.stored_bytes("raw", [day])
-    judged = bool(settings.detectors)
-    wanted = tuple(settings.parameters.values()), timed or judged, judged
-    cuts = folder.parts("raw", day, max(executing.parts, min(size // PART + 1, PARTS)))
-    if len(cuts) == 1:
-        # A small file, or a compressed one: that is read from its start on, and has about ten times as much in it.
+    offsets = folder.parts("raw", day, max(mapper.parts, min(size // PART_BYTES + 1, MAX_PARTS)))
+    if len(offsets) == 1:
+        # A small file, or a compressed one, which can only be read from its start and unpacks to about ten times.
         blocks = Folder(folder.root).blocks("raw", day)
-        at_once = max(PART, 10 * size // PARTS) // READ_BYTES
-        while (found := _read(islice(blocks, at_once), *wanted))[0]:
-            yield found
+        part_blocks = max(PART_BYTES, 10 * size // MAX_PARTS) // READ_BYTES
+        while (part := _read(islice(blocks, part_blocks), selection))[0]:
+            yield part
         folder.progress(size)
         return
-    read = partial(read_part, folder.root, day, wanted)
-    for (start, end), found in zip(cuts, executing.map(read, *zip(*cuts, strict=True)), strict=True):
+    read = partial(read_part, folder.root, day, selection)
+    for (start, end), part in zip(offsets, mapper.map(read, *zip(*offsets, strict=True)), strict=True):
         folder.progress((size if end is None else end) - start)
-        yield found
+        yield part
 
 
-def read_part(
-    root: Path, day: str, wanted: tuple[tuple[str, ...], bool, bool], start: int, end: int | None
-) -> tuple[list[Block], Part]:
-    """Read the lines between two offsets of a day's raw log, in whatever process this runs.
-
-    `wanted` are the fields of the parameters, whether times are, and whether statuses are.
+def read_part(root: Path, day: str, selection: Selection, start: int, end: int | None) -> tuple[list[Block], Part]:
+    """Read the lines between two byte offsets of a day's raw log; runs in a worker.
 
     Raises:
-        OSError, EOFError: the file is not there, or shorter than the part.
+        OSError, EOFError: the file does not exist, or ends before `end`.
 
     """
-    return _read(Folder(root).blocks("raw", day, start, end), *wanted)
+    return _read(Folder(root).blocks("raw", day, start, end), selection)
 
 
-def _read(
-    blocks: Iterable[tuple[int, bytes]], fields: tuple[str, ...], times: bool, statuses: bool
-) -> tuple[list[Block], Part]:
-    decode = block_decoder(fields, times, statuses)
-    stand: list[Block] = []
+def _read(blocks: Iterable[tuple[int, bytes]], selection: Selection) -> tuple[list[Block], Part]:
+    decode = block_decoder(*selection)
+    starts: list[Block] = []
     lines = 0
 
-    def rows() -> Iterator[Rows]:
+    def decoded() -> Iterator[Rows]:
         nonlocal lines
         for offset, block in blocks:
-            found = decode(block)
-            stand.append(Block(lines, offset))
-            lines += len(found.sources)
-            yield found
+            rows = decode(block)
+            starts.append(Block(lines, offset))
+            lines += len(rows.sources)
+            yield rows
 
-    part = collect(rows(), len(fields))
-    return stand, part
+    part = collect(decoded(), len(selection.fields))
+    return starts, part
 
 
-def timestamps(folder: Folder, day: str, found: Day, executing: Executing) -> dict[int, Any]:
-    """Read back the timestamps of the anomalies' lines, by line."""
-    rows = [column.rows for one in found.machines.values() for column in one.figures]
+def timestamps(task: DayTask, analyzed: AnalyzedDay) -> dict[int, Any]:
+    """The timestamp of each anomaly by its line number, read back from the raw log."""
+    rows = [column.rows for machine in analyzed.machines.values() for column in machine.figures]
     lines = np.unique(np.concatenate([np.empty(0, np.intp), *rows]))
-    # A compressed file, which has one part, is unpacked for each share.
-    parts = len(folder.parts("raw", day, executing.parts))
-    shares = np.array_split(lines, SHARES * parts if parts > 1 else 1)
-    wanted = [share.tolist() for share in shares if len(share)]
-    starts = [block.line for block in found.blocks]
-    blocks = (found.blocks[_block_of(starts, share[0]) : _block_of(starts, share[-1]) + 2] for share in wanted)
-    read = executing.map(partial(read_timestamps, folder.root, day), blocks, wanted)
-    return dict(zip(chain.from_iterable(wanted), chain.from_iterable(read), strict=True))
+    # A compressed file, which has one part, would be unpacked again for each share.
+    parts = len(task.folder.parts("raw", task.day, task.mapper.parts))
+    split = np.array_split(lines, SHARES_PER_WORKER * parts if parts > 1 else 1)
+    shares = [share.tolist() for share in split if len(share)]
+    starts = [block.line for block in analyzed.blocks]
+    blocks = (analyzed.blocks[_block_of(starts, share[0]) : _block_of(starts, share[-1]) + 2] for share in shares)
+    results = task.mapper.map(partial(read_timestamps, task.folder.root, task.day), blocks, shares)
+    return dict(zip(chain.from_iterable(shares), chain.from_iterable(results), strict=True))
 
 
 def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int]) -> list[Any]:
-    """The timestamps of these lines, in order, in whatever process this runs.
+    """The timestamps of these lines, which are in ascending order; runs in a worker.
 
-    They stand in these blocks, the last of which is the one behind them, if there is one.
+    `blocks` are those that hold the lines, and the one after them if there is one.
 
     Raises:
-        OSError, EOFError: the file is not there, or shorter than it was.
-        RejectedError: a line is damaged since it was read.
+        OSError, EOFError: the file does not exist, or is shorter than before.
+        RejectedError: a line was damaged since it was read.
 
     """
     decode, starts = raw_decoder(()), [block.line for block in blocks]
     stamps = []
     with Folder(root).open_anywhere("raw", day) as file:
-        for number, of_block in groupby(lines, partial(_block_of, starts)):
-            at, offset = blocks[number]
+        for number, block_lines in groupby(lines, partial(_block_of, starts)):
+            next_line, offset = blocks[number]
             file.seek(offset)
             text = BytesIO(file.read(blocks[number + 1].offset - offset if number + 1 < len(blocks) else -1))
-            for line in of_block:
-                raw = next(islice(text, line - at, None), b"")
+            for line in block_lines:
+                raw = next(islice(text, line - next_line, None), b"")
                 if not raw:
-                    raise EOFError(f"line {line + 1} of the raw log of {day} is no longer there")
+                    raise EOFError(f"line {line + 1} of the raw log of {day} no longer exists")
                 stamps.append(timestamp_of(decode(raw)))
-                at = line + 1
+                next_line = line + 1
     return stamps
 
 
 def _block_of(starts: list[int], line: int) -> int:
-    """The number of the block, of those that start with these lines, in which a line stands."""
+    """The index of the block that holds a line; `starts` are the first lines of the blocks."""
     return bisect_right(starts, line) - 1

@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from etl.nightly.child import in_child
-from etl.nightly.executors import executed
-from etl.nightly.report import Page, write_report
 from etl.readings.records import Settings
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
+
+if TYPE_CHECKING:
+    from etl.nightly.report import Page
 
 log = logging.getLogger("etl")
 
@@ -40,9 +42,12 @@ def _make(
     """Make the report; its path, and sentences for people."""
     # OpenBLAS, which numpy brings, would start a thread for each core, for nothing.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from etl.nightly.executors import run_parallel  # noqa: PLC0415  both load what only the child needs
+    from etl.nightly.report import write_report  # noqa: PLC0415
+
     sentences: list[str] = []
     work = partial(write_report, SettingsLog(folder, default), day, page=page)
-    return executed(work, workers, cluster, sentences.append), sentences
+    return run_parallel(work, workers, cluster, sentences.append), sentences
 
 
 def _told(made: tuple[Path, list[str]]) -> Path:

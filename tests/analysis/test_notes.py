@@ -1,4 +1,4 @@
-"""When the 20 % rule says little, and that it is told."""
+"""Notes where the 20 % rule says little."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ WAVE = 10 * np.sin(np.arange(8640) / 8640 * 2 * np.pi)
     [[], 50 + NOISE, 50 + WAVE + NOISE, 30 + WAVE, np.zeros(100), [50.0] * 99 + [500.0], [40.0, 45.0] * 50],
     ids=["nothing", "noise", "wave", "steep", "zeros", "spike", "two near levels"],
 )
-def test_of_a_plain_day_there_is_nothing_to_say(values):
-    """Noise, waves, spikes and levels that the rule does not mind get no note."""
+def test_an_ordinary_day_has_no_note(values):
+    """Noise, waves, spikes and levels within 20 % of the average have no note."""
     assert notes(np.array(values, float), 0.2) == []
 
 
-def test_few_readings_are_told():
-    """Of fewer than 30 readings the average is mostly chance."""
+def test_few_readings_have_a_note():
+    """The average of fewer than 30 readings is unreliable."""
     assert notes(50 + NOISE[:30], 0.2) == []
-    assert notes(50 + NOISE[:29], 0.2) == ["only 29 readings: their average is mostly chance, and so are the anomalies"]
+    assert notes(50 + NOISE[:29], 0.2) == ["only 29 readings: the average, and with it the anomalies, are unreliable"]
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "start"),
     [
         (
             NOISE,
-            "the average, -0.01, is less than the usual spread of 0.99: normal values differ from it by more than 20 %",
+            "the average, -0.01, is smaller than the standard deviation, 0.99: normal values deviate from it",
         ),
         (
             [50.0] * 99 + [-1e300],
-            "the average, -1e+298, is less than the usual spread of 9.95e+298: normal values differ from it",
+            "the average, -1e+298, is smaller than the standard deviation, 9.95e+298: normal values deviate from it",
         ),
     ],
-    ids=["around zero", "one monstrous value"],
+    ids=["around zero", "one huge value"],
 )
-def test_an_average_near_zero_is_told(values, said):
-    """Where the values differ by more than their average, 20 % of it is no measure."""
+def test_an_average_near_zero_has_a_note(values, start):
+    """20 % of an average that is smaller than the standard deviation is no useful limit."""
     (note,) = notes(np.array(values, float), 0.2)
-    assert note.startswith(said)
+    assert note.startswith(start)
 
 
-def test_a_duty_cycle_is_told():
-    """A fan that is off for a third of the time is flagged all day; the note says so."""
+def test_a_duty_cycle_has_a_note():
+    """The anomalies of a fan that is off for a third of the time are mostly normal; the note says so."""
     values = np.where(np.arange(8640) % 180 < 120, 800 + 5 * NOISE, 0.0)
     assert notes(values, 0.2) == [
-        "the values keep to two levels, about 0 and 800, as a machine's that switches on and off: "
+        "the values alternate between two levels, about 0 and 800, like a machine that switches on and off: "
         "100 % of the readings are anomalies, most of them normal"
     ]

@@ -18,7 +18,8 @@ import orjson
 import pytest
 
 from etl.config import load as config
-from etl.nightly.report import due_days, encode, make_report
+from etl.nightly.due import due_days
+from etl.nightly.report import encode, make_report
 from etl.readings.lines import raw_line, settings_line
 from etl.readings.records import SettingsEntry
 from etl.readings.times import rfc3339
