@@ -273,3 +273,19 @@ def test_figures_of_incidents_are_rounded(copy):
             assert float(f"{incident['deviation']:.6g}") == incident["deviation"]
             assert float(f"{high - low:.4g}") == pytest.approx(high - low, rel=1e-9)
     assert machine["parameters"]["speed"]["incidents"][0]["peak"] == 801.5
+
+
+@pytest.mark.parametrize("rules", [None, 0, RULES + 1, "x"])
+def test_verify_does_not_compare_incidents_of_other_rules(copy, rules):
+    """A report of other rules, or of version 0.1 without rules, has a note if it has incidents; it is not wrong."""
+    report = orjson.loads(copy.report_path(DAYS[2]).read_bytes())
+    report["machines"][0]["incidents"] = []
+    report |= {"rules": rules}
+    if rules is None:
+        del report["rules"]
+    copy.report_path(DAYS[2]).write_bytes(encode(report))
+    (finding,) = report_findings(copy)
+    assert not finding.wrong
+    assert f"not today's {RULES}; they are not compared" in finding.text
+    list(rebuild(SettingsLog(copy, JUDGED), [], False, lambda *_, **__: None))
+    assert report_findings(copy) == []
