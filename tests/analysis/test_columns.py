@@ -124,14 +124,20 @@ def test_a_full_disk_is_named_by_its_directory(monkeypatch, tmp_path):
 
 
 @settings(deadline=None)
-@given(st.lists(numbers, max_size=30) | st.lists(st.sampled_from([10.0, 12.0, 8.0, 0.0, -0.0]), max_size=9),
-       st.sampled_from([0.2, 0.0, 1e-9, 3.0]))  # fmt: skip
+@given(
+    st.lists(numbers, max_size=30) | st.lists(st.sampled_from([10.0, 12.0, 8.0, 0.0, -0.0]), max_size=9),
+    st.sampled_from([0.2, 0.0, 1e-9, 3.0]),
+)
 def test_figures_are_those_of_analyze_values_to_the_last_bit(values, threshold):
     """Readings without a number are skipped; anomalies are identified by their rows."""
     result = figures(np.array(values, float), threshold)
     expected = analyze_values([(row, value) for row, value in enumerate(values) if value is not None], threshold)
     anomalies = zip(result.rows.tolist(), result.values.tolist(), result.deviations.tolist(), strict=True)
-    assert repr(expected) == repr({
-        "average": result.average, "max": result.highest, "min": result.lowest,
-        "anomalies": [{"timestamp": row, "value": value, "deviation": far} for row, value, far in anomalies],
-    })  # fmt: skip
+    assert repr(expected) == repr(
+        {
+            "average": result.average,
+            "max": result.highest,
+            "min": result.lowest,
+            "anomalies": [{"timestamp": row, "value": value, "deviation": far} for row, value, far in anomalies],
+        }
+    )

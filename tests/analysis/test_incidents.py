@@ -58,11 +58,27 @@ def test_flagged_readings_at_most_30_apart_are_one_incident():
     result, open_incident = incidents(day_of(deviations), {"telemetry": detection_of(deviations)})
     assert open_incident is None
     assert result == [
-        {"start": 70.0, "end": 370.0, "readings": 2, "peak": 37.0, "expected": [-1.0, 1.0], "deviation": 2.5,
-         "detector": "telemetry", "why": "reading 37 of -1.0"},
-        {"start": 680.0, "end": 680.0, "readings": 1, "peak": 68.0, "expected": [-1.0, 1.0], "deviation": 1.2,
-         "detector": "telemetry", "why": "reading 68 of -1.0"},
-    ]  # fmt: skip
+        {
+            "start": 70.0,
+            "end": 370.0,
+            "readings": 2,
+            "peak": 37.0,
+            "expected": [-1.0, 1.0],
+            "deviation": 2.5,
+            "detector": "telemetry",
+            "why": "reading 37 of -1.0",
+        },
+        {
+            "start": 680.0,
+            "end": 680.0,
+            "readings": 1,
+            "peak": 68.0,
+            "expected": [-1.0, 1.0],
+            "deviation": 1.2,
+            "detector": "telemetry",
+            "why": "reading 68 of -1.0",
+        },
+    ]
 
 
 def test_detectors_that_overlap_make_one_incident_named_for_the_strongest():

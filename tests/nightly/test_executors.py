@@ -193,9 +193,12 @@ def test_workers_ignore_ctrl_c(tmp_path):
         "if __name__ == '__main__': run_parallel(work, 3, None, print)\n"
     )
     with subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": "."},
-    ) as process:  # fmt: skip
+    ) as process:
         pids = {int(pid) for pid in process.stdout.readline().split()}
         os.killpg(process.pid, signal.SIGINT)
         errors = process.communicate(timeout=30)[1]

@@ -185,9 +185,13 @@ def test_the_commands_write_the_page_too(plant):
 
 
 HOSTILE = [
-    b'"id":1,"name":' + b"[" * 252 + b"]" * 252, b'"id":%d' % 10**30, b'"id":1,"timestamp":%d' % 10**30,
-    b'"id":1,"timestamp":"\xff"', b'"id":1,"status":1e999', b'"id":1,"x":"\xff"',
-]  # fmt: skip
+    b'"id":1,"name":' + b"[" * 252 + b"]" * 252,
+    b'"id":%d' % 10**30,
+    b'"id":1,"timestamp":%d' % 10**30,
+    b'"id":1,"timestamp":"\xff"',
+    b'"id":1,"status":1e999',
+    b'"id":1,"x":"\xff"',
+]
 
 
 @pytest.mark.parametrize("fields", HOSTILE)
