@@ -30,6 +30,7 @@ from etl.storage.settings_log import SettingsLog
 from tests.benchmarks.generate import write_day
 from tests.support.process import free_port
 from tests.support.process import until as wait_until
+from tests.support.workers import meet
 
 DAY = "2026-01-05"
 SETTINGS = Settings(
@@ -128,36 +129,49 @@ def test_a_day_truncated_meanwhile_is_an_error_in_any_process(tmp_path, workers)
         run_parallel(work, workers, None, print)
 
 
+SCRIPT = """
+import time
+from pathlib import Path
+from etl.nightly.executors import run_parallel
+from tests.support.workers import meet
+
+def work(mapper):
+    print(*mapper.map(meet, [Path({folder!r})] * 20, [{workers}] * 20), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    run_parallel(work, {workers}, None, print)
+"""
+"""Prints the pids of the processes that work, and hangs."""
+
+
+def start_script(folder: Path, workers: int) -> subprocess.Popen[bytes]:
+    """Run SCRIPT in a session of its own."""
+    meeting = folder / "meeting"
+    meeting.mkdir()
+    script = folder / "parent.py"
+    script.write_text(SCRIPT.format(folder=str(meeting), workers=workers))
+    environment = {**os.environ, "PYTHONPATH": "."}
+    pipe = subprocess.PIPE
+    command = [sys.executable, script]
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, start_new_session=True, env=environment)
+
+
 def test_workers_end_with_their_parent(tmp_path):
     """The workers exit when the process that makes the report is killed."""
-    code = (
-        "import os, time; from etl.nightly.executors import run_parallel\n"
-        "def pids(n): time.sleep(0.2); return os.getpid()\n"
-        "def work(mapper): print(*mapper.map(pids, range(4)), flush=True); time.sleep(60)\n"
-        "if __name__ == '__main__': run_parallel(work, 2, None, print)\n"
-    )
-    script = tmp_path / "parent.py"
-    script.write_text(code)
-    with subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}
-    ) as process:
-        workers = {int(pid) for pid in process.stdout.readline().split()}
+    with start_script(tmp_path, 2) as process:
+        pids = {int(pid) for pid in process.stdout.readline().split()}
         process.kill()
-    assert workers
-    wait_until(lambda: not any(_lives(pid) for pid in workers))
+    assert len(pids) == 2
+    wait_until(lambda: not any(_lives(pid) for pid in pids), 60)
 
 
-def _pid_after(_, seconds):
-    time.sleep(seconds)
-    return os.getpid()
-
-
-def test_this_process_is_one_of_the_workers():
+def test_this_process_is_one_of_the_workers(tmp_path):
     """Of two workers one is this process; both take calls."""
-    done = run_parallel(lambda mapper: [*mapper.map(_pid_after, range(60), [0.02] * 60)], 2, None, print)
-    assert len(done) == 60
-    assert os.getpid() in done
-    assert len({*done}) == 2
+    pids = run_parallel(lambda mapper: [*mapper.map(meet, [tmp_path] * 20, [2] * 20)], 2, None, print)
+    assert len(pids) == 20
+    assert os.getpid() in pids
+    assert len({*pids}) == 2
 
 
 def test_parts_are_not_read_far_ahead():
@@ -185,27 +199,14 @@ def _after(number):
 
 def test_workers_ignore_ctrl_c(tmp_path):
     """The workers on the same terminal print nothing at SIGINT; they exit after the parent."""
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import os, time; from etl.nightly.executors import run_parallel\n"
-        "def pids(n): time.sleep(0.1); return os.getpid()\n"
-        "def work(mapper): print(*mapper.map(pids, range(30)), flush=True); time.sleep(60)\n"
-        "if __name__ == '__main__': run_parallel(work, 3, None, print)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": "."},
-    ) as process:
+    with start_script(tmp_path, 3) as process:
         pids = {int(pid) for pid in process.stdout.readline().split()}
         os.killpg(process.pid, signal.SIGINT)
-        errors = process.communicate(timeout=30)[1]
+        errors = process.communicate(timeout=120)[1]
     assert errors.count(b"Traceback") == 1
     assert errors.endswith(b"KeyboardInterrupt\n")
     assert len(pids) == 3
-    wait_until(lambda: not any(_lives(pid) for pid in pids))
+    wait_until(lambda: not any(_lives(pid) for pid in pids), 60)
 
 
 def _lives(pid: int) -> bool:
@@ -260,7 +261,7 @@ def test_after_the_death_of_a_cluster_this_machine_does_the_work(victim, monkeyp
         def work(mapper):
             if mapper is executors.SERIAL:
                 return "local"
-            results = mapper.map(subprocess.call, [["sleep", "5"]] * 2)
+            results = mapper.map(subprocess.call, [["sleep", "30"]] * 2)
             for process in dask.workers if victim == "workers" else [dask.scheduler]:
                 process.send_signal(signal.SIGKILL)
             return list(results)
