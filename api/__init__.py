@@ -1,24 +1,13 @@
-"""The Flask API: simulated machines, and the console of a running process. It imports nothing of etl.
+"""The Flask application: simulated machines, and the console of a running process. It imports nothing of etl.
 
-What serves is loaded when it is asked for: a night that draws its report with `pages` needs no Flask.
+    app        the WSGI application, from the parts below
+    machines   the simulated machines
+    routes     /data, /status and /machines
+    console    the console and the state of a running process, which the caller passes in as `Views`
+    docs       /openapi.json and /docs
+    guard      refuses requests from other sites, under other names, or without the token
+    server     the WSGI server
+    __main__   python -m api: the simulated machines alone
+
+Imported by `etl.cli` only.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from api.app import create_app
-    from api.console import Views
-    from api.guard import Guard
-    from api.machines import Machines
-
-__all__ = ["Guard", "Machines", "Views", "create_app"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from api import app  # noqa: PLC0415
-
-    return getattr(app, name)

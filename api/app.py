@@ -1,4 +1,4 @@
-"""The WSGI application: its parts put together, and what every answer has."""
+"""The WSGI application: its routes, and the headers and errors common to all of them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from api.console import Views, console_routes, page_routes
-from api.docs import docs_routes
+from api.docs import describe, docs_routes
 from api.guard import Guard, guard_with
 from api.machines import Machines
-from api.openapi import openapi
-from api.routes import answer, machine_routes
+from api.routes import json_response, machine_routes
 
-BODY = 16 << 10
-"""Bytes of a request's body, at most."""
+MAX_BODY_BYTES = 16 << 10
+"""A longer body is refused with 413; a status needs less than 100 bytes."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -25,7 +24,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Headers of every answer that does not set its own."""
+"""Headers of every response that does not set its own."""
 
 
 def _utc_now() -> datetime:
@@ -36,40 +35,48 @@ def create_app(
     machines: Machines,
     views: Views | None = None,
     now: Callable[[], datetime] = _utc_now,
-    guard: Guard = Guard(),  # noqa: B008  it is immutable
+    guard: Guard | None = None,
 ) -> Flask:
-    """Build the WSGI application; without `views` it serves the machines alone."""
+    """Build the application.
+
+    Args:
+        machines: the simulated machines.
+        views: the state of a running process; without it there is no console.
+        now: returns the time of a simulated reading.
+        guard: which requests are refused; by default no token is needed.
+
+    """
+    guard = guard or Guard()
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = BODY
-    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # its answer has no JSON
-    app.url_map.redirect_defaults = app.url_map.merge_slashes = False  # nor has a redirect
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's answer to OPTIONS is not JSON
+    app.url_map.redirect_defaults = app.url_map.merge_slashes = False  # nor is its redirect
     app.before_request(guard_with(guard))
-    app.after_request(_protect)
-    app.register_error_handler(HTTPException, _refused)
-    app.register_error_handler(Exception, _failed)
+    app.after_request(_add_headers)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _internal_error)
     app.register_blueprint(machine_routes(machines, now))
     if views:
         app.register_blueprint(console_routes(views))
         app.register_blueprint(page_routes(views))
-    described = openapi(len(machines), shows=views is not None, token=bool(guard.token), biggest=BODY)
-    app.register_blueprint(docs_routes(described))
+    app.register_blueprint(docs_routes(describe(len(machines), console=bool(views), token=bool(guard.token))))
     return app
 
 
-def _protect(response: Response) -> Response:
+def _add_headers(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response
 
 
-def _refused(error: HTTPException) -> Response:
-    response = answer({"error": error.description}, error.code or 500)
+def _http_error(error: HTTPException) -> Response:
+    response = json_response({"error": error.description}, error.code or 500)
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
             response.headers[name] = value
     return response
 
 
-def _failed(error: Exception) -> Response:
+def _internal_error(error: Exception) -> Response:
     logging.getLogger("api").error("%s %r failed", request.method, request.path, exc_info=error)
-    return answer({"error": "Internal error; the log says more"}, 500)
+    return json_response({"error": "Internal error; the log of the process has the cause"}, 500)

@@ -1,60 +1,67 @@
-"""Averages, reports, events and health of a running process, read through functions it is given."""
+"""The console and the state of a running process, read through functions that the caller passes in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import date
+from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
 from flask import Blueprint, Response, abort, request
 
-from api.pages import console_file, live_charts
-from api.routes import answer
+from api.routes import json_response
 
 CONSOLE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-"""A report page names the hash of its own style; both policies hold."""
+"""The page of a report has a policy of its own, with the hash of its style; the browser enforces both."""
 
 
 class Views(NamedTuple):
-    """What a running process shows.
-
-    Lines of JSON, the days that have a report, a report's bytes, why it is not ready, its metrics as Prometheus text;
-    a report's page; what the console shows since a mark, as JSON in parts; and of one machine by its source and id, in
-    columns.
-    """
+    """The state of a running process. The functions are called from several threads at once."""
 
     averages: Callable[[], Iterable[bytes]]
+    """The latest averages line of each machine."""
     events: Callable[[], Iterable[bytes]]
+    """The latest lines of the events log, the oldest first."""
     reports: Callable[[], list[str]]
+    """The days that have a report, the oldest first."""
     report: Callable[[str], bytes | None]
+    """The JSON report of a day, or None."""
     not_ready: Callable[[], list[str]]
+    """Why the process is not ready; empty if it is."""
     metrics: Callable[[], bytes]
+    """Metrics in the Prometheus text format."""
     report_page: Callable[[str], bytes | None]
+    """The HTML page of a day's report, or None."""
     overview: Callable[[int], Iterable[bytes]]
+    """The JSON of the console, in parts: what is new since the mark of an earlier answer; 0 for everything."""
     machine: Callable[[str, Any], dict[str, Any] | None]
+    """By source and id: `charts` (HTML by parameter) and `simulated` (the machine's number in this API, or None).
+    None if the machine has sent no reading."""
+    styles: bytes
+    """The stylesheet of the charts, which precedes the console's own."""
 
 
 def console_routes(views: Views) -> Blueprint:
-    """The routes that show a running process."""
+    """Build the routes that return the state of a running process."""
     routes = Blueprint("console", __name__)
 
     @routes.get("/averages")
     def averages() -> Response:
-        return _list(views.averages())
+        return _json_list(views.averages())
 
     @routes.get("/events")
     def events() -> Response:
-        return _list(views.events())
+        return _json_list(views.events())
 
     @routes.get("/reports")
     def reports() -> Response:
-        return answer(views.reports())
+        return json_response(views.reports())
 
     @routes.get("/reports/<day>")
     def report(day: str) -> Response:
@@ -62,7 +69,7 @@ def console_routes(views: Views) -> Blueprint:
 
     @routes.get("/healthz")
     def healthz() -> Response:
-        return answer({"status": "ok"})
+        return json_response({"status": "ok"})
 
     @routes.get("/metrics")
     def metrics() -> Response:
@@ -71,67 +78,70 @@ def console_routes(views: Views) -> Blueprint:
     @routes.get("/readyz")
     def readyz() -> Response:
         reasons = views.not_ready()
-        return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        return json_response({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     return routes
 
 
 def page_routes(views: Views) -> Blueprint:
-    """The console's page and what it asks for."""
+    """Build the routes of the console's page and of the data it polls."""
     routes = Blueprint("pages", __name__)
 
-    @routes.get("/", defaults={"name": "console.html", "kind": "text/html"})
-    @routes.get("/console.css", defaults={"name": "console.css", "kind": "text/css"})
-    @routes.get("/console.js", defaults={"name": "console.js", "kind": "text/javascript"})
-    def console(name: str, kind: str) -> Response:
-        return Response(console_file(name), headers={"Content-Security-Policy": CONSOLE_POLICY}, mimetype=kind)
+    @routes.get("/", defaults={"name": "console.html", "mimetype": "text/html"})
+    @routes.get("/console.css", defaults={"name": "console.css", "mimetype": "text/css"})
+    @routes.get("/console.js", defaults={"name": "console.js", "mimetype": "text/javascript"})
+    @routes.get("/console_table.js", defaults={"name": "console_table.js", "mimetype": "text/javascript"})
+    def console(name: str, mimetype: str) -> Response:
+        content = (files("api") / "templates" / name).read_bytes()
+        if mimetype == "text/css":
+            content = views.styles + content
+        return Response(content, headers={"Content-Security-Policy": CONSOLE_POLICY}, mimetype=mimetype)
 
     @routes.get("/console.json")
     def overview() -> Response:
-        since = _asked().get("since", "")
+        since = _query().get("since", "")
         mark = int(since) if since.isdecimal() and len(since) < 20 else 0
         return Response(views.overview(mark), mimetype="application/json")
 
     @routes.get("/console/machine")
     def machine() -> Response:
-        asked = _asked()
-        found = views.machine(asked.get("source", ""), _id(asked.get("id", "null")))
-        if found is None:
-            abort(404, "There is no reading of that machine yet")
-        return answer({"simulated": found["simulated"], "charts": live_charts(found)})
+        query = _query()
+        view = views.machine(query.get("source", ""), _machine_id(query.get("id", "null")))
+        if view is None:
+            abort(404, "This machine has sent no reading since the process started")
+        return json_response(view)
 
     return routes
 
 
 def _report(views: Views, day: str) -> Response:
-    """A report: its page for people, its JSON for everybody else."""
+    """The report of a day: its page for a client that prefers HTML, else its JSON."""
     if not _is_day(day):
-        abort(404, "A report is named by its day, such as /reports/2026-11-22")
-    page = views.report_page(day) if _is_for_people() and day in views.reports() else None
-    found = page or views.report(day)
-    if found is None:
+        abort(404, "The path of a report ends with its date, such as /reports/2026-11-22")
+    page = views.report_page(day) if _prefers_html() and day in views.reports() else None
+    content = page or views.report(day)
+    if content is None:
         abort(404, f"There is no report of {day}")
     headers = {"Vary": "Accept"} | ({"Content-Security-Policy": REPORT_POLICY} if page else {})
-    return Response(found, headers=headers, mimetype="text/html" if page else "application/json")
+    return Response(content, headers=headers, mimetype="text/html" if page else "application/json")
 
 
-def _is_for_people() -> bool:
-    """Whether the client would rather have a page than JSON, as browsers do."""
+def _prefers_html() -> bool:
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
-def _asked() -> dict[str, str]:
-    """The query; Flask's own reading of it fails where its bytes are no text."""
+def _query() -> dict[str, str]:
+    """The query as text of one byte per character: Flask's parser raises on bytes that are not UTF-8."""
     return dict(parse_qsl(request.query_string.decode("latin-1")))
 
 
-def _id(written: str) -> str | int | float | None:
-    """An `id` as JSON, as it stands in the readings; None where it is none."""
+def _machine_id(text: str) -> str | int | float | None:
+    """Parse the `id` of a machine, which is JSON in the query; None if it is not a string or number."""
     try:
-        key = orjson.loads(written)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    return key if type(key) in (str, int, float) else None
+    return value if type(value) in (str, int, float) else None
 
 
 def _is_day(day: str) -> bool:
@@ -141,5 +151,5 @@ def _is_day(day: str) -> bool:
         return False
 
 
-def _list(lines: Iterable[bytes]) -> Response:
+def _json_list(lines: Iterable[bytes]) -> Response:
     return Response(b"[" + b",".join(line.rstrip() for line in lines) + b"]", mimetype="application/json")

@@ -1,4 +1,4 @@
-"""Who may ask: requests from other sites, under other names, or without the token are refused."""
+"""Refuses requests that come from other sites, name another host, or write without the token."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import NamedTuple
 
 from flask import Response, abort, request
 
-from api.routes import answer
+from api.routes import json_response
 
 TOKEN = re.compile("[!-~]+")
-"""What a token is made of: characters that a header can hold."""
+"""A valid token: printable ASCII without spaces, as an HTTP header can carry it."""
 _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?")
 
 
 class Guard(NamedTuple):
-    """What a request needs: to write, the `token` if there is one; to do anything, a name that is ours.
+    """The checks of a request: each needs a Host header that names this server; a write needs the `token`, if set.
 
-    Ours are IP addresses, names without a dot, this machine's own name and the `host` that is listened on; where others
-    than this machine reach it (`exposed`), its own name in any domain too, as nobody here knows all of those. A page of
-    another site that had its own name point here (DNS rebinding) would come with that name, which has a dot.
+    These names are accepted: IP addresses, names without a dot, the hostname of this machine, and `host`, the address
+    the server listens on. If other machines can reach it (`exposed`), also the hostname in any domain, as the server
+    cannot know the domains. A page of another site that resolves its own name to this server (DNS rebinding) sends that
+    name, which has a dot.
     """
 
     token: str = ""
@@ -32,10 +33,10 @@ class Guard(NamedTuple):
 
 
 def guard_with(guard: Guard) -> Callable[[], Response | None]:
-    """Build the function that runs before each request, and answers in its place where it is refused."""
+    """Build the function that runs before each request and returns or raises the refusal, if it is refused."""
     machine = socket.gethostname().lower()
-    own = {guard.host.lower(), machine, f"{machine}.local"}
-    ours = re.compile("|".join(map(re.escape, own)) + (rf"|{re.escape(machine)}\..*" if guard.exposed else ""))
+    names = {guard.host.lower(), machine, f"{machine}.local"}
+    accepted = re.compile("|".join(map(re.escape, names)) + (rf"|{re.escape(machine)}\..*" if guard.exposed else ""))
 
     def refuse() -> Response | None:
         origin = request.headers.get("Origin")
@@ -43,19 +44,19 @@ def guard_with(guard: Guard) -> Callable[[], Response | None]:
             origin and origin.partition("://")[2] != request.host
         ):
             abort(403, "Requests from other sites are refused")
-        if not _is_ours(request.headers.get("Host", ""), ours):
-            abort(400, "This server does not go by that name; ask it by its address, or by the name in api.host")
-        if guard.token and request.method not in ("GET", "HEAD") and not _has(guard.token):
-            refused = answer({"error": "This needs the token: send Authorization: Bearer and the token"}, 401)
-            refused.headers["WWW-Authenticate"] = "Bearer"
-            return refused
+        if not _names_this_server(request.headers.get("Host", ""), accepted):
+            abort(400, "The Host header names another server; use the IP address of this machine, or set api.host")
+        if guard.token and request.method not in ("GET", "HEAD") and not _has_token(guard.token):
+            refusal = json_response({"error": "Writes need the token: send Authorization: Bearer TOKEN"}, 401)
+            refusal.headers["WWW-Authenticate"] = "Bearer"
+            return refusal
         return None
 
     return refuse
 
 
-def _is_ours(host: str, ours: re.Pattern[str]) -> bool:
-    """Whether a Host header (empty where a program sends none) names this server."""
+def _names_this_server(host: str, accepted: re.Pattern[str]) -> bool:
+    """Whether a Host header names this server; it is empty where a program sends none."""
     match = _HOST.fullmatch(host)
     name = match[1].removesuffix(".").lower() if match else host
     if "." not in name or name.startswith("["):
@@ -63,10 +64,10 @@ def _is_ours(host: str, ours: re.Pattern[str]) -> bool:
     try:
         IPv4Address(name)
     except AddressValueError:
-        return ours.fullmatch(name) is not None
+        return accepted.fullmatch(name) is not None
     return True
 
 
-def _has(token: str) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+def _has_token(token: str) -> bool:
+    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(sent.strip().encode(), token.encode())

@@ -10,15 +10,15 @@ from typing import Any
 
 STATUSES = ("STARTED", "ERROR", "IDLE", "COMPLETED")
 
-_DAY = 86_400.0
+DAY_S = 86_400.0
 
 
 class Machines:
-    """Machines numbered from 1, each with a status that holds until it is set again; IDLE at first."""
+    """Machines numbered from 1, each with a status that stays until it is set again; IDLE at first. Thread-safe."""
 
-    def __init__(self, count: int = 1, dice: random.Random | None = None) -> None:
+    def __init__(self, count: int = 1, generator: random.Random | None = None) -> None:
         self._statuses = ["IDLE"] * count
-        self._dice = dice or random.Random()  # noqa: S311  a simulation, not a secret
+        self._random = generator or random.Random()  # noqa: S311  a simulation, not a secret
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -36,16 +36,16 @@ class Machines:
         self._statuses[number - 1] = status
 
     def reading(self, number: int, now: datetime) -> dict[str, Any]:
-        """What a machine shows at `now`: 20 to 100 °C, 0 to 1000 rpm.
+        """The reading of a machine at `now`: 20 to 100 °C, 0 to 1000 rpm.
 
-        Both follow a slow daily wave with noise; one reading in a hundred jumps, so that a report has something to say.
+        Both follow a daily wave with noise. One reading in a hundred jumps, so that a report has anomalies to show.
         """
-        wave = math.sin(2 * math.pi * (now.timestamp() / _DAY + number / 7))
+        wave = math.sin(2 * math.pi * (now.timestamp() / DAY_S + number / 7))
         with self._lock:
-            jump = self._dice.random() < 0.01
-            heat, speed = self._dice.gauss(0, 0.6), self._dice.gauss(0, 12)
-        temperature = 45 + 4 * wave + heat + (25 if jump else 0)
-        fan_speed = 650 + 60 * wave + speed + (250 if jump else 0)
+            jump = self._random.random() < 0.01
+            temperature_noise, speed_noise = self._random.gauss(0, 0.6), self._random.gauss(0, 12)
+        temperature = 45 + 4 * wave + temperature_noise + (25 if jump else 0)
+        fan_speed = 650 + 60 * wave + speed_noise + (250 if jump else 0)
         return {
             "description": "Machine for processing ",
             "fan_speed": round(min(1000.0, max(0.0, fan_speed)), 2),

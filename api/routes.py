@@ -17,41 +17,41 @@ INVALID = f"Invalid status. Allowed statuses: {', '.join(STATUSES)}"
 _NUMBER = re.compile("[1-9][0-9]{0,8}")
 
 
-def answer(content: Any, status: int = 200) -> Response:
-    """A JSON answer."""
+def json_response(content: Any, status: int = 200) -> Response:
+    """Build a response with a JSON body."""
     return Response(orjson.dumps(content), status, mimetype="application/json")
 
 
 def machine_routes(machines: Machines, now: Callable[[], datetime]) -> Blueprint:
-    """The routes of the simulated machines; `now` tells the time of a reading."""
+    """Build the routes of the simulated machines; `now` returns the time of a reading."""
     routes = Blueprint("machines", __name__)
 
-    def known(number: str) -> int:
-        if not _NUMBER.fullmatch(number) or int(number) not in machines:
-            abort(404, f"There is no machine {number}")
-        return int(number)
+    def parse_number(text: str) -> int:
+        if not _NUMBER.fullmatch(text) or int(text) not in machines:
+            abort(404, f"There is no machine {text}")
+        return int(text)
 
     @routes.get("/data", defaults={"number": "1"})
     @routes.get("/machines/<number>/data")
     def data(number: str) -> Response:
-        return answer(machines.reading(known(number), now()))
+        return json_response(machines.reading(parse_number(number), now()))
 
     @routes.post("/status", defaults={"number": "1"})
     @routes.post("/machines/<number>/status")
     def status(number: str) -> Response:
-        machines.set_status(known(number), _posted_status())
-        return answer({"message": "Status updated"})
+        machines.set_status(parse_number(number), _posted_status())
+        return json_response({"message": "Status updated"})
 
     @routes.get("/machines")
-    def every() -> Response:
-        moment = now()
-        return answer([machines.reading(number, moment) for number in range(1, len(machines) + 1)])
+    def readings() -> Response:
+        time = now()
+        return json_response([machines.reading(number, time) for number in range(1, len(machines) + 1)])
 
     return routes
 
 
 def _posted_status() -> str:
-    """The status in the request's body, read as JSON whatever its content type says."""
+    """The status in the request's body, which is parsed as JSON whatever its content type is."""
     try:
         body = orjson.loads(request.get_data(cache=False))
     except orjson.JSONDecodeError:

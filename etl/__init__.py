@@ -9,6 +9,7 @@ The rooms, along the life of a reading; imports go one way, from the top down:
     sources    a source becomes answers
     storage    the output folder
     analysis   what a day's values say
+    pages      charts and HTML from plain dicts
     config     config.yaml
     readings   bytes to readings to moving averages
 

@@ -1,23 +1,44 @@
-"""What many tests share: a clock to set, and a pipeline over a folder of its own."""
+"""Options of the test run, the clock as commands see it, and a pipeline over a folder of its own."""
 
 from __future__ import annotations
 
+import freezegun
 import pytest
+from freezegun.config import DEFAULT_IGNORE_LIST
 
 from tests.support.plant import Plant
 
+# Commands poll on threads, where freezegun shows the real time by default. `etl.readings` never reads the clock, and
+# msgspec, which decodes there, refuses freezegun's subclass of datetime.
+FREEZEGUN_IGNORES = [*(module for module in DEFAULT_IGNORE_LIST if module != "threading"), "etl.readings"]
+freezegun.configure(default_ignore_list=FREEZEGUN_IGNORES)
+
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=50, metavar="N", help="how often tests/test_kill.py kills (1000)")
-    parser.addoption("--soak", type=float, default=1, metavar="DAYS", help="simulated days of tests/test_soak.py (30)")
     parser.addoption(
-        "--examples",
+        "--kills",
         type=int,
-        default=60,
+        default=50,
         metavar="N",
-        help="histories tests/test_model.py tries (1000); test_api_document.py posts five bodies for each (2000)",
+        help="kills in tests/faults/test_kill.py (default 50; 1000 by hand)",
     )
-    parser.addoption("--reloads", type=int, default=50, metavar="N", help="SIGHUPs tests/test_signals.py sends (1000)")
+    parser.addoption(
+        "--soak", type=float, default=1, metavar="DAYS",
+        help="simulated days of tests/faults/test_soak.py (default 1; 30 by hand)",
+    )  # fmt: skip
+    parser.addoption(
+        "--examples", type=int, default=60, metavar="N",
+        help="histories of tests/faults/test_model.py (default 60; 1000 by hand), and a fifth of the requests of "
+        "tests/api/test_api_document.py to each route",
+    )  # fmt: skip
+    parser.addoption(
+        "--reloads", type=int, default=50, metavar="N",
+        help="SIGHUPs in tests/live/test_signals.py (default 50; 1000 by hand)",
+    )  # fmt: skip
+    parser.addoption(
+        "--refresh-golden", action="store_true",
+        help="write the golden files of tests/faults/test_end_to_end.py again, instead of comparing with them",
+    )  # fmt: skip
 
 
 @pytest.fixture

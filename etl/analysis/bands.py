@@ -136,7 +136,7 @@ def _running_lowest(table: Floats) -> list[Floats]:
 
 @cache
 def _sigmas() -> Floats:
-    """For n up to BASELINE_READINGS: the expected third-highest of n Gaussian values in sigmas (Blom's approximation)."""
+    """By n: the expected third-highest of n Gaussian values in sigmas (Blom's approximation)."""
     gaussian = NormalDist()
     sizes = range(MIN_BASELINE_READINGS, BASELINE_READINGS + 1)
     return np.array([np.nan] * MIN_BASELINE_READINGS + [gaussian.inv_cdf((n - 2.375) / (n + 0.25)) for n in sizes])

@@ -1,9 +1,14 @@
-"""The folder proved and recorded readings imported.
+"""The output folder checked against its raw log, derived again from it, and extended by recorded readings.
 
-    verify      proves that averages and reports follow from the raw log
-    rebuild     derives them again from it
-    replay      imports recorded readings
-    recording   reads the files of a replay
+    verify        checks that averages and reports follow from the raw log
+    snapshot      how far the folder reached when the check began
+    logs          the averages of a day against its raw log
+    reports       a report against the one computed again
+    differences   where two JSON values differ
+    findings      the results of a check, listed up to a limit
+    rebuild       derives averages and reports again
+    replay        imports recorded readings
+    recording     reads the files of a replay
 
 Imported by `cli` only.
 """

@@ -1,4 +1,4 @@
-"""etl check: the config validated and summarized."""
+"""etl check: the config validated and summarized, without network."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from etl.cli.command import config_option, echo_error, load_config
 from etl.config.load import Loaded
 from etl.config.schema import schema
 from etl.readings.days import next_change, next_reports
+from etl.readings.text import plural
 
 CURL_FROM_SOURCES = 300
 """Sources over HTTP from which on transport: curl is worth its extra package."""
 LISTED_REPORTS = 3
+"""Due times listed from today on, and around the next change of the clocks."""
 
 
 @click.command("check")
 @config_option
-@click.option("--schema", "as_schema", is_flag=True, help="Print the JSON Schema of the config, and check none.")
+@click.option("--schema", "as_schema", is_flag=True, help="Print the JSON Schema of the config; no config is read.")
 def command(file: Path, as_schema: bool) -> None:
     """Validate the config and summarize it; uses no network.
 
-    Problems go to stderr as file:line:column: what, and a hint; the exit code is then 78.
+    Problems go to stderr as file:line:column, problem and hint; the exit code is then 78.
     """
     if as_schema:
         click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
@@ -35,19 +37,20 @@ def command(file: Path, as_schema: bool) -> None:
 
 
 def summary(loaded: Loaded, now: float) -> str:
-    """What a valid config means; `now` in seconds since the epoch."""
+    """The summary of a valid config, a text of several lines; `now` in seconds since the epoch."""
     config, zone = loaded.config, loaded.zone
-    count = len(loaded.sources)
     lines = [
-        f"{count} {'source' if count == 1 else 'sources'}, polled every {config.interval:g} s, written to "
+        f"{plural(len(loaded.sources), 'source')}, polled every {config.interval:g} s, written to "
         f"{loaded.path(config.output.folder)}",
-        f"averages over {config.window} readings of {', '.join(config.parameters)}",
+        f"averages over {plural(config.window, 'reading')} of {', '.join(config.parameters)}",
         f"API {_api(loaded)}",
         f"next reports ({loaded.settings.timezone}):",
     ]
     over_http = sum(1 for source in loaded.sources if source.url)
     if over_http >= CURL_FROM_SOURCES and config.transport == "requests":
-        lines.insert(1, f"{over_http} sources over HTTP: transport: curl polls them with far less CPU (extra fleet)")
+        lines.insert(
+            1, f"{plural(over_http, 'source')} over HTTP: transport: curl polls them with far less CPU (extra fleet)"
+        )
     reports = next_reports(now, config.report.at, zone, LISTED_REPORTS)
     change = next_change(now, zone)
     if change:
@@ -64,10 +67,9 @@ def _api(loaded: Loaded) -> str:
     api = loaded.config.api
     if not api.serve:
         return "not served"
-    address = f"http://{api.host}:{api.port}"
     if not api.token and _is_exposed(api.host):
-        return f"{address}: other hosts can reach it, so `etl run` requires api.token or --insecure"
-    return address
+        return f"{api.address}: other hosts can reach it, so `etl run` requires api.token or --insecure"
+    return api.address
 
 
 def _is_exposed(host: str) -> bool:

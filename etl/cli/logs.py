@@ -1,4 +1,4 @@
-"""The log on stderr: text for people, or a JSON object a line for machines."""
+"""The log on stderr: text for people, or one JSON object per line for programs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from etl.readings.times import rfc3339
 Format = Literal["text", "json"]
 
 
-def log_to_stderr(form: Format) -> None:
-    """Write the log to stderr from now on."""
+def log_to_stderr(log_format: Format) -> None:
+    """Configure the root logger to write to stderr."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    if form == "json":
+    if log_format == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(_Json())
     for noisy in ("apscheduler", "waitress", "urllib3"):
@@ -28,7 +28,6 @@ class _Json(logging.Formatter):
         line = {"at": rfc3339(record.created), "level": record.levelname, "message": record.getMessage()}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        # What has no place in UTF-8, such as half a character in a file's name, is escaped: a line is always written.
-        return orjson.dumps(
-            {key: text.encode(errors="backslashreplace").decode() for key, text in line.items()}
-        ).decode()
+        # A lone surrogate, as in a file name that is not UTF-8, is escaped: orjson would refuse the line.
+        escaped = {key: text.encode(errors="backslashreplace").decode() for key, text in line.items()}
+        return orjson.dumps(escaped).decode()

@@ -14,6 +14,7 @@ from etl.cli.output import locked, output_root
 from etl.config.load import Loaded
 from etl.live.pipeline import Pipeline
 from etl.live.stdout import Stdout
+from etl.readings.text import plural
 
 STDOUT_PATIENCE_S = 5.0
 """A reader of stdout gets this long to take the last lines."""
@@ -37,10 +38,14 @@ def once(loaded: Loaded) -> int:
         pipeline = Pipeline(loaded, time.time, stdout)
         pipeline.tick_once()
         pipeline.close()
+        pipeline.files.close()
         stdout.close(STDOUT_PATIENCE_S)
-        if pipeline.tick.unwritten:
-            raise ExitError(f"{pipeline.tick.unwritten} readings could not be written: {pipeline.tick.stuck}", IO_ERROR)
-        if not pipeline.tick.counts["answered"]:
+        if pipeline.writer.unwritten:
+            raise ExitError(
+                f"{plural(pipeline.writer.unwritten, 'reading')} could not be written: {pipeline.standing.stuck}",
+                IO_ERROR,
+            )
+        if not pipeline.standing.counts["answered"]:
             raise ExitError(
                 "No source answered. Is the machine on? `python -m api` starts a simulated one.", UNAVAILABLE
             )

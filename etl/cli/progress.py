@@ -1,58 +1,67 @@
-"""How far long work is, on stderr: a bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+"""Progress of a long command on stderr: a bar on a terminal, else a plain line every few seconds."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-EVERY = 10.0
-"""Seconds between two plain lines."""
+import click
 
-Advance = Callable[[int], None]
-"""Takes the bytes that were done since it was last called."""
+from etl.storage.folder import Progress
+
+PRINT_INTERVAL_S = 10.0
+"""Seconds between two plain lines: short work prints none, and a log file stays short."""
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show `what` is being done to `total` bytes; what is given is called as they are."""
-    shown = _bar if sys.stderr.isatty() else _lines
-    with shown(what, total) as advance:
+def progress(task: str, total_bytes: int) -> Iterator[Progress]:
+    """Show the progress of a task over `total_bytes`; yields the function to call with the bytes done since the last.
+
+    A context manager: the bar disappears at its end.
+    """
+    display = _bar if sys.stderr.isatty() else _lines
+    with display(task, total_bytes) as advance:
         yield advance
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[Advance]:
+def _bar(task: str, total_bytes: int) -> Iterator[Progress]:
+    # Both take 50 ms to import, which only a terminal needs.
     from rich import progress as rich  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415  only on a terminal
+    from rich.console import Console  # noqa: PLC0415
 
-    columns = (
-        rich.TextColumn(what), rich.BarColumn(), rich.DownloadColumn(), rich.TransferSpeedColumn(),
+    columns = [
+        rich.TextColumn(task),
+        rich.BarColumn(),
+        rich.DownloadColumn(),
+        rich.TransferSpeedColumn(),
         rich.TimeRemainingColumn(),
-    )  # fmt: skip
-    # What goes to stdout meanwhile is shown above the bar where both are the terminal, and left alone elsewhere.
+    ]
+    # Lines printed to stdout meanwhile appear above the bar if both are the terminal, and are not redirected otherwise.
     with rich.Progress(
         *columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
     ) as bar:
-        task = bar.add_task(what, total=total or None)
-        yield lambda done: bar.advance(task, done)
+        bar_task = bar.add_task(task, total=total_bytes or None)
+        yield lambda size: bar.advance(bar_task, size)
 
 
 @contextmanager
-def _lines(what: str, total: int) -> Iterator[Advance]:
-    began = told = time.monotonic()
-    done = 0
+def _lines(task: str, total_bytes: int) -> Iterator[Progress]:
+    start_s = printed_s = time.monotonic()
+    done_bytes = 0
 
-    def advance(more: int) -> None:
-        nonlocal done, told
-        done += more
-        now = time.monotonic()
-        if now - told < EVERY:
+    def advance(size: int) -> None:
+        nonlocal done_bytes, printed_s
+        done_bytes += size
+        now_s = time.monotonic()
+        if now_s - printed_s < PRINT_INTERVAL_S:
             return
-        told = now
-        rate = done / (now - began)
-        left = f", {max(0, total - done) / rate:.0f} s left" if total and rate else ""
-        print(f"{what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s{left}", file=sys.stderr)  # noqa: T201
+        printed_s = now_s
+        rate = done_bytes / (now_s - start_s)
+        remaining = f", {max(0, total_bytes - done_bytes) / rate:.0f} s left" if total_bytes and rate else ""
+        done = f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB"
+        click.echo(f"{task}: {done}, {rate / 1e6:.1f} MB/s{remaining}", err=True)
 
     yield advance

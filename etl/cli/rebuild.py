@@ -12,10 +12,10 @@ from etl.cli.command import config_option, execute
 from etl.cli.exits import CANNOT_CREATE, FOUND, ExitError
 from etl.cli.output import locked, output_root
 from etl.cli.progress import progress
-from etl.cli.report_page import report_page
 from etl.cli.verify import bytes_to_read, verify
 from etl.config.load import Loaded
 from etl.nightly.due import due_days
+from etl.pages.report import report_page
 from etl.readings.days import day_finder
 from etl.storage.appender import Appender
 from etl.storage.events import Events
@@ -28,8 +28,8 @@ from etl.storage.settings_log import SettingsLog
 def command(file: Path) -> None:
     """Derive averages and reports again from the raw log, where they differ from it.
 
-    Prints which files changed, then proves the folder as `etl verify` does. The raw log stays as it is, except for a
-    torn end, which is kept in *.torn. Stop `etl run` first.
+    Prints which files changed, then checks the folder as `etl verify` does. The raw log is not changed, except that a
+    torn end is moved to *.torn. Stop `etl run` first.
     """
     execute(file, rebuild)
 
@@ -38,16 +38,16 @@ def rebuild(loaded: Loaded) -> int:
     """Rebuild and verify the folder, and print what changed; the exit code."""
     folder = Folder(output_root(loaded))
     if not folder.days("raw"):
-        raise ExitError(f"There is no raw log in {folder.root}.", FOUND)
+        raise ExitError(f"There is no raw log in {folder.root}. Check output.folder.", FOUND)
     with locked(folder.root):
         appender, newest = Appender(folder, "events"), folder.newest_day("events")
         events = Events(appender, day_finder(loaded.zone), time.time, newest)
         unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
-        keep = loaded.config.output.keep_days is not None
+        skip_deleted = loaded.config.output.keep_days is not None
         try:
             with progress("rebuild", bytes_to_read(folder, {*folder.reports(), *unreported})) as advance:
                 settings_log = SettingsLog(Folder(folder.root, advance), loaded.settings)
-                for line in rebuild_folder(settings_log, unreported, keep, events.record, report_page):
+                for line in rebuild_folder(settings_log, unreported, skip_deleted, events.record, report_page):
                     click.echo(line)
             events.flush()
         except BrokenPipeError:
@@ -55,7 +55,7 @@ def rebuild(loaded: Loaded) -> int:
         except OSError as error:
             raise ExitError(
                 f"{error.filename or folder.root} cannot be written: {error.strerror}. "
-                "No file is half-written: run `etl rebuild` again once it can be.",
+                "No file is half-written; run `etl rebuild` again when it can be written.",
                 CANNOT_CREATE,
             ) from None
         return verify(loaded, lambda _: False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from etl.audit.recording import Damage, Recording
+from etl.audit.recording import Recording, Rejection
 from etl.audit.replay import RefusedError
 from etl.audit.replay import replay as import_files
 from etl.cli.command import config_option, execute
@@ -17,7 +17,9 @@ from etl.cli.output import locked, output_root
 from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.readings.days import day_finder
+from etl.readings.text import day_range, plural
 from etl.storage.folder import Folder
+from etl.storage.settings_log import SettingsLog
 
 MAX_LISTED = 20
 """Rejected lines that are listed one by one; the others are counted."""
@@ -57,31 +59,30 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
     folder = Folder(output or output_root(loaded))
     rejected = 0
 
-    def reject(damage: Damage) -> None:
+    def reject(rejection: Rejection) -> None:
         nonlocal rejected
         rejected += 1
         if rejected <= MAX_LISTED:
-            log.warning("%s:%d: %s", damage.file, damage.line, damage.why)
+            log.warning("%s:%d: rejected, %s", rejection.file, rejection.line, rejection.why)
 
     with locked(folder.root), progress("replay", 2 * sum(file.stat().st_size for file in files)) as advance:
-        day_of = day_finder(loaded.zone)
-        recording = Recording(names, loaded.zone, day_of, day_of(time.time()), advance)
+        recording = Recording(names, loaded.zone, day_finder(loaded.zone)(time.time()), advance)
         try:
-            result = import_files(folder, recording, files, loaded.settings, reject, advance)
+            result = import_files(SettingsLog(folder, loaded.settings), recording, files, reject, advance)
         except RefusedError as error:
-            hint = "Nothing was changed: import into a folder of its own with --output DIR."
+            hint = "Nothing was changed. Import into another folder with --output DIR."
             raise ExitError(f"{error}. {hint}", CANNOT_CREATE) from None
         except OSError as error:
             problem = f"{error.filename or folder.root}: {error.strerror or error}"
             raise ExitError(f"{problem}. Nothing was changed.", CANNOT_CREATE) from None
     if rejected > MAX_LISTED:
-        log.warning("... and %d more rejected lines", rejected - MAX_LISTED)
+        log.warning("... and %s", plural(rejected - MAX_LISTED, "more rejected line"))
     click.echo(
-        f"{result.lines} readings, {rejected} damaged lines; days added: {_span(result.added)};"
-        f" there already: {_span(result.left)}"
+        f"{plural(result.readings, 'reading')}, {plural(rejected, 'rejected line')}; "
+        f"days added: {_days(result.added)}; already present: {_days(result.present)}"
     )
-    return FOUND if rejected or not result.lines else OK
+    return FOUND if rejected or not result.readings else OK
 
 
-def _span(days: list[str]) -> str:
-    return f"{len(days)} ({days[0]} to {days[-1]})" if days else "none"
+def _days(days: list[str]) -> str:
+    return f"{len(days)} ({day_range(days)})" if days else "none"

@@ -1,29 +1,35 @@
-"""etl report: the anomaly reports of closed days."""
+"""etl report: the anomaly reports of closed days; `etl run` calls the same command for its nightly job."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+import threading
 import time
 from datetime import date
 from pathlib import Path
 
 import click
+import msgspec
 
-from etl.cli.command import config_option, execute
+from etl.cli.command import config_option, execute, leave
 from etl.cli.exits import CANNOT_CREATE, FOUND, OK, ExitError
+from etl.cli.logs import log_to_stderr
 from etl.cli.output import output_root
 from etl.cli.progress import progress
-from etl.cli.report_page import report_page
 from etl.config.load import Loaded
 from etl.nightly.due import REPORT_ERRORS, due_days
-from etl.nightly.night import here
+from etl.nightly.job import Job, Result
 from etl.nightly.report import encode, make
+from etl.nightly.run import run
+from etl.pages.report import report_page
 from etl.readings.days import due
 from etl.storage.folder import Folder
 from etl.storage.lock import HeldError, take_lock
 from etl.storage.settings_log import SettingsLog
+
+LOWEST_PRIORITY = 19
 
 log = logging.getLogger("etl")
 
@@ -31,11 +37,14 @@ log = logging.getLogger("etl")
 @click.command("report")
 @config_option
 @click.option("--date", "day", metavar="YYYY-MM-DD", help="Report this day; without it, every day that is due.")
-def command(file: Path, day: str | None) -> None:
+@click.option("--closed", is_flag=True, hidden=True, help="Report the closed day that stdin describes, for `etl run`.")
+def command(file: Path, day: str | None, closed: bool) -> None:
     """Write the anomaly report of closed days, and print the path of each.
 
     The report of a day that is not closed yet goes to stdout, and nothing is written.
     """
+    if closed:
+        leave(report_closed())
     day = _parse_day(day) if day else None
     execute(file, lambda loaded: report(loaded, day))
 
@@ -67,22 +76,55 @@ def report(loaded: Loaded, day: str | None) -> int:
 
 
 def _write_reports(loaded: Loaded, folder: Folder, days: list[str]) -> int:
-    make_report, options, code = here(report_page), loaded.config.report, OK
+    options, code = loaded.config.report, OK
     with progress("report", folder.stored_bytes("raw", days)) as advance:
         for day in days:
+            job = Job(str(folder.root), day, loaded.settings, options.workers, options.cluster)
             try:
-                path = make_report(Folder(folder.root, advance), day, loaded.settings, options.workers, options.cluster)
-            # Some damage to a compressed file is an OSError as well, so these come first.
+                result = run(job, report_page, log.warning, advance)
+            # Some damage to a compressed file is an OSError as well, so this comes first.
             except REPORT_ERRORS as error:
                 log.error(
-                    "The report of %s cannot be made: %s. `etl verify` shows where its raw log is damaged.", day, error
+                    "The report of %s cannot be made: %s. Run `etl verify` to see where it is damaged.", day, error
                 )
                 code = FOUND
-                continue
             except OSError as error:
                 raise ExitError(f"The report of {day} cannot be written: {error}", CANNOT_CREATE) from None
-            click.echo(path)
+            else:
+                click.echo(result.path)
     return code
+
+
+def report_closed() -> int:
+    """Report the closed day that the parent process describes on stdin, and answer with one JSON line.
+
+    Stdin stays open; it closes when the parent ends, and then this process ends as well.
+    """
+    log_to_stderr("text")
+    os.nice(LOWEST_PRIORITY)
+    answer = os.dup(1)
+    os.dup2(2, 1)  # what libraries print is not the answer
+    with os.fdopen(os.dup(0), "rb", buffering=0) as stdin:
+        request = stdin.readline()
+    if not request.endswith(b"\n"):
+        return FOUND  # the parent was killed before it had asked
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    job = msgspec.json.decode(request, type=Job)
+    try:
+        result = run(job, report_page, log.warning)
+    except REPORT_ERRORS as error:
+        result = Result(failure=str(error))
+    except OSError as error:
+        log.error("The report of %s cannot be written: %s", job.day, error)
+        return CANNOT_CREATE
+    with os.fdopen(answer, "wb") as out:
+        out.write(msgspec.json.encode(result) + b"\n")
+    return OK
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)
+    os._exit(FOUND)
 
 
 def _is_closed(folder: Folder, day: str) -> bool:

@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -17,23 +19,29 @@ from etl.cli.command import config_option, execute, log_format_option
 from etl.cli.exits import IO_ERROR, OK
 from etl.cli.logs import Format
 from etl.cli.output import locked, output_root
-from etl.cli.report_page import report_page
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
-from etl.live.notify import PATIENCE, Notifier, outages, reported
-from etl.live.pipeline import LAST_CALL, NeedsRestartError, Pipeline
+from etl.live.console import Traces
+from etl.live.night import Night, in_child
+from etl.live.notify import Notifier, outages, report_message
+from etl.live.pipeline import DRAIN_S, NeedsRestartError, Pipeline
 from etl.live.schedule import Schedule
 from etl.live.signals import Signals
 from etl.live.stdout import Stdout
 from etl.live.systemd import Service
-from etl.nightly.child import StoppedError, in_child
-from etl.nightly.night import in_a_child
 from etl.readings.clock import Jump, Times, jump
+from etl.readings.text import plural
 from etl.readings.times import rfc3339
 from etl.storage.latest import ended_cleanly, last_reading_at
 
-WATCH = 10.0
-"""Seconds between two looks at the clock, at most."""
+MAX_CHECK_S = 10.0
+"""Seconds between two checks of the clock, at most."""
+WRITER_PATIENCE_S = 2.0
+"""The writer gets this long to write the last answers; a signal must end the process within 5 s."""
+STDOUT_PATIENCE_S = 0.5
+"""A reader of stdout gets this long to take the last lines: the files have them."""
+GAP_AFTER_INTERVALS = 2
+"""Intervals between the last reading and a start from which on the start records a gap."""
 
 log = logging.getLogger("etl")
 
@@ -50,160 +58,164 @@ def command(file: Path, log_format: Format, insecure: bool) -> None:
     execute(file, lambda loaded: run(loaded, insecure), log_format)
 
 
-def run(loaded: Loaded, insecure: bool = False) -> int:
+def run(loaded: Loaded, insecure: bool) -> int:
     """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code.
 
-    `insecure` lets everybody write to the API who reaches it.
+    `insecure` lets every host that reaches the API write to it.
     """
-    if loaded.config.api.serve:
+    serves = loaded.config.api.serve
+    if serves:
         from etl.cli.serving import refuse_exposed, serve_pipeline  # noqa: PLC0415  Flask is loaded only to serve
 
         if not insecure:
             refuse_exposed(loaded.config.api)
     signals = Signals()
-    with locked(output_root(loaded)) as hold:
+    with locked(output_root(loaded)) as renew_lock:
         _raise_descriptor_limit()
         stdout = Stdout()
-        pipeline = Pipeline(loaded, time.time, stdout, make_report=in_a_child(report_page, signals.stopping))
-        if loaded.config.api.serve:
+        traces = Traces(len(loaded.config.parameters), time.time()) if serves else None
+        pipeline = Pipeline(loaded, time.time, stdout, traces)
+        if serves:
             serve_pipeline(pipeline)
-        _tell_start(pipeline)
+        _record_start(pipeline, time.time())
         writer = threading.Thread(target=_write, args=(pipeline, signals), name="writer", daemon=True)
         writer.start()
-
         notifier = Notifier(pipeline.events.record)
         notifier.use(loaded.config.notify.url)
-        schedule = Schedule(
-            loaded.config.interval, pipeline.tick.start, lambda: _nightly(pipeline, signals, notifier), time.time
+        night = Night(
+            pipeline,
+            partial(in_child, stopping=signals.stopping),
+            lambda summary: notifier.send(report_message(summary, time.time())),
+            signals.stopping,
         )
+        schedule = Schedule(loaded.config.interval, pipeline.poller.poll, night.run, time.time)
         schedule.set_sources(pipeline.names)
         schedule.start()
-        log.info(
-            "Reading %d sources every %g s into %s", len(pipeline.names), loaded.config.interval, pipeline.folder.root
-        )
+        log.info(_started(pipeline))
         service = Service()
         service.ready(loaded.config.interval)
-        _attend(pipeline, schedule, signals, service, notifier, hold=hold)
+        watch(Parts(pipeline, schedule, signals, service, notifier), renew_lock=renew_lock)
         service.stopping()
         schedule.stop()
         return _finish(pipeline, writer, stdout, signals)
 
 
-def _times() -> Times:
+def _started(pipeline: Pipeline) -> str:
+    config = pipeline.loaded.config
+    sources, console = plural(len(pipeline.names), "source"), f"; console at {config.api.address}"
+    polling = f"Polling {sources} every {config.interval:g} s; writing to {pipeline.folder.root}"
+    return polling + console if config.api.serve else polling
+
+
+class Parts(NamedTuple):
+    """The running parts that `watch` attends to."""
+
+    pipeline: Pipeline
+    schedule: Schedule
+    signals: Signals
+    service: Service
+    notifier: Notifier
+
+
+def read_clocks() -> Times:
+    """The wall clock, the running time, and the running time including suspends."""
     return Times(time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
-def _attend(
-    pipeline: Pipeline,
-    schedule: Schedule,
-    signals: Signals,
-    service: Service,
-    notifier: Notifier,
-    times: Callable[[], Times] = _times,
-    hold: Callable[[], None] = lambda: None,
+def watch(
+    parts: Parts, clocks: Callable[[], Times] = read_clocks, renew_lock: Callable[[], None] = lambda: None
 ) -> None:
-    """Watch the clock, hold the folder, feed the watchdog and act on signals until the process is asked to stop."""
-    period = min(WATCH, pipeline.loaded.config.interval)
-    before = times()
-    told: dict[str, float] = {}
+    """Check the clock, renew the lock, feed the watchdog and act on signals, until the process is asked to stop."""
+    pipeline, schedule, signals, service, notifier = parts
+    period = min(MAX_CHECK_S, pipeline.loaded.config.interval)
+    last = clocks()
+    notified: dict[str, float] = {}
     while not signals.stopping():
-        signals.wait(max(0.0, before.monotonic + period - times().monotonic))
+        signals.wait(max(0.0, last.monotonic + period - clocks().monotonic))
         if signals.take_reload():
             service.reloading()
             _reload(pipeline, schedule)
             service.reloaded()
             notifier.use(pipeline.loaded.config.notify.url)
-        service.feed(pipeline.tick.finished)
-        now = times()
-        if now.monotonic - before.monotonic >= period:
-            if jumped := jump(before, now, period):
-                _tell_jump(pipeline, jumped, before)
-                if jumped.reason == "set back":
+        service.feed(pipeline.standing.finished_ticks)
+        now = clocks()
+        if now.monotonic - last.monotonic >= period:
+            if clock_jump := jump(last, now, period):
+                _record_jump(pipeline, clock_jump, last)
+                if clock_jump.reason == "set back":
                     schedule.resume()
-            hold()
-            told = _notify(pipeline, notifier, told, now.wall)
-            before = now
+            renew_lock()
+            notified = _notify(pipeline, notifier, notified, now.wall)
+            last = now
 
 
-def _tell_jump(pipeline: Pipeline, jumped: Jump, before: Times) -> None:
-    log.warning("The clock was %s by %.1f s", jumped.reason, jumped.seconds)
-    seconds = round(jumped.seconds, 3)
-    if jumped.reason in ("set back", "set forward"):
-        pipeline.events.record("clock_step", reason=jumped.reason, seconds=seconds)
-    if jumped.reason != "set back":
-        pipeline.events.record("gap", reason=jumped.reason, seconds=seconds, since=rfc3339(before.wall))
-    pipeline.tick.wake()
+def _record_jump(pipeline: Pipeline, clock_jump: Jump, last: Times) -> None:
+    log.warning("The clock was %s by %.1f s", clock_jump.reason, clock_jump.seconds)
+    seconds = round(clock_jump.seconds, 3)
+    if clock_jump.reason in ("set back", "set forward"):
+        pipeline.events.record("clock_step", reason=clock_jump.reason, seconds=seconds)
+    if clock_jump.reason != "set back":
+        pipeline.events.record("gap", reason=clock_jump.reason, seconds=seconds, since=rfc3339(last.wall))
+    pipeline.poller.wake()
 
 
-def _notify(pipeline: Pipeline, notifier: Notifier, told: dict[str, float], now: float) -> dict[str, float]:
-    """Notify of the sources that stay down or are back; those that were now `told` to be down, and since when."""
-    if pipeline.loaded.config.notify.url is None:
+def _notify(pipeline: Pipeline, notifier: Notifier, notified: dict[str, float], now: float) -> dict[str, float]:
+    """Notify of sources that stay down or answer again; the sources notified as down by now."""
+    config = pipeline.loaded.config
+    if config.notify.url is None:
         return {}
-    patience = PATIENCE * pipeline.loaded.config.interval
-    messages, told = outages(pipeline.tick.down.copy(), told, set(pipeline.names), now, patience)
+    long_down = pipeline.standing.long_down(now, config.interval)
+    messages, notified = outages(pipeline.standing.down(), long_down, notified, pipeline.names, now)
     for message in messages:
         notifier.send(message)
-    return told
+    return notified
 
 
 def _reload(pipeline: Pipeline, schedule: Schedule) -> None:
-    """Take over the config as it stands now, all of it or nothing."""
+    """Apply the config as it is now, all of it or nothing."""
     try:
         pipeline.reload(load(pipeline.loaded.file))
     except (ConfigError, NeedsRestartError, OSError) as error:
-        log.error("The config is not taken over, the old one stays: %s", error)
+        log.error("The changed config is not applied, the running one stays: %s", error)
         return
     schedule.set_sources(pipeline.names)
-    log.info("The config was taken over: %d sources", len(pipeline.names))
+    log.info("The changed config is applied: polling %s", plural(len(pipeline.names), "source"))
 
 
 def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signals: Signals) -> int:
-    """Let what is in flight come in, write it, and leave."""
-    pipeline.tick.wait(LAST_CALL)
+    """Wait for the polls in flight, write their answers, and stop; the exit code."""
+    pipeline.poller.drain(DRAIN_S)
     pipeline.close()
     pipeline.events.record("stop", reason=signals.reason)
-    pipeline.tick.end()
-    writer.join(2)
-    stdout.close(0.5)
-    if stdout.left_out:
-        log.warning("%d lines were not taken from stdout; the files have them", stdout.left_out)
-    if pipeline.tick.unwritten or writer.is_alive():
-        log.error("%d readings could not be written to %s", pipeline.tick.unwritten, pipeline.folder.root)
+    pipeline.writer.end()
+    writer.join(WRITER_PATIENCE_S)
+    stdout.close(STDOUT_PATIENCE_S)
+    if stdout.dropped:
+        log.warning("The reader of stdout did not take %s; the files have them", plural(stdout.dropped, "line"))
+    if pipeline.writer.unwritten or writer.is_alive():
+        log.error("%s could not be written to %s", plural(pipeline.writer.unwritten, "reading"), pipeline.folder.root)
         return IO_ERROR
     return IO_ERROR if signals.failed else OK
 
 
 def _write(pipeline: Pipeline, signals: Signals) -> None:
     try:
-        pipeline.tick.run()
+        pipeline.writer.run()
     except Exception:
-        log.critical("The writer failed; the process ends so that it can be started anew", exc_info=True)
+        log.critical("The writer failed; the process stops so that its supervisor can restart it", exc_info=True)
         signals.stop("failed", failed=True)
 
 
-def _nightly(pipeline: Pipeline, signals: Signals, notifier: Notifier) -> None:
-    try:
-        for path in pipeline.close_due_days(signals.stopping):
-            if pipeline.loaded.config.notify.url:
-                # A report may be as big as a day's log: the child reads it, as it made it.
-                notifier.send(in_child(reported, path, time.time(), stopping=signals.stopping))
-    except StoppedError:
-        log.info("The report is left for the next start")
-    except OSError as error:
-        log.error("The report cannot be written: %s. It is tried again in a minute.", error)
-
-
-def _tell_start(pipeline: Pipeline) -> None:
-    """Tell the start, and the gap since the last reading: an unclean end may have cost what was in flight."""
+def _record_start(pipeline: Pipeline, now: float) -> None:
+    """Record the start, and the gap since the last reading: an unclean stop may have lost what was in flight."""
     pipeline.events.record("start", reason=f"pid {os.getpid()}", sources=len(pipeline.names))
     last = last_reading_at(pipeline.folder)
     if last is None:
         return
     clean = ended_cleanly(pipeline.folder)
-    silent = time.time() - last
-    if not clean or silent > 2 * pipeline.loaded.config.interval:
+    if not clean or now - last > GAP_AFTER_INTERVALS * pipeline.loaded.config.interval:
         reason = "not running" if clean else "ended uncleanly"
-        pipeline.events.record("gap", reason=reason, seconds=round(silent, 3), since=rfc3339(last))
+        pipeline.events.record("gap", reason=reason, seconds=round(now - last, 3), since=rfc3339(last))
 
 
 def _raise_descriptor_limit() -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
-from api import Guard, Machines, Views, create_app
+from api.app import create_app
+from api.console import Views
+from api.guard import Guard
+from api.machines import Machines
 from api.server import is_loopback, serve
 from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
-from etl.config.load import Api
-from etl.live.console import machine, overview
+from etl.config.model import Api
+from etl.live.console import Console
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
-from etl.live.traces import Traces
+from etl.pages.console import machine_charts, shared_styles
 
 
 def refuse_exposed(api: Api) -> None:
@@ -42,23 +46,36 @@ def serve_pipeline(pipeline: Pipeline) -> None:
     """
     config = pipeline.loaded.config.api
     folder = pipeline.folder
-    traces = pipeline.tick.traces = Traces(len(pipeline.loaded.config.parameters), time.time())
     views = Views(
-        averages=lambda: list(pipeline.tick.latest.values()),
+        averages=lambda: list(pipeline.standing.latest.values()),
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
         report=lambda day: _read(folder.report_path(day)),
         not_ready=pipeline.not_ready,
-        metrics=lambda: exposition(pipeline.tick, pipeline.events, folder),
+        metrics=lambda: exposition(pipeline),
         report_page=lambda day: _read(folder.page_path(day)),
-        overview=lambda mark: overview(pipeline.tick, traces, pipeline.loaded, time.time(), mark, pipeline.not_ready()),
-        machine=lambda source, key: machine(traces, pipeline.loaded, source, key),
+        overview=lambda mark: console(pipeline).overview(time.time(), mark, pipeline.not_ready()),
+        machine=lambda source, machine_id: _machine(console(pipeline), source, machine_id),
+        styles=shared_styles(),
     )
     try:
         guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
         serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None
+
+
+def console(pipeline: Pipeline) -> Console:
+    """The console of a pipeline as it is configured now."""
+    if pipeline.traces is None:
+        raise ValueError("a pipeline that serves needs traces")
+    return Console(pipeline.loaded, pipeline.standing, pipeline.traces)
+
+
+def _machine(running: Console, source: str, machine_id: Any) -> dict[str, Any] | None:
+    """What the console shows of one machine: its charts as HTML, and its number if it is simulated."""
+    readings = running.machine(source, machine_id)
+    return readings and {"simulated": readings["simulated"], "charts": machine_charts(readings)}
 
 
 def _read(path: Path) -> bytes | None:

@@ -1,4 +1,4 @@
-"""etl status: the state of every source from the folder alone, also beside a running process, without its lock."""
+"""etl status: the state of every source, read from the output folder without its lock."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from etl.storage.lock import is_held
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def command(file: Path, as_json: bool) -> None:
-    """Show the last reading of each source, what is down, and the reports; the worst first.
+    """Show the state and the last reading of each source, the worst first, and the reports.
 
-    Reads the output folder alone, also beside a running `etl run`. A source that is down or silent is not an error
-    here: the exit code is 0.
+    Reads only the output folder, so it works beside a running `etl run` as well. The exit code is 0 also when sources
+    are down or silent.
     """
     execute(file, lambda loaded: status(loaded, as_json))
 
@@ -48,7 +48,7 @@ def status(loaded: Loaded, as_json: bool) -> int:
         raise ExitError(f"{folder.root} {problem}. Start `etl run`, or check output.folder.", FOUND)
     names = [source.name for source in loaded.sources]
     try:
-        state = look(folder, names, loaded.settings, loaded.config.report.at, time.time(), is_held(folder.root))
+        state = read_state(folder, names, loaded.settings, loaded.config.report.at, time.time(), is_held(folder.root))
     except OSError as error:
         problem = f"{error.filename or folder.root} cannot be read: {error.strerror or error}."
         raise ExitError(problem, IO_ERROR) from None
@@ -59,12 +59,12 @@ def status(loaded: Loaded, as_json: bool) -> int:
     return OK
 
 
-def look(
+def read_state(
     folder: Folder, names: Iterable[str], settings: Settings, report_at: str, now: float, running: bool
 ) -> dict[str, Any]:
     """The state of each source, the worst first, and of the reports; times as RFC 3339, ages in seconds.
 
-    What is read is bounded however big the folder is: a source whose last reading lies further back has none here.
+    The bytes read are limited, however large the folder is: a source whose last reading lies further back has none.
 
     Raises:
         OSError: a file cannot be read.
@@ -98,7 +98,7 @@ def _source(
     name: str, last: LastReading | None, down: dict[str, Any] | None, settings: Settings, now: float
 ) -> dict[str, Any]:
     if last and down and down["at"] < rfc3339(last.at):
-        down = None  # it answered since then, to `etl once`, which records no start
+        down = None  # it answered later, to `etl once`, which records neither a start nor a source_up
     return {
         "source": name,
         "state": state_of(down is not None, last.at if last else None, now, settings.interval),

@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from etl.readings.text import printable
+from etl.readings.text import plural, printable
 
 MAX_ROWS = 100
-"""Rows of the table, the worst sources first; --json has all."""
+"""Rows of the table, the worst sources first, so that it stays readable; --json has all."""
 MAX_CELL = 40
-"""Characters of a cell."""
+"""Characters of a cell: a machine may send any text as its status."""
 PIPE_WIDTH = 1000
-"""Columns where stdout is not a terminal: nothing is wrapped."""
+"""Columns where stdout is not a terminal, so that no row is wrapped."""
 COLOURS = {"down": "bold red", "silent": "yellow", "up": "green"}
 
 
@@ -33,7 +33,7 @@ def show(state: dict[str, Any], out: IO[str]) -> None:
         console.print(Text(line))
     console.print(table)
     if len(state["sources"]) > MAX_ROWS:
-        console.print(f"and {len(state['sources']) - MAX_ROWS} more; --json has all")
+        console.print(f"and {plural(len(state['sources']) - MAX_ROWS, 'more source')}; --json has all")
 
 
 def _row(source: dict[str, Any], parameters: Iterable[str]) -> Iterable[Text | str]:

@@ -1,4 +1,4 @@
-"""etl verify: proves the folder."""
+"""etl verify: the folder checked against its raw log."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from etl.config.load import Loaded
 from etl.nightly.due import due_days
 from etl.storage.folder import Folder
 from etl.storage.lock import is_held
+from etl.storage.settings_log import SettingsLog
 
 
 @click.command("verify")
@@ -24,8 +25,8 @@ from etl.storage.lock import is_held
 def command(file: Path) -> None:
     """Prove that averages and reports follow from the raw log; changes nothing.
 
-    Works beside a running `etl run`. Each line says what is wrong, or what to know, and where; the exit code is 1 if
-    anything is wrong. `etl rebuild` repairs it.
+    Works beside a running `etl run`. Each line names a file and what is wrong with it, or a note; the exit code is 1
+    if anything is wrong. `etl rebuild` repairs it.
     """
     execute(file, verify)
 
@@ -36,7 +37,7 @@ def verify(loaded: Loaded, is_running: Callable[[Path], bool] = is_held) -> int:
     try:
         unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
         with progress("verify", bytes_to_read(folder, folder.reports())) as advance:
-            proof = Proof(Folder(folder.root, advance), loaded.settings, unreported, is_running)
+            proof = Proof(SettingsLog(Folder(folder.root, advance), loaded.settings), unreported, is_running)
             for finding in proof.findings():
                 click.echo(f"{'wrong' if finding.wrong else 'note'}: {finding.text}")
     except BrokenPipeError:
@@ -44,7 +45,7 @@ def verify(loaded: Loaded, is_running: Callable[[Path], bool] = is_held) -> int:
     except OSError as error:
         raise ExitError(f"{error.filename or folder.root} cannot be read: {error.strerror}.", IO_ERROR) from None
     click.echo(proof.summary())
-    return FOUND if proof.counts["wrong"] else OK
+    return FOUND if proof.wrong else OK
 
 
 def bytes_to_read(folder: Folder, reports: Iterable[str]) -> int:

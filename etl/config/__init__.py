@@ -1,8 +1,10 @@
-"""config.yaml: typed, frozen, strict.
+"""config.yaml: typed, frozen and strict.
 
-    load       the typed model, and what is wrong with a file
-    document   the YAML with the place of each value
-    schema     its JSON Schema
+    load       load(file): the checked config and what follows from it
+    model      the keys: types, ranges, defaults and hints
+    problems   what is wrong with a config, with a hint for each problem
+    document   the YAML: plain values, and the line and column of each
+    schema     the JSON Schema, for editors
 
 Imported by `cli` and `live`.
 """

@@ -1,251 +1,275 @@
-"""A YAML file as plain values, with the place of each of them, so that a mistake can be named where it stands."""
+"""The YAML of a config file: its plain values, and the file, line and column of each of them."""
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
+from yaml.composer import Composer, ComposerError
+from yaml.constructor import SafeConstructor
+from yaml.resolver import Resolver
 
-DEEPEST = 10
-"""Levels of nesting, at most; a config needs four."""
-ALIASES = 100
-"""YAML aliases (`*name`), at most."""
+from etl.readings.text import printable
+
+if yaml.__with_libyaml__:
+    from yaml._yaml import CParser
+
+MAX_DEPTH = 10
+"""Levels of nesting; a config needs four."""
+MAX_ALIASES = 100
+"""YAML aliases (`*name`) in a file. Without a bound, a few lines of aliases stand for gigabytes of values."""
+MAX_NUMBER_CHARACTERS = 100
+"""Characters of a number. YAML has numbers in base 60 (`1:30:00`), which take minutes to convert at full file size."""
+MAX_SHOWN_CHARACTERS = 60
+"""Characters of a value that a message shows."""
 
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-_UNUSABLE = re.compile(r"[\x00\ud800-\udfff]")
+_UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
+_RESOLVER: Any = Resolver()
 _TYPED = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
-"""Tags of unquoted words that are not text."""
-_BACKSLASH = ("a backslash in double quotes has a meaning of its own", "use single quotes")
-_UNQUOTED = ("a value cannot begin with this character", "put the value in quotes")
-_MISTAKES: dict[str, tuple[str, str]] = {
-    "found character '\\t'": ("a tab stands here", "write spaces instead"),
-    "found character": _UNQUOTED,
-    "expected alphabetic or numeric": _UNQUOTED,
-    "could not find expected ':'": ("the colon after this word is missing", "write key: value"),
-    "mapping values": (
-        "a colon cannot stand here",
-        "put a value with a colon in quotes; indent a key like its neighbours",
-    ),
-    "sequence entries": ("a list item cannot stand here", "begin it on a line of its own"),
-    "found unexpected": ("the quote that opens here is not closed", "close it"),
+"""Tags of unquoted scalars that are not text. Dates stay text: a name or a header may look like one."""
+_IN_QUOTES = "put the value in quotes"
+_BACKSLASH = "use single quotes: in double quotes a backslash begins an escape"
+_HINTS = {
+    "found character '\\t'": "write spaces instead of the tab",
+    "found character": _IN_QUOTES,
+    "expected alphabetic or numeric": _IN_QUOTES,
+    "could not find expected ':'": "write key: value, with a space after the colon",
+    "mapping values": "put a value with a colon in quotes, and indent a key like its neighbours",
+    "sequence entries": "begin the list on a line of its own",
+    "found unexpected": "close the quote that opens here",
     "found unknown escape": _BACKSLASH,
     "expected escape sequence": _BACKSLASH,
-    "expected ',' or": ("the bracket that opens here is not closed, or a comma in it is missing", "close it"),
-    "expected <block end>": ("this does not fit the lines above it", "check its indentation, and the quotes before it"),
-    "": ("this is not YAML", "check the indentation, quotes and brackets here"),
+    "expected ',' or": "close the bracket that opens here, or add the missing comma",
+    "expected <block end>": "check the indentation of this line, and the quotes before it",
+    "found undefined alias": "put it in quotes if it is text, or remove it",
+    "but found another document": "remove this line and everything below it",
+    "the tag": "write a plain value, without the tag",
+    "more than": "write the values out",
+    "nested": "a config has four levels",
+    "": "check the indentation, quotes and brackets here",
 }
-"""What PyYAML says of a mistake, by its first words: what we say, and what to do."""
-_BEGAN = ("could not find", "found unexpected", "expected ',' or", "expected alphabetic")
-"""Mistakes that are shown where the thing began, not where it was missed."""
+"""What to do about a mistake in the YAML, by the first words of its message; the first match counts."""
+_SHOWN_AT_ITS_START = ("could not find", "found unexpected", "expected ',' or", "expected alphabetic")
+"""Mistakes that are shown where the quote, bracket or word begins, not where the parser missed its end."""
 
-Where = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""
 
 
 class ConfigError(Exception):
-    """The config cannot be used; `problems` are lines of `file:line:column: what, and a hint`."""
+    """The config cannot be used. `problems` are lines of the form `file:line:column: message; hint`."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
+class _StrictComposer(Composer):
+    """Composes nodes, and refuses tags, deep nesting and many aliases before they cost time or memory."""
+
+    peek_event: Callable[[], Any]  # of the parser that a subclass adds
+    _depth = 0
+    _aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            return self._compose_alias(event, super().compose_node(parent, index))
+        if event.tag:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            raise ComposerError(None, None, f"the tag {tag} is not allowed", event.start_mark)
+        if self._depth > MAX_DEPTH:
+            raise ComposerError(None, None, f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
+        self.anchors.pop(event.anchor, None)  # an anchor may be defined again
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def _compose_alias(self, alias: Any, node: Any) -> Any:
+        """A copy of the node with the place of the alias. It shares the children, so that it costs no more."""
+        self._aliases += 1
+        if self._aliases > MAX_ALIASES:
+            raise ComposerError(None, None, f"more than {MAX_ALIASES} aliases", alias.start_mark)
+        if node.end_mark is None:  # the node is not complete: the alias is inside it
+            raise ComposerError(None, None, f"found undefined alias {alias.anchor!r}", alias.start_mark)
+        copied = copy.copy(node)
+        copied.start_mark, copied.end_mark = alias.start_mark, alias.end_mark
+        return copied
+
+
+class _Loader(_StrictComposer, yaml.SafeLoader):
+    """PyYAML's own parser."""
+
+
+LOADERS: list[Callable[[str], Any]] = [_Loader]
+"""The parsers to try in turn. The messages come from the last: PyYAML's own words can be searched for."""
+if yaml.__with_libyaml__:
+
+    class _LibyamlLoader(_StrictComposer, CParser, Resolver):
+        """libyaml's parser: it takes a quarter of the time, which counts with 10,000 sources."""
+
+        def __init__(self, text: str) -> None:
+            CParser.__init__(self, text)
+            Composer.__init__(self)
+            Resolver.__init__(self)
+
+    LOADERS.insert(0, _LibyamlLoader)
+
+
 class Document:
-    """A YAML document as plain values, with the place of each of them.
+    """A YAML file. `value` is its content in dicts, lists, strings, numbers, booleans and None."""
 
-    It is read event by event: what is refused is met before it can grow, and an alias costs no more than a reference.
-    """
-
-    def __init__(self, file: Path, environment: Mapping[str, str], biggest: int, hint: str) -> None:
-        """Read a file of at most `biggest` bytes; `hint` says what to write into an empty one.
+    def __init__(self, file: Path, environment: Mapping[str, str], max_bytes: int, empty_hint: str) -> None:
+        """Read a file of at most `max_bytes`; `empty_hint` says what to write into an empty one.
 
         Raises:
-            ConfigError: it cannot be read.
+            ConfigError: the file cannot be read, is not YAML, or uses what a config does not need.
 
         """
         self._file = file
-        self._hint = hint
         self._environment = environment
-        self.keys: dict[Where, Any] = {}
-        self._values: dict[Where, Any] = {}
-        self._anchors: dict[str, Any] = {}
-        self._aliases = 0
-        self._text = self._decode(self._load(biggest))
-        self.value = self._parse()
+        self._values: dict[int, Any] = {}
+        self._text = self._read(max_bytes)
+        root = self._compose()
+        if root is None:
+            raise self.error(_mark_after(""), "the file is empty", empty_hint)
+        self._root = root
+        self.value = self._value(root)
 
-    def _load(self, biggest: int) -> bytes:
+    def _read(self, max_bytes: int) -> str:
         try:
-            with self._file.open("rb") as opened:
-                content = opened.read(biggest + 1)
+            with self._file.open("rb") as file:
+                content = file.read(max_bytes + 1)
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise self.error((1, 1), f"cannot be read: {why}", "check its name, its owner and its mode") from None
-        if len(content) > biggest:
-            what = f"larger than {biggest >> 20} MiB"
-            raise self.error((1, 1), what, "a config lists sources, not readings")
-        return content
-
-    def _decode(self, content: bytes) -> str:
+            reason = getattr(error, "strerror", None) or error
+            hint = "check its name, its owner and its mode"
+            raise self.error(_mark_after(""), f"cannot be read: {reason}", hint) from None
+        if len(content) > max_bytes:
+            message = f"larger than {max_bytes >> 20} MiB"
+            raise self.error(_mark_after(""), message, "a config lists sources, not readings")
         try:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            before = content[: error.start].decode(errors="replace")
-            raise self.error(_place_after(before), "this is not UTF-8 text", "save the file as UTF-8") from None
+            mark = _mark_after(content[: error.start].decode(errors="replace"))
+            raise self.error(mark, "not UTF-8 text", "save the file as UTF-8") from None
 
-    def _parse(self) -> Any:
+    def _compose(self) -> Any:
+        """The root node; None of an empty file."""
+        if "\t" not in self._text:  # libyaml accepts tabs where PyYAML does not: one answer on every machine
+            for loader in LOADERS[:-1]:
+                with suppress(yaml.YAMLError):
+                    return loader(self._text).get_single_node()
+        parser: Any = None
         try:
-            self._loader = cast(Any, yaml.SafeLoader(self._text))
-            self._loader.get_event()  # the stream begins
-            if self._loader.check_event(yaml.StreamEndEvent):
-                raise self.error((1, 1), "the file is empty", self._hint)
-            self._loader.get_event()  # the document begins
-            value = self._read(())
-            self._loader.get_event()  # the document ends
-            if not self._loader.check_event(yaml.StreamEndEvent):
-                raise self.error(
-                    self._loader.peek_event(), "a second document begins here", "remove this line, and what is below it"
-                )
-            return value
+            parser = LOADERS[-1](self._text)
+            return parser.get_single_node()
         except yaml.reader.ReaderError as error:
-            place = _place_after(self._text[: error.position])
-            what = f"the character {printable(self._text[error.position])} is not allowed"
-            raise self.error(place, what, "remove it") from None
+            message = str(error).partition("\n")[0]
+            raise self.error(_mark_after(self._text[: error.position]), message, "remove it") from None
         except yaml.MarkedYAMLError as error:
-            raise self.error(*_explained(error)) from None
-        except (ValueError, OverflowError):  # an escape that is no character, a number of more digits than Python reads
-            raise self.error(
-                self._loader.get_mark(),
-                "this escape is no character",
-                "write the character itself, or use single quotes",
-            ) from None
+            problem = error.problem or ""
+            message = ", ".join(filter(None, (error.context, problem)))
+            mark = error.context_mark if problem.startswith(_SHOWN_AT_ITS_START) else error.problem_mark
+            hint = next(hint for begin, hint in _HINTS.items() if problem.startswith(begin))
+            raise self.error(mark, message, hint) from None
+        except (ValueError, OverflowError):  # PyYAML converts escapes and version numbers unchecked
+            message, hint = "not a valid escape or number", "write the character itself, or use single quotes"
+            raise self.error(parser.get_mark(), message, hint) from None
 
-    def _read(self, path: Where) -> Any:
-        """The next value of the document."""
-        event = self._loader.get_event()
-        self._values[path] = event
-        if isinstance(event, yaml.AliasEvent):
-            return self._aliased(event)
-        self._refuse_tag(event)
-        if len(path) > DEEPEST:
-            raise self.error(event, "this is nested too deeply", "a config has four levels")
-        value: Any
-        if isinstance(event, yaml.ScalarEvent):
-            value = self._scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            value = []
-            while not self._loader.check_event(yaml.SequenceEndEvent):
-                value.append(self._read((*path, len(value))))
-            self._loader.get_event()
-        else:
-            value = self._mapping(path)
-        if event.anchor:
-            self._anchors[event.anchor] = value
-        return value
+    def _value(self, node: yaml.Node) -> Any:
+        """The plain value of a node. Aliases share it, so that nested aliases cost no more than references."""
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if id(node.value) not in self._values:
+            sequence = isinstance(node, yaml.SequenceNode)
+            self._values[id(node.value)] = [*map(self._value, node.value)] if sequence else self._mapping(node)
+        return self._values[id(node.value)]
 
-    def _aliased(self, event: Any) -> Any:
-        self._aliases += 1
-        if self._aliases > ALIASES:
-            raise self.error(event, f"more than {ALIASES} aliases", "write the values out")
-        if event.anchor not in self._anchors:
-            what = f"*{event.anchor} names nothing above it"
-            raise self.error(event, what, "put it in quotes if it is text, or remove it")
-        return self._anchors[event.anchor]
+    def _mapping(self, node: yaml.Node) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or not key_node.value:
+                hint = "write key: value, and put a value that begins with { in quotes"
+                raise self.error(key_node.start_mark, "a key must be a plain word", hint)
+            key = self._writable(key_node, key_node.value)
+            if key in mapping:
+                raise self.error(key_node.start_mark, f"duplicate key {key}", "remove one of them")
+            mapping[key] = self._value(value_node)
+        return mapping
 
-    def _refuse_tag(self, event: Any) -> None:
-        if event.tag:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise self.error(event, f"the tag {tag} is not allowed", "write a plain value, without the tag")
-
-    def _mapping(self, path: Where) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        while not self._loader.check_event(yaml.MappingEndEvent):
-            event = self._loader.get_event()
-            if not isinstance(event, yaml.ScalarEvent) or not event.value:
-                what = "a word must stand before the colon"
-                raise self.error(event, what, "write key: value, and put a value that begins with { in quotes")
-            self._refuse_tag(event)
-            key = self._usable(event, event.value)
-            if key in plain:
-                raise self.error(event, f"{key} stands here twice", "remove one of them")
-            self.keys[(*path, key)] = event
-            plain[key] = self._read((*path, key))
-        self._loader.get_event()
-        return plain
-
-    def _scalar(self, event: Any) -> Any:
-        """A word as what it means: unquoted it may be a number, true or false, or nothing; else it is text."""
-        text = self.filled(event)
-        tag = self._loader.resolve(yaml.ScalarNode, text, (not event.style, bool(event.style)))
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        """A scalar by its type: unquoted it may be a number, a boolean or null; otherwise it is text."""
+        text = self.expand(node)
+        tag = node.tag
+        if text != node.value:  # the variables decide, not their names
+            tag = _RESOLVER.resolve(yaml.ScalarNode, text, (not node.style, bool(node.style)))
         if tag not in _TYPED:
             return text
-        try:
-            return self._loader.construct_object(yaml.ScalarNode(tag, text))
-        except (ValueError, OverflowError):
-            raise self.error(event, "this number cannot be read", "put it in quotes if it is text") from None
+        if len(text) <= MAX_NUMBER_CHARACTERS:
+            with suppress(ValueError, OverflowError):  # such as 0b_, which only looks like a number
+                return SafeConstructor().construct_object(yaml.ScalarNode(tag, text))
+        raise self.error(node.start_mark, "this number cannot be read", "put it in quotes if it is text")
 
-    def filled(self, event: Any) -> str:
-        """A word with its variables replaced."""
-        return self._usable(event, _VARIABLE.sub(lambda match: self._variable(event, match), event.value))
+    def expand(self, node: yaml.Node) -> str:
+        """The text of a scalar, with the values of its variables."""
+        return self._writable(node, _VARIABLE.sub(lambda match: self._variable(node, match), node.value))
 
-    def _usable(self, event: Any, text: str) -> str:
-        if _UNUSABLE.search(text):
-            raise self.error(event, "a character here cannot be written to a file", "remove it")
+    def _writable(self, node: yaml.Node, text: str) -> str:
+        if _UNWRITABLE.search(text):
+            raise self.error(node.start_mark, "a character here cannot be written to a file", "remove it")
         return text
 
-    def _variable(self, event: Any, match: re.Match[str]) -> str:
-        found = _NAME_AND_DEFAULT.fullmatch(match[1])
-        if not found or not match[2]:
-            what = f"{match[0]} is not a variable"
-            raise self.error(event, what, "write ${NAME} or ${NAME:-default}")
-        name, default = found.groups()
+    def _variable(self, node: yaml.Node, match: re.Match[str]) -> str:
+        parts = _NAME_AND_DEFAULT.fullmatch(match[1])
+        if not parts or not match[2]:
+            message = f"{match[0]} is not a variable"
+            raise self.error(node.start_mark, message, "write ${NAME} or ${NAME:-default}")
+        name, default = parts.groups()
         value = self._environment.get(name)
         if default is not None:
             return value or default
         if value is None:
-            what = f"the environment has no {name}"
-            raise self.error(event, what, f"set it, or write ${{{name}:-default}}")
+            message = f"the environment variable {name} is not set"
+            raise self.error(node.start_mark, message, f"set it, or write ${{{name}:-default}}")
         return value
 
-    def error(self, place: Any, what: str, hint: str) -> ConfigError:
-        """One problem as an error."""
-        return ConfigError([self.line(place, what, hint)])
+    def error(self, mark: Any, message: str, hint: str) -> ConfigError:
+        """A problem of this file as an error."""
+        return ConfigError([self.line(mark, message, hint)])
 
-    def line(self, place: Any, what: str, hint: str) -> str:
-        """A problem as it is told; its place is an event, a mark, or a line and column."""
-        if not isinstance(place, tuple):
-            mark = getattr(place, "start_mark", place)
-            place = (mark.line + 1, mark.column + 1)
-        return f"{self._file}:{place[0]}:{place[1]}: {printable(what)}; {printable(hint)}"
+    def line(self, mark: Any, message: str, hint: str) -> str:
+        """A problem as a line for users; `mark` is a mark of PyYAML or libyaml."""
+        return f"{self._file}:{mark.line + 1}:{mark.column + 1}: {printable(message)}; {printable(hint)}"
 
-    def event(self, where: Where) -> Any:
-        """Where a value was read, else the alias or the group that it came with."""
-        while where not in self._values:
-            where = where[:-1]
-        return self._values[where]
+    def node(self, path: KeyPath, *, of_key: bool = False) -> yaml.Node:
+        """The node of a value, or of its key. Of a value that the file leaves out: the group it belongs to."""
+        key_node: yaml.Node = self._root
+        node: yaml.Node = self._root
+        for part in path:
+            if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+                key_node = node = node.value[part]
+                continue
+            pair = next((pair for pair in node.value if pair[0].value == part), None)
+            if pair is None:
+                break
+            key_node, node = pair
+        return key_node if of_key else node
 
-    def written(self, event: Any) -> str:
-        """A value as it stands in the file: variables by name, passwords left out."""
-        written = " ".join(self._text[event.start_mark.index : event.end_mark.index].split())
+    def written(self, node: yaml.Node) -> str:
+        """A value as the file has it: variables by name, without passwords, cut after 60 characters."""
+        written = " ".join(self._text[node.start_mark.index : node.end_mark.index].split())
         written = re.sub("//[^/@]*@", "//...@", written)
-        return written if len(written) <= 60 else written[:57] + "..."
+        return written if len(written) <= MAX_SHOWN_CHARACTERS else written[: MAX_SHOWN_CHARACTERS - 3] + "..."
 
 
-def _place_after(text: str) -> tuple[int, int]:
-    """The line and column of what follows a text, from 1."""
-    return text.count("\n") + 1, len(text) - text.rfind("\n")
-
-
-def printable(text: str) -> str:
-    """A text that cannot disturb a terminal or begin a line."""
-    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
-
-
-def _explained(error: yaml.MarkedYAMLError) -> tuple[Any, str, str]:
-    """Where a file stops being YAML, what is wrong there, and what to do."""
-    problem = error.problem or ""
-    what, hint = next(said for begins, said in _MISTAKES.items() if problem.startswith(begins))
-    return error.context_mark if problem.startswith(_BEGAN) else error.problem_mark, what, hint
+def _mark_after(text: str) -> yaml.Mark:
+    """The place after a text that begins the file."""
+    return yaml.Mark("", len(text), text.count("\n"), len(text) - text.rfind("\n") - 1, None, 0)

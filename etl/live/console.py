@@ -1,68 +1,199 @@
-"""What the console shows of a running process, as JSON and plain dicts."""
+"""What the console shows of a running process: the last readings of every machine, as JSON and plain dicts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from math import isfinite
-from typing import Any
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from math import isfinite, nan
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
 
 from etl.config.load import Loaded
-from etl.live.tick import Tick
-from etl.live.traces import Row, Traces
-from etl.readings.times import rfc3339
+from etl.live.standing import Standing
+from etl.readings.records import Machine
+from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
+from etl.readings.window import Window
 
-READINGS = 60_000
+TRACE_READINGS = 60
+"""Readings kept of each machine: ten minutes at 10 s."""
+RECENT_READINGS = 1 << 16
+"""Readings whose order is remembered: who asks before so many have come gets only the new ones."""
+MAX_ANSWER_READINGS = 60_000
 """Readings in one answer, at most: large fleets get shorter traces."""
-PART = 200
-"""Machines that are written out at once."""
+MACHINES_PER_CHUNK = 200
+"""Machines encoded at once: the answer for a large fleet needs little memory."""
 _SIMULATED = re.compile(r"/data|/machines/([1-9][0-9]{0,8})/data")
 
+Row = tuple[float, ...]
+"""When a reading was polled (seconds since the epoch), then the value of each parameter, NaN where it had none."""
 
-def overview(
-    tick: Tick, traces: Traces, loaded: Loaded, now: float, mark: int, not_ready: list[str]
-) -> Iterator[bytes]:
-    """The machines that have new readings since `mark`, which an earlier answer gave, and every source that is down.
 
-    A trace is a list of [milliseconds since the epoch, value of each parameter or null]. The answer comes in parts, so
-    that that of a large fleet takes little memory.
+class News(NamedTuple):
+    """For each machine the numbers of the readings to show; `whole`: all that are kept, not only the new ones."""
+
+    mark: int
+    whole: bool
+    numbers: dict[Machine, range]
+
+
+class Traces:
+    """A ring buffer of readings for each machine; 10,000 machines of two parameters take 8 MB. For any thread.
+
+    Marks count the readings. They start at `now` (seconds since the epoch), so that a mark of an earlier process is
+    unknown here.
     """
-    latest = tick.latest.copy()
-    news = traces.since(mark)
-    most = max(1, READINGS // max(1, len(latest)))
-    head = orjson.dumps({
-        "now": round(now * 1000),
-        "mark": news.mark,
-        "whole": news.whole,
-        "interval": loaded.settings.interval,
-        "window": loaded.settings.window,
-        "threshold": loaded.settings.threshold,
-        "timezone": loaded.settings.timezone,
-        "parameters": list(loaded.settings.parameters),
-        "sources": tick.sources,
-        "down": [
-            {"source": source, "since": rfc3339(since), "reason": failure.reason, "why": failure.why}
-            for source, (since, failure) in tick.down.copy().items()
-        ],
-        "not_ready": not_ready,
-    })  # fmt: skip
-    yield head[:-1] + b',"machines":['
-    comma = b""
-    shown = [key for key in news.numbers if key in latest]
-    for first in range(0, len(shown), PART):
-        yield comma + b",".join(
-            b'{"latest":%b,"trace":[%b]}' % (latest[key].rstrip(), _trace(traces.of(key, news.numbers[key][-most:])))
-            for key in shown[first : first + PART]
-        )
-        comma = b","
-    yield b"]}"
+
+    def __init__(self, parameters: int, now: float) -> None:
+        self._width = 1 + parameters
+        self._lock = threading.Lock()
+        self._clear(int(now) * RECENT_READINGS)
+
+    def _clear(self, mark: int) -> None:
+        self._slots: dict[Machine, int] = {}
+        self._rows = array("f")  # a row is the seconds since the reading before, then the values
+        self._last = array("d")
+        self._counts = array("Q")
+        self._recent = array("I")
+        self._mark = mark
+
+    def add_all(self, readings: Iterable[tuple[Machine, Window]]) -> None:
+        """Keep the readings that these machines' windows have just been stepped by."""
+        with self._lock:
+            for machine, window in readings:
+                at, pairs = window.at, zip(window.values, window.seen, strict=True)
+                self._add(machine, at, (v[-1] if v and seen == at else nan for v, seen in pairs))
+
+    def _add(self, machine: Machine, at: float, values: Iterator[float]) -> None:
+        slot = self._slots.get(machine)
+        if slot is None:
+            slot = self._slots[machine] = len(self._slots)
+            self._rows.frombytes(bytes(4 * TRACE_READINGS * self._width))
+            self._last.append(at)
+            self._counts.append(0)
+        start = (slot * TRACE_READINGS + self._counts[slot] % TRACE_READINGS) * self._width
+        self._rows[start : start + self._width] = array("f", (at - self._last[slot], *values))
+        self._last[slot] = at
+        self._counts[slot] += 1
+        if len(self._recent) < RECENT_READINGS:
+            self._recent.append(slot)
+        else:
+            self._recent[self._mark % RECENT_READINGS] = slot
+        self._mark += 1
+
+    def of(self, machine: Machine, numbers: range | None = None) -> list[Row]:
+        """The readings kept of a machine, or those of these numbers, oldest first; none of an unknown machine."""
+        with self._lock:
+            slot = self._slots.get(machine)
+            return [] if slot is None else self._read(slot, numbers or self._numbers(slot))
+
+    def since(self, mark: int) -> News:
+        """What was added after `mark`, or everything where that mark is not known (any more)."""
+        with self._lock:
+            if mark <= self._mark <= mark + RECENT_READINGS:
+                machines = list(self._slots)
+                new = Counter(self._recent[n % RECENT_READINGS] for n in range(mark, self._mark))
+                numbers = {machines[slot]: self._numbers(slot)[-count:] for slot, count in new.items()}
+                return News(self._mark, False, numbers)
+            return News(self._mark, True, {machine: self._numbers(slot) for machine, slot in self._slots.items()})
+
+    def keep(self, sources: Collection[str]) -> None:
+        """Forget the machines of other sources."""
+        with self._lock:
+            kept = [
+                (machine, self._read(slot, self._numbers(slot)))
+                for machine, slot in self._slots.items()
+                if machine[0] in sources
+            ]
+            self._clear((self._mark // RECENT_READINGS + 2) * RECENT_READINGS)
+            for machine, rows in kept:
+                for at, *values in rows:
+                    self._add(machine, at, iter(values))
+
+    def _numbers(self, slot: int) -> range:
+        return range(max(0, self._counts[slot] - TRACE_READINGS), self._counts[slot])
+
+    def _read(self, slot: int, numbers: range) -> list[Row]:
+        rows: list[Row] = []
+        at, step = self._last[slot], 0.0
+        for n in reversed(self._numbers(slot)):
+            at -= step
+            start = (slot * TRACE_READINGS + n % TRACE_READINGS) * self._width
+            step, *values = self._rows[start : start + self._width]
+            if n in numbers:
+                rows.append((at, *values))
+        return rows[::-1]
+
+
+class Console:
+    """The console's answers; `not_ready` says why nobody should rely on the process now."""
+
+    def __init__(self, loaded: Loaded, standing: Standing, traces: Traces) -> None:
+        self._loaded = loaded
+        self._standing = standing
+        self._traces = traces
+
+    def overview(self, now: float, mark: int, not_ready: list[str]) -> Iterator[bytes]:
+        """JSON in chunks: the machines with readings since `mark`, which an earlier answer gave, and all down sources.
+
+        A trace is a list of [milliseconds since the epoch, value of each parameter or null].
+        """
+        latest, news, settings = self._standing.latest.copy(), self._traces.since(mark), self._loaded.settings
+        head = {
+            "now": round(now * 1000),
+            "mark": news.mark,
+            "whole": news.whole,
+            "interval": settings.interval,
+            "silent_after": SILENT_AFTER_INTERVALS * settings.interval,
+            "window": settings.window,
+            "threshold": settings.threshold,
+            "timezone": settings.timezone,
+            "parameters": list(settings.parameters),
+            "sources": len(self._loaded.sources),
+            "down": [
+                {"source": source, "since": rfc3339(since), "reason": failure.reason, "why": failure.why}
+                for source, (since, failure) in self._standing.down().items()
+            ],
+            "not_ready": not_ready,
+        }
+        yield orjson.dumps(head)[:-1] + b',"machines":['
+        length = max(1, MAX_ANSWER_READINGS // max(1, len(latest)))
+        machines = [machine for machine in news.numbers if machine in latest]
+        comma = b""
+        for first in range(0, len(machines), MACHINES_PER_CHUNK):
+            yield comma + b",".join(
+                self._machine(machine, latest[machine], news.numbers[machine][-length:])
+                for machine in machines[first : first + MACHINES_PER_CHUNK]
+            )
+            comma = b","
+        yield b"]}"
+
+    def _machine(self, machine: Machine, latest: bytes, numbers: range) -> bytes:
+        return b'{"latest":%b,"trace":[%b]}' % (latest.rstrip(), _trace(self._traces.of(machine, numbers)))
+
+    def machine(self, source: str, machine_id: Any) -> dict[str, Any] | None:
+        """A machine's last readings in columns, and its number if it is simulated by this process; None if unknown."""
+        rows = self._traces.of((source, machine_id))
+        if not rows:
+            return None
+        times, *columns = zip(*rows, strict=True)
+        settings = self._loaded.settings
+        return {
+            "times": times,
+            "values": dict(zip(settings.parameters, columns, strict=True)),
+            "interval": settings.interval,
+            "threshold": settings.threshold,
+            "timezone": settings.timezone,
+            "simulated": _simulated(self._loaded, source),
+        }
 
 
 def _trace(rows: list[Row]) -> bytes:
-    """Rows as JSON, to the six digits that the memory they are kept in has."""
+    """Rows as JSON, to the six digits that their single precision has."""
     return b",".join(
         b"[%d,%b]"
         % (round(row[0] * 1000), b",".join(b"%.6g" % value if isfinite(value) else b"null" for value in row[1:]))
@@ -70,23 +201,8 @@ def _trace(rows: list[Row]) -> bytes:
     )
 
 
-def machine(traces: Traces, loaded: Loaded, source: str, key: Any) -> dict[str, Any] | None:
-    """One machine's last readings in columns, and which machine of this process' API it is, if it is one."""
-    rows = traces.of((source, key))
-    if not rows:
-        return None
-    times, *columns = zip(*rows, strict=True)
-    return {
-        "times": times,
-        "values": dict(zip(loaded.settings.parameters, columns, strict=True)),
-        "interval": loaded.settings.interval,
-        "threshold": loaded.settings.threshold,
-        "timezone": loaded.settings.timezone,
-        "simulated": _simulated(loaded, source),
-    }
-
-
 def _simulated(loaded: Loaded, name: str) -> int | None:
+    """The number of the simulated machine that a source polls, if this process' API serves it."""
     api = loaded.config.api
     url = next((source.url for source in loaded.sources if source.name == name), None)
     parts = urlsplit(url or "")

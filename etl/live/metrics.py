@@ -1,4 +1,4 @@
-"""What the process counts, as Prometheus text. No label names a machine: the fleet may grow, this may not."""
+"""What the process counts, as Prometheus text. No label names a machine: the fleet may grow, this must not."""
 
 from __future__ import annotations
 
@@ -9,76 +9,90 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from etl.live.tick import Tick
-from etl.storage.events import NAMES, Events
+from etl.live.pipeline import Pipeline
+from etl.live.standing import STATES
+from etl.storage.events import NAMES
 from etl.storage.folder import KINDS, Folder
 
+QUANTILES = (0.5, 0.99)
 
-def exposition(tick: Tick, events: Events, folder: Folder) -> bytes:
-    """The counts as they stand now."""
+
+def exposition(pipeline: Pipeline) -> bytes:
+    """The metrics as they are now."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Counts(tick, events, folder))
+    registry.register(_Collector(pipeline))
     return generate_latest(registry)
 
 
-class _Counts:
-    def __init__(self, tick: Tick, events: Events, folder: Folder) -> None:
-        self._tick = tick
-        self._events = events
-        self._folder = folder
+class _Collector:
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
 
     def collect(self) -> Iterator[Any]:
-        yield from self._of_the_ticks()
-        told = CounterMetricFamily("telemetry_events", "Events by their name: gaps, clock steps ...", labels=["event"])
+        yield from _ticks(self._pipeline)
+        yield from _polls(self._pipeline)
+        yield from _writing(self._pipeline)
+        events = CounterMetricFamily("telemetry_events", "Events by name: gaps, clock steps ...", labels=["event"])
         for name in NAMES:
-            told.add_metric([name], self._events.counts[name])
-        yield told
-        size = GaugeMetricFamily("telemetry_output_bytes", "Bytes of the newest file of each kind.", labels=["kind"])
-        for kind in KINDS:
-            with suppress(OSError):
-                size.add_metric([kind], (self._folder.root / f"{kind}.jsonl").stat().st_size)
-        yield size
-        with suppress(OSError):
-            for day in self._folder.reports()[-1:]:
-                made = self._folder.report_path(day).stat().st_mtime
-                yield GaugeMetricFamily(
-                    "telemetry_report_last_success_timestamp_seconds", "When the newest report was written.", value=made
-                )
+            events.add_metric([name], self._pipeline.events.counts[name])
+        yield events
+        yield from _files(self._pipeline.folder)
 
-    def _of_the_ticks(self) -> Iterator[Any]:
-        tick = self._tick
-        ticks = CounterMetricFamily("telemetry_ticks", "Ticks by what became of their lines.", labels=["result"])
-        for result in ("written", "held"):
-            ticks.add_metric([result], tick.counts[result])
-        yield ticks
-        polls = CounterMetricFamily("telemetry_polls", "Polls by their result.", labels=["result"])
-        polls.add_metric(["answered"], tick.counts["answered"])
-        polls.add_metric(["skipped"], tick.counts["skipped"])
-        for reason, count in sorted(tick.failures.copy().items()):
-            polls.add_metric([reason], count)
-        yield polls
-        for name, what in (
-            ("readings", "Readings taken."),
-            ("rejected", "Answers and records that were no readings."),
-            ("dropped", "Readings refused because the disk took none and memory was full."),
-        ):
-            yield CounterMetricFamily(f"telemetry_{name}", what, value=tick.counts[name])
-        sources = GaugeMetricFamily("telemetry_sources", "Sources by their state.", labels=["state"])
-        down = len(tick.down)
-        sources.add_metric(["up"], tick.sources - down)
-        sources.add_metric(["down"], down)
-        yield sources
-        yield GaugeMetricFamily("telemetry_polls_in_flight", "Polls not yet answered.", value=len(tick.in_flight))
-        yield GaugeMetricFamily("telemetry_held_bytes", "Bytes of lines that wait for the disk.", value=tick.held)
-        if tick.last_write is not None:
-            yield GaugeMetricFamily(
-                "telemetry_last_write_timestamp_seconds", "When readings were last written.", value=tick.last_write
-            )
-        lateness = sorted(tick.lateness.copy())
-        if lateness:
-            name = "telemetry_poll_lateness_seconds"
-            late = Metric(name, "From due to processed, of the latest answered polls.", "summary")
-            for quantile in (0.5, 0.99):
-                place = min(len(lateness) - 1, int(quantile * len(lateness)))
-                late.add_sample(name, {"quantile": str(quantile)}, lateness[place])
-            yield late
+
+def _ticks(pipeline: Pipeline) -> Iterator[Any]:
+    ticks = CounterMetricFamily("telemetry_ticks", "Finished ticks of a slice by result.", labels=["result"])
+    for result in ("written", "held"):
+        ticks.add_metric([result], pipeline.standing.counts[f"ticks_{result}"])
+    yield ticks
+
+
+def _polls(pipeline: Pipeline) -> Iterator[Any]:
+    standing, poller = pipeline.standing, pipeline.poller
+    polls = CounterMetricFamily("telemetry_polls", "Polls by result.", labels=["result"])
+    polls.add_metric(["answered"], standing.counts["answered"])
+    polls.add_metric(["skipped"], poller.skipped)
+    for reason, count in sorted(standing.failures.copy().items()):
+        polls.add_metric([reason], count)
+    yield polls
+    sources = GaugeMetricFamily("telemetry_sources", "Sources by state.", labels=["state"])
+    states = standing.states(pipeline.clock(), pipeline.loaded.config.interval)
+    for state in reversed(STATES):
+        sources.add_metric([state], states[state])
+    yield sources
+    in_flight = len(poller.in_flight)
+    yield GaugeMetricFamily("telemetry_polls_in_flight", "Polls without a result yet.", value=in_flight)
+    lateness = sorted(standing.lateness.copy())
+    if lateness:
+        name = "telemetry_poll_lateness_seconds"
+        summary = Metric(name, "From due to processed, of the latest answered polls.", "summary")
+        for quantile in QUANTILES:
+            rank = min(len(lateness) - 1, int(quantile * len(lateness)))
+            summary.add_sample(name, {"quantile": str(quantile)}, lateness[rank])
+        yield summary
+
+
+def _writing(pipeline: Pipeline) -> Iterator[Any]:
+    standing = pipeline.standing
+    for name, help_text in (
+        ("readings", "Readings accepted."),
+        ("rejected", "Answers and records that were not readings."),
+        ("dropped", "Readings refused because the disk rejected writes and memory was full."),
+    ):
+        yield CounterMetricFamily(f"telemetry_{name}", help_text, value=standing.counts[name])
+    pending = pipeline.writer.pending_bytes
+    yield GaugeMetricFamily("telemetry_held_bytes", "Bytes of lines that wait for the disk.", value=pending)
+    if standing.last_write is not None:
+        name = "telemetry_last_write_timestamp_seconds"
+        yield GaugeMetricFamily(name, "When readings were last written.", value=standing.last_write)
+
+
+def _files(folder: Folder) -> Iterator[Any]:
+    size = GaugeMetricFamily("telemetry_output_bytes", "Bytes of the newest file of each kind.", labels=["kind"])
+    for kind in KINDS:
+        with suppress(OSError):
+            size.add_metric([kind], (folder.root / f"{kind}.jsonl").stat().st_size)
+    yield size
+    with suppress(OSError):
+        for day in folder.reports()[-1:]:
+            name, written = "telemetry_report_last_success_timestamp_seconds", folder.report_path(day).stat().st_mtime
+            yield GaugeMetricFamily(name, "When the newest report was written.", value=written)

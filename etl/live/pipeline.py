@@ -2,128 +2,145 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jmespath
 
+from etl.config.load import Loaded
+from etl.config.model import Config
+from etl.live.console import Traces
+from etl.live.poller import Poller
+from etl.live.standing import Standing
 from etl.live.stdout import Stdout
-from etl.live.tick import Tick, Transport
-from etl.nightly.due import REPORT_ERRORS, due_days
-from etl.nightly.night import MakeReport, here
+from etl.live.writer import Batch, Files, Sink, Writer
 from etl.readings.days import day_finder
-from etl.sources.file_source import Files, FileSource
-from etl.sources.http_source import HttpSource
+from etl.sources.contract import FileSource, HttpSource, Transport
+from etl.sources.files import Files as FileTransport
+from etl.sources.registry import open_http
 from etl.storage.appender import ALWAYS, NEVER, Appender, SyncPolicy
 from etl.storage.events import Events
 from etl.storage.folder import Folder
 from etl.storage.latest import last_positions
-from etl.storage.retention import compress, delete_old
-from etl.storage.settings_log import SettingsLog
 
-if TYPE_CHECKING:
-    from etl.config.load import Config, Loaded
-
-SYNCS = {"always": ALWAYS, "10s": SyncPolicy(10.0), "never": NEVER}
-LAST_CALL = 1.0
-"""Seconds the polls in flight get when the process ends; then they are abandoned."""
-
-log = logging.getLogger("etl")
+POLICIES = {"always": ALWAYS, "10s": SyncPolicy(10.0), "never": NEVER}
+"""When lines are fsynced, by output.fsync."""
+DRAIN_S = 1.0
+"""The polls in flight get this long when the process ends or reloads; then they are abandoned."""
+ONCE_MARGIN_S = 1.0
+"""`tick_once` waits this much longer than the longest timeout."""
+NEEDS_RESTART = ("interval", "window", "timezone", "parameters", "transport", "shard")
+"""Top-level keys that a running process cannot change; neither can it change `api` and `output.folder`."""
 
 
 class NeedsRestartError(Exception):
-    """A changed config that a running process cannot take over; the message names the keys."""
+    """A changed config that a running process cannot apply; the message names the keys."""
 
 
 class Pipeline:
-    """The parts that turn polls into files, put together from the config; `with held(...)` goes around it."""
+    """The parts that turn polls into files; the caller holds the folder's lock.
+
+    `clock` gives seconds since the epoch; `traces` keeps the last readings for the console, if there is one; `system`
+    is the module os, or a test double for it.
+    """
 
     def __init__(
         self,
         loaded: Loaded,
         clock: Callable[[], float],
         stdout: Stdout | None = None,
+        traces: Traces | None = None,
         system: Any = os,
-        make_report: MakeReport | None = None,
     ) -> None:
-        config = loaded.config
         self.loaded = loaded
-        self.folder = Folder(loaded.path(config.output.folder))
+        self.folder = Folder(loaded.path(loaded.config.output.folder))
         self.names = [source.name for source in loaded.sources]
-        self.events = Events(
-            Appender(self.folder, "events", system=system), day_finder(loaded.zone), clock,
-            self.folder.newest_day("events"),
-        )  # fmt: skip
-        self.tick = Tick(
-            self.folder, loaded.settings, day_finder(loaded.zone), self.events, self._emit(loaded, stdout), clock,
-            SYNCS[config.output.fsync], system,
-        )  # fmt: skip
-        self._clock = clock
+        self.clock = clock
+        self.traces = traces
         self._stdout = stdout
-        self._make_report = make_report or here()
+        events = Appender(self.folder, "events", system=system)
+        self.events = Events(events, day_finder(loaded.zone), clock, self.folder.newest_day("events"))
+        self.standing = Standing(self.events.record)
+        self.poller = Poller(clock, loaded.config.interval)
+        raw, averages = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages"))
+        self.files = Files(raw, averages, self.events, day_finder(loaded.zone))
+        self.files.use(POLICIES[loaded.config.output.fsync])
+        self.writer = Writer(self.files, self.poller, self.standing, loaded.settings, clock)
+        self.writer.sinks = self._sinks(loaded)
         self._http: Transport | None = None
-        self._files: Files | None = None
-        self._unmade: set[str] = set()
+        self._files: FileTransport | None = None
         self._use_sources(loaded)
 
-    @staticmethod
-    def _emit(loaded: Loaded, stdout: Stdout | None) -> dict[str, Callable[[list[bytes]], None]]:
-        return {str(kind): stdout.put for kind in loaded.config.output.stdout} if stdout else {}
+    def _sinks(self, loaded: Loaded) -> list[Sink]:
+        """What takes each written batch: standing, stdout, and the console's traces."""
+        standing, traces, stdout = self.standing, self.traces, self._stdout
+        sinks: list[Sink] = [lambda batch: standing.wrote(batch.updates)]
+        if traces:
+            sinks.append(lambda batch: traces.add_all((machine, window) for machine, _, window in batch.updates))
+        if stdout:
+            kinds: tuple[str, ...] = loaded.config.output.stdout
+            sinks.append(_to_stdout(stdout, kinds))
+        return sinks
 
     def _use_sources(self, loaded: Loaded) -> None:
-        web = [
-            HttpSource(source.name, source.url, loaded.timeout(source), source.headers,
-                       str(loaded.path(source.ca_file)) if source.ca_file else None)
-            for source in loaded.sources if source.url
-        ]  # fmt: skip
+        http = [
+            HttpSource(
+                source.name,
+                source.url,
+                loaded.timeout(source),
+                source.headers,
+                str(loaded.path(source.ca_file)) if source.ca_file else None,
+            )
+            for source in loaded.sources
+            if source.url
+        ]
         files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
-        http = _transport(loaded.config.transport)(web, self._clock) if web else None
-        self._files = Files(files, self._clock, self._positions(files), self._files) if files else None
-        self._http = http
+        self._http = open_http(loaded.config.transport, http, self.clock) if http else None
+        self._files = FileTransport(files, self.clock, self._positions(files), self._files) if files else None
         transports: dict[str, Transport] = {}
-        for sources, transport in ((web, self._http), (files, self._files)):
-            if transport:
-                transports |= {source.name: transport for source in sources}
-        records = {source.name: jmespath.compile(source.records) for source in loaded.sources if source.records}
-        self.tick.use(transports, records)
+        if self._http:
+            transports |= dict.fromkeys((source.name for source in http), self._http)
+        if self._files:
+            transports |= dict.fromkeys((source.name for source in files), self._files)
+        self.names = [source.name for source in loaded.sources]
+        self.poller.use(transports)
+        self.standing.use(self.names, self.clock())
+        if self.traces:
+            self.traces.keep(self.names)
+        self.writer.use({source.name: jmespath.compile(source.records) for source in loaded.sources if source.records})
 
-    def _positions(self, files: list[FileSource]) -> dict[str, int]:
-        """Where following begins, of what is not followed yet: behind the last line in the raw log."""
-        known = self._files.reading if self._files else {}
-        return last_positions(
-            self.folder, {source.name for source in files if source.path.suffix == ".jsonl" and source not in known}
-        )
+    def _positions(self, files: Iterable[FileSource]) -> dict[str, int]:
+        """Where following starts, for files that are not followed yet: after the last line in the raw log."""
+        followed = self._files.readers if self._files else {}
+        names = {source.name for source in files if source.path.suffix == ".jsonl" and source not in followed}
+        return last_positions(self.folder, names)
 
     def reload(self, loaded: Loaded) -> None:
-        """Go on with another config: its sources, headers, report and output options.
+        """Continue with another config: its sources, headers, report and output options.
 
         Raises:
-            NeedsRestartError: something else changed, and nothing was taken over.
+            NeedsRestartError: something else changed; nothing was applied.
 
         """
-        before = self.loaded
-        changed = needs_restart(before.config, loaded.config)
-        if changed:
-            raise NeedsRestartError(f"{', '.join(changed)} changed: that needs a restart")
+        previous = self.loaded
+        if changed := needs_restart(previous.config, loaded.config):
+            raise NeedsRestartError(f"{', '.join(changed)} changed, which needs a restart")
         retired = [transport for transport in (self._http, self._files) if transport]
         self._use_sources(loaded)
         self.loaded = loaded
-        self.names = [source.name for source in loaded.sources]
-        self.tick.reconfigure(loaded.settings, self._emit(loaded, self._stdout), SYNCS[loaded.config.output.fsync])
-        self._retire(retired, max((before.timeout(source) for source in before.sources), default=0.0))
+        self.writer.reconfigure(loaded.settings, POLICIES[loaded.config.output.fsync], self._sinks(loaded))
+        self._retire(retired, max((previous.timeout(source) for source in previous.sources), default=0.0))
 
     def _retire(self, transports: Iterable[Transport], deadline: float) -> None:
-        """Close transports once their polls are in: soon, or else when all of them have met their deadline."""
+        """Close transports once their polls are delivered: within DRAIN_S, or after the longest deadline (seconds)."""
 
         def close() -> None:
             for transport in transports:
                 transport.close()
 
-        if self.tick.wait(LAST_CALL):
+        if self.poller.drain(DRAIN_S):
             close()
         else:
             later = threading.Timer(deadline, close)
@@ -131,81 +148,39 @@ class Pipeline:
             later.start()
 
     def tick_once(self) -> None:
-        """Read every source now, and write what they answer."""
-        self.tick.start(self.names)
-        self.tick.wait(max((self.loaded.timeout(source) for source in self.loaded.sources), default=0.0) + 1)
-        self.tick.finish()
-
-    def close_due_days(self, stopping: Callable[[], bool] = lambda: False) -> list[Path]:
-        """Report every closed day that has no report yet; the nightly job."""
-        written = []
-        asked = self.loaded.config.report
-        for day in due_days(self.folder, self._clock(), asked.at, self.loaded.zone):
-            if not self.tick.close_day(day):
-                continue
-            try:
-                written.append(self._make_report(self.folder, day, self.loaded.settings, asked.workers, asked.cluster))
-            except REPORT_ERRORS as error:
-                if day not in self._unmade:
-                    log.error("The report of %s cannot be made: %s. `etl verify` says where its raw log is damaged.",
-                              day, error)  # fmt: skip
-                    self.events.record("report", reason="failed", day=day, why=str(error)[:200])
-                    self._unmade.add(day)
-            else:
-                log.info("Report of %s written to %s", day, written[-1])
-                self.events.record("report", reason="written", day=day)
-            self.tick.wake()
-        self._keep_small(stopping)
-        return written
-
-    def _keep_small(self, stopping: Callable[[], bool]) -> None:
-        """Delete and compress closed days as the config asks."""
-        output = self.loaded.config.output
-        if output.keep_days is not None:
-            today = day_finder(self.loaded.zone)(self._clock())
-            deleted = delete_old(
-                SettingsLog(self.folder, self.loaded.settings), today, output.keep_days, self.tick.still
-            )
-            if deleted:
-                log.info("Older than %d days and deleted: %s", output.keep_days, ", ".join(deleted))
-        if output.compress and (packed := compress(self.folder, stopping, self.tick.still)):
-            log.info("Compressed the files of %s", ", ".join(packed))
+        """Poll every source now, and write the answers."""
+        self.poller.poll(self.names)
+        timeouts = [self.loaded.timeout(source) for source in self.loaded.sources]
+        self.poller.drain(max(timeouts, default=0.0) + ONCE_MARGIN_S)
+        self.writer.finish()
 
     def not_ready(self) -> list[str]:
         """Why nobody should rely on this process now; empty if all is well."""
         reasons = []
-        if self.tick.stuck:
-            reasons.append(f"{self.folder.root} cannot be written: {self.tick.stuck.strerror or self.tick.stuck}")
-        if self.tick.ahead:
-            reasons.append(f"readings go to the file of {self.tick.ahead}, a day ahead of the clock")
-        last = self.tick.last_write
-        if last is None or self._clock() - last > 3 * self.loaded.config.interval:
-            reasons.append("no reading was written for 3 intervals" if last else "no reading was written yet")
-        return reasons
+        stuck, ahead = self.standing.stuck, self.writer.day_ahead
+        if stuck:
+            reasons.append(f"{self.folder.root} cannot be written: {stuck.strerror or stuck}")
+        if ahead:
+            reasons.append(f"readings go to the day file of {ahead}, a day ahead of the clock")
+        return reasons + self.standing.not_ready(self.clock(), self.loaded.config.interval)
 
     def close(self) -> None:
-        """Begin no further poll."""
+        """Start no further poll."""
         for transport in (self._http, self._files):
             if transport:
                 transport.close()
 
 
-def _transport(name: str) -> Callable[[Iterable[HttpSource], Callable[[], float]], Transport]:
-    if name == "curl":
-        from etl.sources.http_curl import Curl  # noqa: PLC0415  pycurl is an extra
+def _to_stdout(stdout: Stdout, kinds: tuple[str, ...]) -> Sink:
+    def sink(batch: Batch) -> None:
+        if batch.kind in kinds and batch.lines:
+            stdout.put(batch.lines)
 
-        return Curl
-    from etl.sources.http_requests import Requests  # noqa: PLC0415  each transport is paid for only where it is used
-
-    return Requests
+    return sink
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:
-    """The keys that changed and cannot be taken over by a running process."""
-    changed = [
-        key
-        for key in ("interval", "window", "timezone", "parameters", "transport", "shard")
-        if getattr(old, key) != getattr(new, key)
-    ]
+    """The keys that changed and that a running process cannot change."""
+    changed = [key for key in NEEDS_RESTART if getattr(old, key) != getattr(new, key)]
     changed += [f"api.{key}" for key in old.api.__struct_fields__ if getattr(old.api, key) != getattr(new.api, key)]
     return changed + ["output.folder"] * (old.output.folder != new.output.folder)

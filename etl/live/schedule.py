@@ -1,7 +1,7 @@
-"""When: the jobs and their policy. The only import of APScheduler.
+"""When to poll: the APScheduler jobs and their policies. The only import of APScheduler.
 
-Everything is scheduled in UTC on a grid of moments that never moves. APScheduler's own triggers skip nights at
-daylight-saving changes and list every fire a clock step missed; `Slot` does neither.
+Everything is scheduled in UTC on a fixed grid. APScheduler's own triggers skip nights at daylight-saving changes and
+list every run that a clock step missed; `GridTrigger` does neither.
 """
 
 from __future__ import annotations
@@ -14,36 +14,43 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-SLICES = 10
-"""Into how many scheduled slices the sources are spread, at most."""
-NIGHTLY = 60.0
-"""Seconds between two looks for a day to report."""
+MAX_SLICES = 10
+"""Slices the sources are spread over, at most: each polls its share at its own offset in the interval."""
+NIGHTLY_INTERVAL_S = 60.0
+"""Seconds between two checks for a day to report."""
+NIGHTLY = "nightly"
 
 
-class Slot(IntervalTrigger):  # type: ignore[misc]
-    """Fires every `interval` seconds, at `offset` in the epoch's grid; what was missed is skipped, not listed."""
+class GridTrigger(IntervalTrigger):  # type: ignore[misc]
+    """Fires every `interval` seconds, at `offset` seconds after the multiples of the interval since the epoch.
+
+    Missed runs are skipped, not listed.
+    """
 
     def __init__(self, interval: float, offset: float = 0.0) -> None:
         start = datetime.fromtimestamp(offset, UTC)
         super().__init__(seconds=interval, start_date=start, timezone=UTC)
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """The first moment of the grid after both the previous fire and now."""
+        """The first moment of the grid after both the previous run and now."""
         after = max(now, previous_fire_time + timedelta(milliseconds=1)) if previous_fire_time else now
         moment: datetime | None = super().get_next_fire_time(None, after)
         return moment
 
 
 def slices(names: Iterable[str]) -> dict[int, list[str]]:
-    """Spread sources by name: a source keeps its slice whatever the others are."""
-    spread: dict[int, list[str]] = {}
+    """Spread sources over slices by a hash of their names, so that a source keeps its slice whatever the others are."""
+    members: dict[int, list[str]] = {}
     for name in names:
-        spread.setdefault(crc32(name.encode()) % SLICES, []).append(name)
-    return dict(sorted(spread.items()))
+        members.setdefault(crc32(name.encode()) % MAX_SLICES, []).append(name)
+    return dict(sorted(members.items()))
 
 
 class Schedule:
-    """The running jobs: every slice at its offset in the interval, and the nightly look for days to report."""
+    """The running jobs: each slice at its offset in the interval, and the nightly job's check for due days.
+
+    `poll` starts the polls of a slice's sources, due at a moment (seconds since the epoch).
+    """
 
     def __init__(
         self,
@@ -55,50 +62,55 @@ class Schedule:
         self._interval = interval
         self._poll = poll
         self._clock = clock
-        self._begun: set[int] = set()
+        self._started: set[int] = set()
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"poll": ThreadPoolExecutor(SLICES), "nightly": ThreadPoolExecutor(1)},
+            executors={"poll": ThreadPoolExecutor(MAX_SLICES), NIGHTLY: ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
-        self._scheduler.add_job(nightly, Slot(NIGHTLY), executor="nightly", id="nightly", next_run_time=self._now())
+        trigger = GridTrigger(NIGHTLY_INTERVAL_S)
+        self._scheduler.add_job(nightly, trigger, executor=NIGHTLY, id=NIGHTLY, next_run_time=self._now())
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
 
     def set_sources(self, names: Iterable[str]) -> None:
-        """Poll these sources from now on; a new slice at once and then at its own slot, one that stays at its slot."""
-        wanted = slices(names)
-        there = {int(job.id): job for job in self._scheduler.get_jobs() if job.id != "nightly"}
-        for number in there.keys() - wanted.keys():
-            there[number].remove()
-            self._begun.discard(number)
-        for number, members in wanted.items():
-            if number in there:
-                there[number].modify(args=[number, members])
+        """Poll these sources from now on: a new slice at once and then at its offset, an existing one at its offset."""
+        members = slices(names)
+        jobs = {int(job.id): job for job in self._scheduler.get_jobs() if job.id != NIGHTLY}
+        for number in jobs.keys() - members.keys():
+            jobs[number].remove()
+            self._started.discard(number)
+        for number, sources in members.items():
+            if number in jobs:
+                jobs[number].modify(args=[number, sources])
             else:
-                slot = Slot(self._interval, number * self._interval / SLICES)
-                self._scheduler.add_job(
-                    self._run_slice, slot, [number, members], executor="poll", id=str(number), next_run_time=self._now()
-                )
+                self._add_slice(number, sources)
 
-    def _run_slice(self, number: int, members: list[str]) -> None:
-        """Poll a slice; it is due at its slot, but for the first time, which comes at once."""
+    def _add_slice(self, number: int, sources: list[str]) -> None:
+        trigger = GridTrigger(self._interval, number * self._interval / MAX_SLICES)
+        self._scheduler.add_job(
+            self._run_slice, trigger, [number, sources], executor="poll", id=str(number), next_run_time=self._now()
+        )
+
+    def _run_slice(self, number: int, sources: list[str]) -> None:
+        """Poll a slice; it was due at its offset, except for its first run, which is due at once."""
         now = self._clock()
-        late = (now - number * self._interval / SLICES) % self._interval if number in self._begun else 0.0
-        self._begun.add(number)
-        self._poll(members, now - late)
+        offset = number * self._interval / MAX_SLICES
+        late = (now - offset) % self._interval if number in self._started else 0.0
+        self._started.add(number)
+        self._poll(sources, now - late)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the jobs."""
         self._scheduler.start()
 
     def resume(self) -> None:
-        """Run every job now: the clock was set back, and the scheduler would wait for the time it had before."""
+        """Run every job now: the clock was set back, and the scheduler would wait until it shows the old time again."""
         now = self._now()
         for job in self._scheduler.get_jobs():
             job.modify(next_run_time=now)
 
     def stop(self) -> None:
-        """Begin no further job and wait for the running ones."""
+        """Start no further run, and wait for the running ones."""
         self._scheduler.shutdown(wait=True)

@@ -1,11 +1,26 @@
-"""What is known of every source now: up, silent or down. The rules are pure."""
+"""What is known of every source now: up, silent or down, and whether readings are written. The rules are pure."""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
+
+from etl.readings.records import Failure, Machine, RejectedError
+from etl.readings.times import SILENT_AFTER_INTERVALS
+from etl.readings.window import Window
+
 STATES = ("down", "silent", "up")
 """The states of a source, the worst first: its polls fail; no reading came for some time; readings come."""
-SILENT_AFTER_INTERVALS = 3
-"""Intervals without a reading after which a source that is not known to be down is silent: one lost poll is normal."""
+NOT_READY_AFTER_INTERVALS = 3
+"""Intervals without a durable reading after which nobody should rely on this process."""
+NOTIFY_AFTER_INTERVALS = 3
+"""Intervals a source is down before somebody is notified: a switch that restarts wakes nobody."""
+LATENESS_SAMPLES = 10_000
+"""Answered polls whose lateness is kept for the metrics."""
+
+log = logging.getLogger("etl")
 
 
 def state_of(is_down: bool, last_reading: float | None, now: float, interval: float) -> str:
@@ -15,3 +30,93 @@ def state_of(is_down: bool, last_reading: float | None, now: float, interval: fl
     if last_reading is None or round(max(0.0, now - last_reading), 3) > SILENT_AFTER_INTERVALS * interval:
         return "silent"
     return "up"
+
+
+class Down(NamedTuple):
+    """Since when a source is down (seconds since the epoch), and why."""
+
+    since: float
+    failure: Failure
+
+
+class Standing:
+    """What the writer learns of every source; the status line, console, metrics and notifications read it.
+
+    Only the writer changes it; other threads read snapshots. `record` records an event.
+    """
+
+    def __init__(self, record: Callable[..., None]) -> None:
+        self.counts: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.lateness: deque[float] = deque(maxlen=LATENESS_SAMPLES)
+        self.latest: dict[Machine, bytes] = {}
+        self.stuck: OSError | None = None
+        self.last_write: float | None = None
+        self._record = record
+        self._down: dict[str, Down] = {}
+        self._last_readings: dict[str, float] = {}
+
+    def use(self, names: Collection[str], now: float) -> None:
+        """Forget the sources that are not among these names; a new one is silent only after its chance to answer."""
+        self._down = {name: down for name, down in self._down.items() if name in names}
+        self.latest = {machine: line for machine, line in self.latest.items() if machine[0] in names}
+        self._last_readings = {name: self._last_readings.get(name, now) for name in names}
+
+    def answered(self, source: str, at: float, lateness: float, readings: int) -> None:
+        """A poll was answered, complete `at` (seconds), `lateness` seconds after it was due."""
+        self.counts["answered"] += 1
+        self.lateness.append(lateness)
+        if readings:
+            self._last_readings[source] = at
+        if source in self._down:
+            since, failure = self._down.pop(source)
+            seconds = round(at - since, 3)
+            log.warning("%s answers again after %g s", source, seconds)
+            self._record("source_up", source=source, reason=failure.reason, seconds=seconds)
+
+    def failed(self, source: str, at: float, failure: Failure) -> None:
+        """A poll failed; only the first failure in a row is an event and a log line."""
+        self.failures[failure.reason] += 1
+        if source not in self._down:
+            self._down[source] = Down(at, failure)
+            log.error("Error fetching data from %s: %s", source, failure.why)
+            self._record("source_down", source=source, reason=failure.reason, why=failure.why)
+
+    def rejected(self, source: str, error: RejectedError) -> None:
+        """An answer, or a record of it, is not a reading."""
+        self.counts["rejected"] += 1
+        self._record("rejected", source=source, reason=error.reason, why=str(error))
+
+    def wrote(self, updates: Iterable[tuple[Machine, bytes, Window]]) -> None:
+        """The averages lines of new readings were derived."""
+        for machine, averages, _ in updates:
+            self.latest[machine] = averages
+
+    @property
+    def finished_ticks(self) -> int:
+        """How many ticks came to their end; one whose lines wait for the disk did, as it can do nothing else."""
+        return self.counts["ticks_written"] + self.counts["ticks_held"]
+
+    def down(self) -> dict[str, Down]:
+        """The sources that are down."""
+        return self._down.copy()
+
+    def states(self, now: float, interval: float) -> Counter[str]:
+        """How many sources are in each of STATES."""
+        down = self._down
+        readings = self._last_readings.copy()
+        return Counter(state_of(name in down, at, now, interval) for name, at in readings.items())
+
+    def long_down(self, now: float, interval: float) -> dict[str, Down]:
+        """The sources that are down long enough to notify somebody."""
+        limit = NOTIFY_AFTER_INTERVALS * interval
+        return {name: down for name, down in self.down().items() if now - down.since >= limit}
+
+    def not_ready(self, now: float, interval: float) -> list[str]:
+        """Why nobody should rely on the written readings now; empty if all is well."""
+        last = self.last_write
+        if last is None:
+            return ["no reading was written yet"]
+        if now - last > NOT_READY_AFTER_INTERVALS * interval:
+            return [f"no reading was written for {NOT_READY_AFTER_INTERVALS} intervals"]
+        return []

@@ -1,4 +1,4 @@
-"""Lines on stdout from a thread of their own: a reader that stalls or goes costs stdout lines, never a poll."""
+"""Lines on stdout from a thread of their own: a reader that stalls or goes away loses lines, and delays no poll."""
 
 from __future__ import annotations
 
@@ -7,65 +7,65 @@ from collections import deque
 
 from etl.storage.atomic import write_all
 
-LIMIT = 8 << 20
-"""Bytes that wait for a slow reader, at most; what comes then is left out, and counted."""
+MAX_PENDING_BYTES = 8 << 20
+"""Bytes that wait for a slow reader, at most; further lines are dropped and counted."""
 
 
 class Stdout:
-    """Writes whole lines to a descriptor in the order they are given."""
+    """Writes whole lines to a descriptor, in order."""
 
     def __init__(self, fd: int = 1) -> None:
         self._fd = fd
-        self._waiting: deque[bytes] = deque()
+        self._queue: deque[bytes] = deque()
         self._size = 0
         self._changed = threading.Condition()
-        self._ending = False
-        self.left_out = 0
-        self.gone = False
+        self._closing = False
+        self.dropped = 0
+        self.closed = False
         self._thread = threading.Thread(target=self._work, name="stdout", daemon=True)
         self._thread.start()
 
     def put(self, lines: list[bytes]) -> None:
-        """Let lines wait for the reader; never blocks."""
+        """Queue lines; never blocks."""
         data = b"".join(lines)
         with self._changed:
-            if self.gone or self._size + len(data) > LIMIT:
-                self.left_out += len(lines)
+            if self.closed or self._size + len(data) > MAX_PENDING_BYTES:
+                self.dropped += len(lines)
                 return
-            self._waiting.append(data)
+            self._queue.append(data)
             self._size += len(data)
             self._changed.notify()
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._ending:
+                while not self._queue and not self._closing:
                     self._changed.wait()
-                if not self._waiting:
+                if not self._queue:
                     return
-                data = self._waiting[0]
+                data = self._queue[0]
             try:
                 write_all(self._fd, data)
             except OSError:
                 with self._changed:
-                    self._give_up()
+                    self._drop_all()
                 return
             with self._changed:
-                if not self.gone:
-                    self._waiting.popleft()
+                if not self.closed:
+                    self._queue.popleft()
                     self._size -= len(data)
 
-    def _give_up(self) -> None:
-        """Count what waits as left out: the reader is gone, or does not take it."""
-        self.gone = True
-        self.left_out += sum(block.count(b"\n") for block in self._waiting)
-        self._waiting.clear()
+    def _drop_all(self) -> None:
+        """Count what waits as dropped: the reader is gone, or does not take it."""
+        self.closed = True
+        self.dropped += sum(data.count(b"\n") for data in self._queue)
+        self._queue.clear()
 
-    def close(self, patience: float) -> None:
-        """Wait up to `patience` seconds for the reader to take what waits; then the rest is left out."""
+    def close(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the reader to take what waits; then drop the rest."""
         with self._changed:
-            self._ending = True
+            self._closing = True
             self._changed.notify()
-        self._thread.join(patience)
+        self._thread.join(timeout)
         with self._changed:
-            self._give_up()
+            self._drop_all()

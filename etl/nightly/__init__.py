@@ -1,14 +1,14 @@
 """A closed day becomes a report.
 
-    due           which days are due; the errors of a damaged day
-    night         makes a report in this process or in a child
+    due           which days are due; the errors of a day that cannot be reported
+    job           the order to report a day, and its result
+    run           runs a job
     report        the report of a day, made and written
     day           reads and analyzes a day's raw log
     column_store  the day's columns in a temporary file, read back by machine
+    thinning      a day's series thinned for its charts
     history       what passes from one night to the next
     executors     runs the analysis in one process, in several, or on a cluster
-    child         calls a function in a child process at low priority
 
-`due`, `night` and `child` do not load numpy; `live` and `etl run` import only these. Imported by `cli`, `live` and
-`audit`.
+`due` and `job` do not load numpy; `live` imports only these. Imported by `cli`, `live` and `audit`.
 """

@@ -14,9 +14,11 @@ import orjson
 
 from etl.analysis.columns import Figures
 from etl.analysis.past import RULES
-from etl.nightly.day import AnalyzedDay, AnalyzedMachine, DayTask, analyze, history_before, timestamps
+from etl.nightly.day import AnalyzedMachine, DayTask, analyze, history_before, timestamps
 from etl.nightly.executors import SERIAL, Mapper
 from etl.nightly.history import History, first_baseline_day, keep
+from etl.nightly.thinning import ThinnedSeries
+from etl.pages.charts import Segments
 from etl.readings.days import length
 from etl.readings.times import rfc3339
 from etl.storage.atomic import write_whole
@@ -36,24 +38,10 @@ EXPECTED_DIGITS = 4
 """Significant digits of the width of an incident's expected range; its ends are rounded to the same decimal place. With
 MIN_RELATIVE_WIDTH these are at most 13 significant digits of an end, where a float has 15."""
 
-Series = tuple[Sequence[float], Mapping[str, Sequence[float]]]
-"""A machine's day for its chart: times (seconds since the epoch), and a column of values for each parameter."""
-Page = Callable[[dict[str, Any], Sequence[Series]], bytes]
-"""Renders the page of a report; the series of its machines have the order of the report."""
-
-
-class _ChartSeries(Sequence[Series]):
-    """The series of a day's machines; a machine's columns are read when it is accessed."""
-
-    def __init__(self, analyzed: AnalyzedDay, parameters: Sequence[str]) -> None:
-        self._columns, self._machines, self._parameters = analyzed.columns, list(analyzed.machines), parameters
-
-    def __len__(self) -> int:
-        return len(self._machines)
-
-    def __getitem__(self, place: Any) -> Any:
-        columns = self._columns(self._machines[place])
-        return columns.times, dict(zip(self._parameters, columns.values, strict=True))
+Series = Sequence[Mapping[str, Segments]]
+"""The readings of each machine by parameter, thinned for its charts, in the order of the report."""
+Page = Callable[[dict[str, Any], Series], bytes]
+"""Renders the page of a report."""
 
 
 class Made(NamedTuple):
@@ -63,7 +51,7 @@ class Made(NamedTuple):
     """
 
     report: dict[str, Any]
-    series: Sequence[Series]
+    series: Series
     history: History | None
     sure: bool
 
@@ -99,7 +87,7 @@ def write(folder: Folder, made: Made, page: Page | None) -> Path:
     return path
 
 
-def _render(page: Page, report: dict[str, Any], series: Sequence[Series]) -> bytes | None:
+def _render(page: Page, report: dict[str, Any], series: Series) -> bytes | None:
     try:
         return page(report, series)
     except Exception:
@@ -167,7 +155,7 @@ def make(
     first = first_baseline_day(day, settings)
     deleted = {*folder.reports()} - {*folder.days("raw")}
     sure = not any(first <= earlier < day for earlier in deleted)
-    return Made(report, _ChartSeries(analyzed, list(settings.parameters)), analyzed.history, sure)
+    return Made(report, ThinnedSeries(day, settings, list(analyzed.machines), analyzed.columns), analyzed.history, sure)
 
 
 def contract(report: dict[str, Any]) -> dict[str, Any]:

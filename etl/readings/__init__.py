@@ -7,6 +7,7 @@
     fold      averages lines follow from raw lines: shared by everything
     days      local days
     clock     whether the wall clock runs as it should
+    text      text from outside, made safe to show
 
 Imported by every room.
 """

@@ -1,4 +1,4 @@
-"""Local days: which day a moment belongs to, how long it is, when its report is due. Pure, with zoneinfo only."""
+"""Local days: which day a moment belongs to, how long it is, when its report is due. Pure, with zoneinfo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def begins(day: str, zone: ZoneInfo) -> float:
 
 
 def days_before(day: str, count: int) -> str:
-    """The day this many days before a day; the first one there is, where that would be before it."""
+    """The day that is `count` days before a day, or the first day of the calendar."""
     return date.fromordinal(max(date.fromisoformat(day).toordinal() - count, 1)).isoformat()
 
 
@@ -47,7 +47,7 @@ def day_finder(zone: ZoneInfo) -> Callable[[float], str]:
         nonlocal day, start, end
         if not start <= moment < end:
             local = datetime.fromtimestamp(moment, zone).date()
-            # All or none: the last day of the calendar has no end.
+            # Assigned together: the last day of the calendar has no end, and raises here.
             day, start, end = local.isoformat(), _start(local, zone), _start(local + timedelta(days=1), zone)
         return day
 
@@ -57,14 +57,14 @@ def day_finder(zone: ZoneInfo) -> Callable[[float], str]:
 def next_reports(now: float, at: str, zone: ZoneInfo, count: int) -> list[tuple[str, datetime]]:
     """The next `count` days to be reported after `now`, each with the local time its report is due."""
     today = datetime.fromtimestamp(now, UTC).astimezone(zone).date()
-    coming: list[tuple[str, datetime]] = []
+    reports: list[tuple[str, datetime]] = []
     day = today - timedelta(days=2)
-    while len(coming) < count:
+    while len(reports) < count:
         moment = due(day.isoformat(), at, zone)
         if moment > now:
-            coming.append((day.isoformat(), datetime.fromtimestamp(moment, zone)))
+            reports.append((day.isoformat(), datetime.fromtimestamp(moment, zone)))
         day += timedelta(days=1)
-    return coming
+    return reports
 
 
 def next_change(now: float, zone: ZoneInfo) -> date | None:

@@ -28,8 +28,8 @@ def fold_of(settings: Settings) -> Fold:
     return Fold(decode, averages_encoder(settings.parameters), settings.window, silence_s(settings.interval))
 
 
-def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[tuple[Machine, bytes]]:
-    """Yield the machine and the averages line of each raw line, in order; updates `windows` in place.
+def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[tuple[Machine, bytes, Window]]:
+    """Yield the machine, the averages line and the window of each raw line, in order; updates `windows` in place.
 
     A damaged raw line yields nothing.
     """
@@ -40,4 +40,4 @@ def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[tup
             continue
         window = step(windows.get(reading.machine), reading.polled_at, reading.values, fold.size, fold.silence)
         windows[reading.machine] = window
-        yield reading.machine, fold.encode(reading, means(window), window.readings)
+        yield reading.machine, fold.encode(reading, means(window), window.readings), window

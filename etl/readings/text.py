@@ -1,8 +1,20 @@
-"""Text from outside made safe for a terminal, a log line or a page."""
+"""Text for people: made safe for a terminal, a log line or a page; counts that agree with their noun."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
     r"""The text with every character that is not printable (control characters, line feeds, bidi marks) as \uXXXX."""
     return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 line", "2,000 lines". The plural of the noun must end in -s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def day_range(days: Sequence[str]) -> str:
+    """The first and the last of some days, at least one: "2026-01-05", "2026-01-05 to 2026-01-09"."""
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"

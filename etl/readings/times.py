@@ -1,4 +1,4 @@
-"""Moments as RFC 3339 text."""
+"""Moments: as RFC 3339 text, and how long without a reading is a silence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from functools import lru_cache
 
 FIRST_S, LAST_S = -62_135_596_800.0, 253_402_300_799.0
 """The moments RFC 3339 can express in UTC (years 1 to 9999), in seconds since the epoch."""
+SILENT_AFTER_INTERVALS = 3
+"""Intervals without a reading after which a source is silent and a series has a gap: one lost poll is normal."""
 
 _MILLIS = tuple(f".{millis:03d}Z" for millis in range(1000))
 

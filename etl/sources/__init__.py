@@ -1,11 +1,17 @@
-"""A source becomes answers.
+"""Sources: a machine, polled over HTTP or through a file, becomes answers.
 
-    http_source     what every poll over HTTP keeps to
-    http_requests   HTTP over requests
-    http_sockets    its deadlines
-    http_curl       HTTP over libcurl
-    file_source     JSON files
-    workers         threads for polls
+    contract         Transport, the source structs, size caps, failure sentences
+    registry         which transport the config's `transport` opens
+    poll_threads     threads for blocking polls; each poll is delivered once, by its deadline
+    http_requests    HTTP over requests, the default; also `post` for notifications
+    http_connection  its connections: the socket of the poll in flight, the size limit
+    http_curl        HTTP over libcurl: one thread, for fleets
+    files            JSON documents and followed files
 
-Imported by `live` only.
+To add a kind of source (MQTT, OPC UA, Modbus): a struct in `contract`, a module here with a class that has the two
+methods of `Transport`, and where it competes with another transport an entry in `registry`. A client library that
+blocks runs on `PollThreads`; one with an event loop delivers from its own thread, as `http_curl` does. The tests in
+tests/sources run over every HTTP transport: add the class to TRANSPORTS there.
+
+Only `live` imports this room.
 """

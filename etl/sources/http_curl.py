@@ -1,4 +1,4 @@
-"""Readings over HTTP with libcurl: one thread, hundreds of polls in flight. Needs the extra `fleet`."""
+"""HTTP over libcurl: one thread with up to 2,048 polls in flight, for fleets. Needs pycurl (the extra `fleet`)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 import pycurl
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.http_source import AGENT, CAP, TOO_LARGE, HttpSource, refusal, timed_out
+from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, HttpSource, refusal, timed_out
 
-WORKING = 48
-"""Polls in flight that have just begun, at most: more of them cost memory and win nothing."""
-SLOW = 0.02
-"""Seconds after which a poll in flight holds up no other any more."""
-IN_FLIGHT = 2048
-"""Polls in flight, at most: more than hang at a time, or those that hang would hold up the others."""
+MAX_NEW_POLLS = 48
+"""Polls that may be in their first SLOW_S seconds at a time; more would cost memory and save no time."""
+SLOW_S = 0.02
+"""Age at which a poll in flight stops counting against MAX_NEW_POLLS, so that machines that hang delay no other."""
+MAX_IN_FLIGHT = 2048
+"""Limit of polls in flight. While that many machines hang at the same time, the others wait for their deadlines."""
 
-_KINDS = {
+_FAILURES = {
     pycurl.E_COULDNT_RESOLVE_HOST: Failure("dns", "the host's name cannot be resolved"),
     pycurl.E_COULDNT_RESOLVE_PROXY: Failure("proxy", "the proxy cannot be reached, or refuses"),
     pycurl.E_GOT_NOTHING: Failure("reset", "the connection broke off"),
@@ -38,92 +38,97 @@ _KINDS = {
     pycurl.E_BAD_CONTENT_ENCODING: Failure("encoding", "the answer's compression is broken"),
     pycurl.E_SSL_CACERT_BADFILE: Failure("tls", "the certificates in ca_file cannot be read"),
 }
-_DIED = {pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR}
+_BROKE_OFF = {pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR}
 _NOT_HTTP = Failure("protocol", "the answer is not proper HTTP")
-_TLS = {pycurl.E_SSL_CONNECT_ERROR, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CERTPROBLEM, pycurl.E_SSL_CIPHER}
+_TLS_ERRORS = {
+    pycurl.E_SSL_CONNECT_ERROR,
+    pycurl.E_PEER_FAILED_VERIFICATION,
+    pycurl.E_SSL_CERTPROBLEM,
+    pycurl.E_SSL_CIPHER,
+}
 
 
-class _Waiting(NamedTuple):
+class _PendingPoll(NamedTuple):
     source: HttpSource
     deadline: float
     deliver: Callable[[Poll], None]
-    fresh: bool = False
-    """Whether it must not go over a kept connection: the one it went over had been closed by the machine."""
+    new_connection: bool = False
+    """Whether a kept connection must not be used: this is the retry after the machine had closed one."""
 
 
-class _Flight:
-    """A poll on its way, on a handle that is used again for other sources."""
+class _Transfer:
+    """A libcurl handle and the poll that it runs; the handle is reused for other sources."""
 
     def __init__(self, easy: Any) -> None:
         self.easy = easy
         self.body = BytesIO()
         self.headers: list[bytes] = []
         self.too_large = False
-        self.waiting: _Waiting
-        self.began = 0.0
-        easy.setopt(pycurl.WRITEFUNCTION, self._take)
+        self.poll: _PendingPoll
+        self.started = 0.0
+        easy.setopt(pycurl.WRITEFUNCTION, self._write)
 
-    def begin(self, waiting: _Waiting) -> None:
+    def start(self, poll: _PendingPoll) -> None:
         self.body = BytesIO()
         self.too_large = False
-        self.waiting = waiting
-        self.began = time.monotonic()
+        self.poll = poll
+        self.started = time.monotonic()
 
-    def _take(self, piece: bytes) -> int:
-        self.too_large = self.body.tell() + len(piece) > CAP
-        return 0 if self.too_large else self.body.write(piece)
+    def _write(self, chunk: bytes) -> int:
+        self.too_large = self.body.tell() + len(chunk) > MAX_BODY_BYTES
+        return 0 if self.too_large else self.body.write(chunk)
 
 
 class Curl:
-    """Polls over libcurl's multi interface, driven by epoll.
+    """Polls sources over libcurl's multi interface, driven by epoll.
 
-    Host names are resolved anew for each new connection (DNS cache 0): kept connections are used again, so that is
-    rare, and libcurl's own cache costs more the more hosts it holds.
+    The DNS cache is off: connections are kept, so that lookups are rare, and the cost of a lookup in libcurl's cache
+    grows with the number of hosts.
     """
 
     def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
         self._sources = {source.name: source for source in sources}
         self._clock = clock
-        shared: dict[tuple[bytes, ...], list[bytes]] = {}
-        self._headers = {
-            name: shared.setdefault(tuple(sent), sent)
-            for name, sent in ((name, _headers(source.headers)) for name, source in self._sources.items())
-        }
-        self._asked: deque[_Waiting] = deque()
-        self._waiting: deque[_Waiting] = deque()
-        self._idle: list[_Flight] = []
-        self._flights: dict[Any, _Flight] = {}
-        self._left: set[int] = set()
-        self._slow = 0
+        distinct: dict[tuple[bytes, ...], list[bytes]] = {}  # sources with equal headers share one list
+        self._headers: dict[str, list[bytes]] = {}
+        for source in self._sources.values():
+            lines = _header_lines(source.headers)
+            self._headers[source.name] = distinct.setdefault(tuple(lines), lines)
+        self._started: deque[_PendingPoll] = deque()
+        self._queue: deque[_PendingPoll] = deque()
+        self._idle: list[_Transfer] = []
+        self._in_flight: dict[Any, _Transfer] = {}
+        self._unused_sockets: set[int] = set()
+        self._slow_count = 0
         self._closed = False
-        self._ending = threading.Lock()
-        self._due: float | None = None
+        self._lock = threading.Lock()
+        self._timer_at: float | None = None
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, len(self._sources) + IN_FLIGHT)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, len(self._sources) + MAX_IN_FLIGHT)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._thread = threading.Thread(target=self._work, name="curl", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="curl", daemon=True)
         self._thread.start()
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
-        """Begin one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
+        """Start one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
         now = time.monotonic()
         sources = [self._sources[name] for name in names]
-        polls = [_Waiting(source, now + source.timeout, deliver) for source in sources]
-        with self._ending:
+        polls = [_PendingPoll(source, now + source.timeout, deliver) for source in sources]
+        with self._lock:
             if not self._closed:
-                self._asked.extend(polls)
+                self._started.extend(polls)
                 os.eventfd_write(self._wake, 1)
                 return
         for poll in polls:
             self._deliver(poll, CLOSED)
 
     def close(self) -> None:
-        """Begin no further poll, cut off those in flight (their failure is CLOSED), and let the connections go."""
-        with self._ending:
+        """Start no further poll, deliver those in flight as CLOSED, and close the connections."""
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
@@ -131,193 +136,199 @@ class Curl:
         if self._thread is not threading.current_thread():
             self._thread.join(1)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while not self._closed:
-            ready = self._epoll.poll(self._patience())
-            for fd, happened in ready:
+            ready = self._epoll.poll(self._seconds_to_next())
+            for fd, events in ready:
                 if fd == self._wake:
                     os.eventfd_read(self._wake)
-                    self._waiting.extend(self._asked.popleft() for _ in range(len(self._asked)))
-                elif fd in self._left:
-                    self._leave(fd)
+                    self._queue.extend(self._started.popleft() for _ in range(len(self._started)))
+                elif fd in self._unused_sockets:
+                    self._stop_watching(fd)
                 else:
-                    self._multi.socket_action(fd, _mask(happened))
-            if self._due is not None and time.monotonic() >= self._due:
-                self._due = None
+                    self._multi.socket_action(fd, _curl_mask(events))
+            if self._timer_at is not None and time.monotonic() >= self._timer_at:
+                self._timer_at = None
                 self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            self._land()
+            self._collect()
             self._launch()
-        self._clear()
+        self._shut_down()
 
-    def _patience(self) -> float:
-        """Seconds until libcurl, or the first of the polls that wait for a handle, wants attention; -1 for none."""
-        due = math.inf if self._due is None else self._due - time.monotonic()
-        if self._waiting:
-            due = min(due, SLOW)
+    def _seconds_to_next(self) -> float:
+        """Seconds until the timer of libcurl, or until queued polls may start; -1 if there are none."""
+        due = math.inf if self._timer_at is None else self._timer_at - time.monotonic()
+        if self._queue:
+            due = min(due, SLOW_S)
         return max(0.0, due) if due < math.inf else -1
 
     def _set_timer(self, millis: int) -> None:
-        self._due = None if millis < 0 else time.monotonic() + millis / 1000
+        self._timer_at = None if millis < 0 else time.monotonic() + millis / 1000
 
-    def _watch(self, event: int, fd: int, _multi: Any, _known: Any) -> None:
+    def _watch(self, event: int, fd: int, _multi: Any, _data: Any) -> None:
+        """Register what libcurl waits for on a socket."""
         if event == pycurl.POLL_REMOVE:
-            # It is a kept connection, most likely, and soon watched again: that is one call into the system, not two.
-            self._left.add(fd)
+            # Most likely a connection that is kept and used again soon: leaving it registered saves a system call.
+            self._unused_sockets.add(fd)
             return
-        self._left.discard(fd)
-        wanted = (select.EPOLLIN if event & pycurl.POLL_IN else 0) | (select.EPOLLOUT if event & pycurl.POLL_OUT else 0)
+        self._unused_sockets.discard(fd)
+        mask = (select.EPOLLIN if event & pycurl.POLL_IN else 0) | (select.EPOLLOUT if event & pycurl.POLL_OUT else 0)
         try:
-            self._epoll.modify(fd, wanted)
+            self._epoll.modify(fd, mask)
         except FileNotFoundError:
-            self._epoll.register(fd, wanted)
+            self._epoll.register(fd, mask)
 
-    def _leave(self, fd: int) -> None:
-        """Watch a socket no longer that libcurl has no interest in: its other end closed it."""
-        self._left.discard(fd)
+    def _stop_watching(self, fd: int) -> None:
+        """Unregister a socket that libcurl does not use and whose other end closed it."""
+        self._unused_sockets.discard(fd)
         with suppress(OSError):
             self._epoll.unregister(fd)
 
     def _launch(self) -> None:
-        """Begin the polls that wait, as far as there is room; those whose deadline has passed fail."""
-        while self._waiting and self._has_room():
-            waiting = self._waiting.popleft()
-            flight = self._idle.pop() if self._idle else self._new_flight()
-            left = waiting.deadline - time.monotonic()
-            if left <= 0:
-                self._idle.append(flight)
-                self._deliver(waiting, timed_out(waiting.source.timeout))
+        """Start queued polls while there is room; those whose deadline has passed fail."""
+        while self._queue and self._has_room():
+            poll = self._queue.popleft()
+            transfer = self._idle.pop() if self._idle else self._new_transfer()
+            seconds_left = poll.deadline - time.monotonic()
+            if seconds_left <= 0:
+                self._idle.append(transfer)
+                self._deliver(poll, timed_out(poll.source.timeout))
                 continue
-            flight.begin(waiting)
-            easy, source = flight.easy, waiting.source
+            transfer.start(poll)
+            easy, source = transfer.easy, poll.source
             easy.setopt(pycurl.URL, source.url.encode())
             headers = self._headers[source.name]
-            if flight.headers is not headers:
-                flight.headers = headers
+            if transfer.headers is not headers:
+                transfer.headers = headers
                 easy.setopt(pycurl.HTTPHEADER, headers)
-            easy.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1000)))
+            easy.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds_left * 1000)))
             if source.ca_file:
                 easy.setopt(pycurl.CAINFO, source.ca_file)
-            if waiting.fresh:
+            if poll.new_connection:
                 easy.setopt(pycurl.FRESH_CONNECT, 1)
-            self._flights[easy] = flight
+            self._in_flight[easy] = transfer
             self._multi.add_handle(easy)
         now = time.monotonic()
-        while self._waiting and self._waiting[0].deadline <= now:
-            waiting = self._waiting.popleft()
-            self._deliver(waiting, timed_out(waiting.source.timeout))
+        while self._queue and self._queue[0].deadline <= now:
+            poll = self._queue.popleft()
+            self._deliver(poll, timed_out(poll.source.timeout))
 
     def _has_room(self) -> bool:
-        """Whether another poll may begin: those in flight that are slow already do not count."""
-        if len(self._flights) >= IN_FLIGHT:
+        """Whether another poll may start."""
+        if len(self._in_flight) >= MAX_IN_FLIGHT:
             return False
-        if len(self._flights) - self._slow < WORKING:
+        if len(self._in_flight) - self._slow_count < MAX_NEW_POLLS:
             return True
-        late = time.monotonic() - SLOW
-        # Flights stand in the order they began in.
-        self._slow = sum(1 for _ in takewhile(lambda flight: flight.began < late, self._flights.values()))
-        return len(self._flights) - self._slow < WORKING
+        slow = time.monotonic() - SLOW_S
+        # The transfers are in the order of their start.
+        self._slow_count = sum(1 for _ in takewhile(lambda transfer: transfer.started < slow, self._in_flight.values()))
+        return len(self._in_flight) - self._slow_count < MAX_NEW_POLLS
 
-    def _new_flight(self) -> _Flight:
+    def _new_transfer(self) -> _Transfer:
         easy = pycurl.Curl()
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
-        easy.setopt(pycurl.FAILONERROR, 1)  # an answer that is refused by its status is not worth its body
+        easy.setopt(pycurl.FAILONERROR, 1)  # do not read the body of an error
         easy.setopt(pycurl.ACCEPT_ENCODING, "gzip, deflate")
         easy.setopt(pycurl.USERAGENT, AGENT)
-        easy.setopt(pycurl.MAXFILESIZE_LARGE, CAP)
+        easy.setopt(pycurl.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
         easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
         easy.setopt(pycurl.TCP_NODELAY, 1)
-        return _Flight(easy)
+        return _Transfer(easy)
 
-    def _land(self) -> None:
-        """Deliver the polls that ended."""
-        if not self._flights:
+    def _collect(self) -> None:
+        """Deliver the polls whose transfers ended."""
+        if not self._in_flight:
             return
-        left = 1
-        while left:
-            left, done, failed = self._multi.info_read(256)
+        messages_left = 1
+        while messages_left:
+            messages_left, done, failed = self._multi.info_read(256)
             for easy in done:
-                flight = self._release(easy)
+                transfer = self._release(easy)
                 failure = refusal(easy.getinfo(pycurl.RESPONSE_CODE))
-                self._settle(flight, failure)
+                self._finish(transfer, failure)
             for easy, code, message in failed:
-                flight = self._release(easy)
-                if code in _DIED and not easy.getinfo(pycurl.NUM_CONNECTS) and not flight.waiting.fresh:
-                    # Its kept connection, and a few that libcurl tried after it, were closed: that says nothing of it.
-                    self._waiting.appendleft(flight.waiting._replace(fresh=True))
-                    self._free(flight)
+                transfer = self._release(easy)
+                if code in _BROKE_OFF and not easy.getinfo(pycurl.NUM_CONNECTS) and not transfer.poll.new_connection:
+                    # The kept connection, and those that libcurl tried after it, had been closed: no failure yet.
+                    self._queue.appendleft(transfer.poll._replace(new_connection=True))
+                    self._free(transfer)
                 else:
-                    self._settle(flight, self._explain(flight, code, message))
+                    self._finish(transfer, self._explain(transfer, code, message))
 
-    def _release(self, easy: Any) -> _Flight:
+    def _release(self, easy: Any) -> _Transfer:
         self._multi.remove_handle(easy)
-        self._slow = max(0, self._slow - 1)
-        return self._flights.pop(easy)
+        self._slow_count = max(0, self._slow_count - 1)
+        return self._in_flight.pop(easy)
 
-    def _settle(self, flight: _Flight, failure: Failure | None) -> None:
-        waiting, body = flight.waiting, flight.body.getvalue()
-        self._free(flight)
-        self._deliver(waiting, failure, body)
+    def _finish(self, transfer: _Transfer, failure: Failure | None) -> None:
+        poll, body = transfer.poll, transfer.body.getvalue()
+        self._free(transfer)
+        self._deliver(poll, failure, body)
 
-    def _free(self, flight: _Flight) -> None:
-        """Let a handle be used for another source."""
-        flight.body = BytesIO()
-        if flight.waiting.source.ca_file:
-            flight.easy.unsetopt(pycurl.CAINFO)
-        if flight.waiting.fresh:
-            flight.easy.setopt(pycurl.FRESH_CONNECT, 0)
-        self._idle.append(flight)
+    def _free(self, transfer: _Transfer) -> None:
+        """Make a handle available for another source."""
+        transfer.body = BytesIO()
+        if transfer.poll.source.ca_file:
+            transfer.easy.unsetopt(pycurl.CAINFO)
+        if transfer.poll.new_connection:
+            transfer.easy.setopt(pycurl.FRESH_CONNECT, 0)
+        self._idle.append(transfer)
 
-    def _deliver(self, waiting: _Waiting, failure: Failure | None, body: bytes = b"") -> None:
+    def _deliver(self, poll: _PendingPoll, failure: Failure | None, body: bytes = b"") -> None:
         at = self._clock()
         answers = () if failure else (Answer(body),)
-        waiting.deliver(Poll(waiting.source.name, at, answers, failure))
+        poll.deliver(Poll(poll.source.name, at, answers, failure))
 
-    def _explain(self, flight: _Flight, code: int, message: str) -> Failure:
-        easy = flight.easy
-        unconnected = code == pycurl.E_COULDNT_CONNECT
-        if easy.getinfo(pycurl.USED_PROXY) and (unconnected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
-            return _KINDS[pycurl.E_COULDNT_RESOLVE_PROXY]
+    def _explain(self, transfer: _Transfer, code: int, message: str) -> Failure:
+        easy = transfer.easy
+        not_connected = code == pycurl.E_COULDNT_CONNECT
+        if easy.getinfo(pycurl.USED_PROXY) and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
+            return _FAILURES[pycurl.E_COULDNT_RESOLVE_PROXY]
         refused = refusal(easy.getinfo(pycurl.RESPONSE_CODE))
-        if refused or flight.too_large:
+        if refused or transfer.too_large:
             return refused or TOO_LARGE
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            return timed_out(flight.waiting.source.timeout)
-        if unconnected:
-            return _unconnected(easy.getinfo(pycurl.OS_ERRNO))
-        if code in _TLS:
+            return timed_out(transfer.poll.source.timeout)
+        if not_connected:
+            return _connect_failure(easy.getinfo(pycurl.OS_ERRNO))
+        if code in _TLS_ERRORS:
             return Failure("tls", f"TLS failed: {message.split(' (http', maxsplit=1)[0]}"[:200])
-        broken = code != pycurl.E_RECV_ERROR or easy.getinfo(pycurl.OS_ERRNO) or "SSL" in message
-        return _KINDS.get(code, _NOT_HTTP) if broken else _NOT_HTTP
+        # libcurl also reports a malformed answer as a failed receive.
+        malformed = code == pycurl.E_RECV_ERROR and not easy.getinfo(pycurl.OS_ERRNO) and "SSL" not in message
+        return _NOT_HTTP if malformed else _FAILURES.get(code, _NOT_HTTP)
 
-    def _clear(self) -> None:
-        """Fail what is under way, and let go of everything."""
-        flights = list(self._flights.values())
-        for flight in flights:
-            self._multi.remove_handle(flight.easy)
-        waiting = [flight.waiting for flight in flights]
-        for poll in (*waiting, *self._waiting, *self._asked):
+    def _shut_down(self) -> None:
+        """Deliver every poll as CLOSED, and close all handles and descriptors."""
+        transfers = list(self._in_flight.values())
+        for transfer in transfers:
+            self._multi.remove_handle(transfer.easy)
+        polls = [transfer.poll for transfer in transfers]
+        for poll in (*polls, *self._queue, *self._started):
             self._deliver(poll, CLOSED)
-        for flight in (*flights, *self._idle):
-            flight.easy.close()
+        for transfer in (*transfers, *self._idle):
+            transfer.easy.close()
         self._multi.close()
         self._epoll.close()
         os.close(self._wake)
 
 
-def _headers(given: Mapping[str, str]) -> list[bytes]:
-    sent = {"Accept": "application/json", **given}
-    return [(f"{name}: {value}" if value else f"{name};").encode() for name, value in sent.items()]
+def _header_lines(configured: Mapping[str, str]) -> list[bytes]:
+    """Headers as libcurl takes them: "name;" sends an empty one, where "name:" would remove it."""
+    headers = {"Accept": "application/json", **configured}
+    return [(f"{name}: {value}" if value else f"{name};").encode() for name, value in headers.items()]
 
 
-def _mask(happened: int) -> int:
-    mask = pycurl.CSELECT_IN if happened & (select.EPOLLIN | select.EPOLLHUP) else 0
-    mask |= pycurl.CSELECT_OUT if happened & select.EPOLLOUT else 0
-    return mask | (pycurl.CSELECT_ERR if happened & select.EPOLLERR else 0)
+def _curl_mask(events: int) -> int:
+    """The events of epoll in libcurl's terms."""
+    mask = pycurl.CSELECT_IN if events & (select.EPOLLIN | select.EPOLLHUP) else 0
+    mask |= pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0
+    return mask | (pycurl.CSELECT_ERR if events & select.EPOLLERR else 0)
 
 
-def _unconnected(code: int) -> Failure:
-    if code == errno.ECONNREFUSED:
+def _connect_failure(os_errno: int) -> Failure:
+    if os_errno == errno.ECONNREFUSED:
         return Failure("refused", "connection refused")
-    return Failure("network", f"the network fails: {os.strerror(code)}" if code else "the host cannot be reached")
+    return Failure(
+        "network", f"the network fails: {os.strerror(os_errno)}" if os_errno else "the host cannot be reached"
+    )

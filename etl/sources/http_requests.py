@@ -1,125 +1,199 @@
-"""Readings over HTTP with requests: a few threads, kept connections, polls that end by their deadline."""
+"""HTTP over requests: the default transport. Each request is prepared once, and connections are kept."""
 
 from __future__ import annotations
 
 import http.client
 import logging
 import os
+import socket
 import ssl
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import NameResolutionError
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 from urllib3.util.ssl_ import create_urllib3_context
 
-from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.http_sockets import Connection, FailedError, Flight, TLSConnection, TLSSocket, here
-from etl.sources.http_source import AGENT, CAP, TOO_LARGE, HttpSource, refusal
-from etl.sources.workers import Workers
+from etl.readings.records import Answer, Failure, Poll
+from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, HttpSource, refusal
+from etl.sources.http_connection import POOLS, FailedError, current
+from etl.sources.poll_threads import PendingPoll, PollThreads
 
-PIECE = 64 << 10
-"""Bytes of an answer that are decoded at once."""
-KEPT = 32
-"""Connections to one address that are kept open, at most."""
-ENVIRONMENT = {"http_proxy", "https_proxy", "all_proxy", "requests_ca_bundle", "curl_ca_bundle"}
-"""What requests takes from the environment. Where none of it is set, it need not look there for each source."""
-_NO_TIMEOUT = urllib3.Timeout()
-"""For requests: its timeout is one of each wait, and no deadline."""
+DECODE_BYTES = 64 << 10
+"""Bytes of an answer that are decoded at a time."""
+MAX_KEPT_CONNECTIONS = 32
+"""Limit of idle connections to one address."""
+_NO_TIMEOUT: Any = urllib3.Timeout()
+"""Passed to requests, whose timeout bounds each wait but not the poll; PollThreads keeps the deadline."""
+
+logging.getLogger("urllib3").setLevel(logging.ERROR)  # Its warnings name URLs, which may hold a secret.
 
 
 class Requests:
-    """Polls over `requests`: each request is prepared once, connections are kept alive, threads are few."""
+    """Polls sources with requests, on threads."""
 
     def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
         self._sources = {source.name: source for source in sources}
-        self._clock = clock
-        self._workers = Workers("poll")
-        self._session = _Session(self._sources.values())
-        self._requests: dict[str, tuple[requests.PreparedRequest, dict[str, Any]]] = {}
-        self._flights: set[Flight] = set()
-        self._closed = False
+        self._prepared: dict[str, _Request] = {}
+        self._adapters: dict[str, _Adapter] = {}
+        self._creating = threading.Lock()
+        self._threads = PollThreads("poll", len(self._sources), self._read, _explain, clock)
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
-        """Begin one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
-        self._workers.run([partial(self._run, self._sources[name], deliver) for name in names])
+        """Start one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
+        self._threads.start([PendingPoll(name, self._sources[name].timeout, deliver) for name in names])
 
-    def _run(self, source: HttpSource, deliver: Callable[[Poll], None]) -> None:
-        flight = here.flight = Flight(source.timeout)
-        self._flights.add(flight)
-        try:
-            body = self._fetch(source, flight)
-        except Exception as error:
-            failure = CLOSED if self._closed else explain(error, source.timeout)
-            poll = Poll(source.name, self._clock(), failure=failure)
-        else:
-            poll = Poll(source.name, self._clock(), (Answer(body),))
-        self._flights.discard(flight)
-        deliver(poll)
+    def close(self) -> None:
+        """Start no further poll, deliver those in flight as CLOSED, and close the connections."""
+        self._threads.close()
+        with self._creating:
+            for adapter in self._adapters.values():
+                adapter.close()
 
-    def _fetch(self, source: HttpSource, flight: Flight) -> bytes:
-        if source.name not in self._requests:
-            self._requests[source.name] = self._session.prepare(source)
-        request, how = self._requests[source.name]
-        while not self._closed:
-            flight.fresh = False
+    def _read(self, poll: PendingPoll) -> tuple[Answer, ...]:
+        current.poll = poll
+        request = self._prepared.get(poll.name)
+        if request is None:
+            source = self._sources[poll.name]
+            request = self._prepared[poll.name] = _prepare(source, self._adapter(source))
+        while True:
+            poll.seconds_left()
+            poll.opened_connection = False
             try:
-                response = self._session.send(request, **how)
+                response = request.adapter.send(
+                    request.prepared, stream=True, timeout=_NO_TIMEOUT, proxies=request.proxies
+                )
             except requests.ConnectionError as error:
-                # A machine may close a kept connection just as it is used again: that says nothing of the machine.
-                if flight.fresh or not _find(error, ConnectionError, ssl.SSLEOFError):
+                # A machine may close a kept connection just as it is used again: try the next one, or a new one.
+                if poll.opened_connection or not _cause(error, ConnectionError, ssl.SSLEOFError):
                     raise
             else:
                 with response:
-                    return _body(response)
-        raise FailedError(CLOSED)
+                    return (Answer(_body(response)),)
 
-    def close(self) -> None:
-        """Begin no further poll, cut off those in flight (their failure is CLOSED), and let the connections go."""
-        self._closed = True
-        self._workers.close()
-        for flight in self._flights.copy():
-            flight.cut()
-        self._session.close()
+    def _adapter(self, source: HttpSource) -> _Adapter:
+        """The adapter for this source: one for each set of trusted certificates, and one for plain HTTP."""
+        trusted = _trusted(source.ca_file) if source.url.lower().startswith("https:") else ""
+        with self._creating:
+            if trusted not in self._adapters:
+                context = _tls_context(trusted) if trusted else None
+                self._adapters[trusted] = _Adapter(context, len(self._sources) + 1)
+            return self._adapters[trusted]
 
 
 def post(url: str, body: bytes, timeout: float) -> Failure | None:
-    """Post a JSON document, on a connection of its own and as polls do; why it was not taken, if it was not."""
-    receiver = HttpSource("", url, timeout, {"Content-Type": "application/json"})
-    here.flight = Flight(timeout)
-    with _Session([receiver]) as session:
-        try:
-            request, how = session.prepare(receiver, body)
-            with session.send(request, **how) as response:
-                return refusal(response.status_code)
-        except Exception as error:
-            return explain(error, timeout)
+    """POST a JSON document on a connection of its own, within `timeout` seconds; the failure unless it was accepted."""
+    receiver = HttpSource("", url, timeout, {"Content-Type": "application/json"}, body=body)
+    results: SimpleQueue[Poll] = SimpleQueue()
+    transport = Requests([receiver], time.time)
+    transport.start([receiver.name], results.put)
+    failure = results.get().failure
+    transport.close()
+    return failure
+
+
+class _Request(NamedTuple):
+    prepared: requests.PreparedRequest
+    proxies: dict[str, str]
+    adapter: _Adapter
+
+
+def _prepare(source: HttpSource, adapter: _Adapter) -> _Request:
+    """The request of every poll of a source.
+
+    It is sent by the adapter and not by a `requests.Session`, which would add logins from .netrc, keep cookies, and
+    parse where a redirect leads.
+    """
+    headers: CaseInsensitiveDict[str | bytes] = CaseInsensitiveDict()
+    headers.update({"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT})
+    headers.update({name: value.encode() for name, value in source.headers.items()})
+    url = urlsplit(source.url)
+    login = None if url.username is None else (unquote(url.username).encode(), unquote(url.password or "").encode())
+    method = "GET" if source.body is None else "POST"
+    request = requests.Request(method, source.url, headers=headers, data=source.body, auth=login)
+    return _Request(request.prepare(), get_environ_proxies(source.url, no_proxy=None), adapter)
+
+
+class _Adapter(HTTPAdapter):
+    """Uses one TLS context for all its connections, and connections that record their socket."""
+
+    def __init__(self, context: ssl.SSLContext | None, addresses: int) -> None:
+        self._context = context
+        super().__init__(pool_connections=addresses, pool_maxsize=MAX_KEPT_CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Create the pools of direct connections."""
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """The pools of connections through this proxy, which itself must be trusted as the environment says."""
+        if proxy not in self.proxy_manager:
+            if proxy.lower().startswith("https:"):
+                kwargs["proxy_ssl_context"] = _tls_context(_trusted(None))
+            super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
+            self.proxy_manager[proxy].pool_classes_by_scheme = POOLS
+        return self.proxy_manager[proxy]
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """The response without cookies, encoding and history, which no poll uses."""
+        response = requests.Response()
+        response.status_code, response.raw, response.request = resp.status, resp, req
+        return response
+
+    def close(self) -> None:
+        """Close the idle connections now: a failed poll may have left its pool to the garbage collector."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in list(manager.pools.keys()):
+                manager.pools[key].close()
+        super().close()
+
+    def cert_verify(self, *_: Any) -> None:
+        """Load no further certificates: the TLS context verifies with those it was created with."""
+
+
+def _trusted(ca_file: str | None) -> str:
+    """The file or folder of trusted certificates."""
+    environment = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return ca_file or environment or DEFAULT_CA_BUNDLE_PATH
+
+
+def _tls_context(trusted: str) -> ssl.SSLContext:
+    """A TLS context that trusts these certificates; with those that come with requests, the system's as well."""
+    context = create_urllib3_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        if trusted == DEFAULT_CA_BUNDLE_PATH:
+            context.load_default_certs()
+        context.load_verify_locations(**{"capath" if os.path.isdir(trusted) else "cafile": trusted})
+    except OSError as error:
+        raise FailedError(Failure("tls", f"the certificates in ca_file cannot be read: {error.strerror}")) from error
+    return context
 
 
 def _body(response: requests.Response) -> bytes:
     if refused := refusal(response.status_code):
         raise FailedError(refused)
     body = bytearray()
-    for piece in response.raw.stream(PIECE, decode_content=True):
-        body += piece
-        if len(body) > CAP:
-            raise FailedError(TOO_LARGE)
+    if response.request.method == "GET":
+        for piece in response.raw.stream(DECODE_BYTES, decode_content=True):
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise FailedError(TOO_LARGE)
     return bytes(body)
 
 
-_KINDS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+_FAILURES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((TimeoutError,), "timeout", "no answer within {timeout:g} s"),
     ((urllib3.exceptions.ProxyError,), "proxy", "the proxy cannot be reached, or refuses"),
-    ((NameResolutionError,), "dns", "the host's name cannot be resolved"),
+    ((socket.gaierror, UnicodeError), "dns", "the host's name cannot be resolved"),
     ((ssl.SSLCertVerificationError,), "tls", "the certificate is not trusted: {error.verify_message}"),
     ((ssl.SSLError,), "tls", "TLS failed: {error.reason}"),
     ((ConnectionRefusedError,), "refused", "connection refused"),
@@ -128,156 +202,34 @@ _KINDS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((OSError,), "network", "the network fails: {error}"),
     ((http.client.HTTPException, urllib3.exceptions.HTTPError), "protocol", "the answer is not proper HTTP"),
 )
-"""Each kind of error, its stable code, and a sentence without the URL, which may hold a secret; the first one holds."""
+"""Errors, their stable code, and a sentence without the URL, which may hold a secret; the first match counts."""
 
 
-def explain(error: Exception, timeout: float) -> Failure:
-    """Put a failed poll in words."""
-    told = _find(error, FailedError)
-    if isinstance(told, FailedError):
-        return told.failure
-    for kinds, reason, sentence in _KINDS:
-        if found := _find(error, *kinds):
-            return Failure(reason, sentence.format(error=found, timeout=timeout))
+def _explain(poll: PendingPoll, error: Exception) -> Failure:
+    """The failure of a poll, from the most telling of the errors that requests and urllib3 wrap into each other."""
+    explained = _cause(error, FailedError)
+    if isinstance(explained, FailedError):
+        return explained.failure
+    for kinds, reason, sentence in _FAILURES:
+        if cause := _cause(error, *kinds):
+            return Failure(reason, sentence.format(error=cause, timeout=poll.timeout))
     return Failure("failed", f"the request cannot be made: {type(error).__name__}")
 
 
-def _find(error: Exception, *kinds: type[BaseException]) -> BaseException | None:
-    """The first error of these kinds among an error and what caused it; None if there is none."""
+def _cause(error: Exception, *kinds: type[BaseException]) -> BaseException | None:
+    """The first error of these kinds among an error and its causes; None if there is none."""
     return next((cause for cause in _causes(error) if isinstance(cause, kinds)), None)
 
 
 def _causes(error: Exception) -> Iterator[BaseException]:
-    """An error and what caused it: requests and urllib3 wrap the telling one several times."""
+    """An error and its causes, without the wrappers of requests, which are OSErrors themselves."""
     seen: list[BaseException] = []
-    todo: list[Any] = [error]
-    while todo:
-        here = todo.pop(0)
-        if isinstance(here, BaseException) and here not in seen:
-            seen.append(here)
-            if not isinstance(here, requests.RequestException):
-                yield here
-            todo += [getattr(here, "reason", None), here.__cause__, here.__context__, *here.args]
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = Connection
-
-
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = TLSConnection
-
-
-_POOLS = {"http": _Pool, "https": _TLSPool}
-
-
-class _Adapter(HTTPAdapter):
-    """Finds the way to each source once, and leaves out of an answer what polls do not use."""
-
-    def __init__(self, pool_connections: int, pool_maxsize: int) -> None:
-        super().__init__(pool_connections, pool_maxsize)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-        self._contexts: dict[str, ssl.SSLContext] = {}
-        self._making = threading.Lock()
-        self._ways: dict[requests.PreparedRequest, tuple[Any, str]] = {}
-
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
-    ) -> Any:
-        if request not in self._ways:
-            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-            self._ways[request] = pool, super().request_url(request, proxies)
-        return self._ways[request][0]
-
-    def request_url(self, request: requests.PreparedRequest, _: Any) -> str:
-        return self._ways[request][1]
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[Any, Any]:
-        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, {"ssl_context": self._context(verify)} if host["scheme"] == "https" else {}
-
-    def _context(self, verify: str | bool) -> ssl.SSLContext:
-        trusted = DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
-        with self._making:
-            if trusted not in self._contexts:
-                self._contexts[trusted] = _trusting(trusted)
-            return self._contexts[trusted]
-
-    def cert_verify(self, *_: Any) -> None:
-        """Leave this to the TLS context, which always verifies."""
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        if proxy.lower().startswith("https:"):
-            kwargs["proxy_ssl_context"] = self._context(os.environ.get("REQUESTS_CA_BUNDLE") or True)
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
-
-    def build_response(self, _: requests.PreparedRequest, resp: Any) -> requests.Response:
-        response = requests.Response()
-        response.status_code = resp.status
-        response.raw = resp
-        return response
-
-    def close(self) -> None:
-        """Close the connections that are kept; urllib3 would leave that to the garbage collector."""
-        for pool, _ in list(self._ways.values()):
-            pool.close()
-        super().close()
-
-
-class _Session(requests.Session):
-    """Polls are independent of one another: nothing a machine sets is kept, and nobody is sent elsewhere."""
-
-    def __init__(self, sources: Iterable[HttpSource]) -> None:
-        super().__init__()
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # a failed poll is told as such, and without its URL
-        self.headers.clear()
-        self.headers.update({"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT})
-        self.cookies = _NoCookies()
-        self.trust_env = any(name.lower() in ENVIRONMENT for name in os.environ)
-        shares = Counter(urlsplit(source.url).netloc for source in sources)
-        kept = KEPT if self.trust_env else min(KEPT, max(shares.values(), default=1))
-        adapter = _Adapter(pool_connections=shares.total() + 1, pool_maxsize=kept)
-        self.mount("http://", adapter)
-        self.mount("https://", adapter)
-
-    def prepare(self, source: HttpSource, body: bytes | None = None) -> tuple[requests.PreparedRequest, dict[str, Any]]:
-        """The request for a source, or what posts it this body, and how to send it."""
-        url = urlsplit(source.url)
-
-        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            """Credentials come from the config only: without this, requests would look into .netrc."""
-            if url.username is not None:
-                login = unquote(url.username).encode(), unquote(url.password or "").encode()
-                requests.auth.HTTPBasicAuth(*login)(request)
-            return request
-
-        headers = {name: value.encode() for name, value in source.headers.items()}
-        method = "GET" if body is None else "POST"
-        request = self.prepare_request(requests.Request(method, source.url, headers=headers, data=body, auth=sign))
-        how = self.merge_environment_settings(source.url, {}, True, source.ca_file, None)
-        return request, {**how, "timeout": _NO_TIMEOUT, "allow_redirects": False}
-
-    def resolve_redirects(self, *_: Any, **__: Any) -> Any:
-        return iter(())
-
-
-class _NoCookies(RequestsCookieJar):
-    def extract_cookies(self, *_: Any) -> None:
-        pass
-
-
-def _trusting(trusted: str) -> ssl.SSLContext:
-    """A TLS context that trusts these certificates; with those that come with requests, the system's as well."""
-    context = create_urllib3_context()
-    context.sslsocket_class = TLSSocket
-    try:
-        if trusted == DEFAULT_CA_BUNDLE_PATH:
-            context.load_default_certs()
-        context.load_verify_locations(**{"capath" if os.path.isdir(trusted) else "cafile": trusted})
-    except OSError as error:
-        raise FailedError(Failure("tls", f"the certificates in ca_file cannot be read: {error.strerror}")) from error
-    return context
+    candidates: list[Any] = [error]
+    while candidates:
+        candidate = candidates.pop(0)
+        if isinstance(candidate, BaseException) and candidate not in seen:
+            seen.append(candidate)
+            if not isinstance(candidate, requests.RequestException):
+                yield candidate
+            candidates += [getattr(candidate, "reason", None), candidate.__cause__, candidate.__context__]
+            candidates += candidate.args

@@ -1,10 +1,18 @@
-"""The output folder: nobody else opens, writes, syncs, renames or deletes anything in it.
+"""The output folder: no other room opens, writes, fsyncs, renames or deletes files in it.
 
-    folder      its layout, its days, its lines read back
-    log         lines appended, files written whole, the lock
-    events      the events log
-    recover     the end of the folder put right at start, and the fold over its days
-    retention   closed days compressed and deleted
+    folder         its layout, its days, its lines read back
+    places         lines of the raw log found by number or offset
+    latest         the last reading of each source
+    settings_log   which settings govern which lines
+    atomic         files written completely or not at all
+    appender       lines appended to day files
+    events         the events log
+    lock           one process writes at a time
+    torn           torn ends cut off and kept
+    derivation     averages derived from the raw log, over days and settings
+    recovery       the end of the folder made consistent at start
+    staging        days built aside and moved into place
+    retention      closed days compressed and deleted
 
 Imported by `cli`, `live`, `audit` and `nightly`.
 """

@@ -59,7 +59,7 @@ class Appender:
         self.kind = kind
         self.policy = policy
         self.waiting_bytes = 0
-        self._folder = folder
+        self.folder = folder
         self._os = system
         self._queue: deque[_Chunk] = deque()
         self._fd: int | None = None
@@ -162,7 +162,7 @@ class Appender:
 
     def _open(self) -> int:
         """The day file's descriptor, its length checked against what this process wrote."""
-        path = self._folder.path(self.kind, self._day)
+        path = self.folder.path(self.kind, self._day)
         if self._fd is not None and not is_same_file(self._fd, path, self._os):
             self.close()
             self._has_surplus = False
@@ -195,7 +195,7 @@ class Appender:
         try:
             if created:
                 sync_folder(path.parent, self._os)
-            link(self._folder.root / f"{self.kind}.jsonl", f"{self.kind}/{path.name}", self._os)
+            link(self.folder.root / f"{self.kind}.jsonl", f"{self.kind}/{path.name}", self._os)
         except OSError:
             self._os.close(fd)
             if created:
@@ -241,4 +241,4 @@ class Appender:
         self.reset()
         self._day = day
         with suppress(FileNotFoundError):
-            self._size = self._os.stat(self._folder.path(self.kind, day)).st_size
+            self._size = self._os.stat(self.folder.path(self.kind, day)).st_size

@@ -35,7 +35,7 @@ class Derivation:
                 self.windows.clear()
             self._shape = shape(settings)
             segment = lines if end == inf else islice(lines, int(end) - max(first, line))
-            for _, averages in derive(self.windows, segment, fold_of(settings)):
+            for _, averages, _ in derive(self.windows, segment, fold_of(settings)):
                 yield averages
 
 

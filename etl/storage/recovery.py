@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
+from pathlib import Path
 
 from etl.readings.fold import Windows
 from etl.readings.records import Settings
@@ -44,13 +45,21 @@ def recover(folder: Folder, settings: Settings, today: str, record: Record) -> W
     return windows if shape(last) == shape(settings) else {}
 
 
-def repair_ends(folder: Folder, record: Record, newest: int | None = None) -> None:
-    """Cut torn ends off all files, or off the `newest` ones of each kind, and keep them in `*.torn`."""
+def repair_ends(folder: Folder, record: Record, newest: int | None = None) -> list[Path]:
+    """Cut torn ends off all files, or off the `newest` ones of each kind, and keep them in `*.torn`.
+
+    Returns:
+        the files that were cut.
+
+    """
+    repaired = []
     paths = [(folder.path(kind, day), kind) for kind in KINDS for day in folder.days(kind)[-(newest or 0) :]]
     for path, kind in [*paths, (folder.settings_path, "settings")]:
         cut = repair(path, is_raw if kind == "raw" else is_object)
         if cut:
             record("repaired", reason="torn", file=str(path.relative_to(folder.root)), bytes=cut)
+            repaired.append(path)
+    return repaired
 
 
 def write_settings(folder: Folder, settings: Settings, today: str, record: Record) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
+from typing import NamedTuple
 
 from etl.readings.lines import parse_settings, settings_line
 from etl.readings.records import RejectedError, Settings, SettingsEntry
@@ -18,16 +19,25 @@ def shape(settings: Settings) -> Shape:
     return settings.window, tuple(settings.parameters.items())
 
 
+class DamagedEntry(NamedTuple):
+    """A line of settings.jsonl (counted from 1) that is not an entry, why, and whether it lacks its line feed."""
+
+    line: int
+    why: str
+    is_torn: bool
+
+
 class SettingsLog:
     """The entries of settings.jsonl as they are now; `default` governs the lines before the first one.
 
-    Damaged lines are skipped. `appended` are entries that the file does not have yet.
+    Damaged lines are skipped; `damaged` lists them. `appended` are entries that the file does not have yet.
     """
 
     def __init__(self, folder: Folder, default: Settings, appended: Iterable[SettingsEntry] = ()) -> None:
         self.folder = folder
         self.default = default
-        self.entries = [*_read(folder), *appended]
+        entries, self.damaged = _read(folder)
+        self.entries = [*entries, *appended]
 
     def at(self, day: str, line: int) -> Settings:
         """The settings that govern a line (counted from 1) of a day: the newest entry that is not after it."""
@@ -78,15 +88,16 @@ class SettingsLog:
         self.entries.append(entry)
 
 
-def _read(folder: Folder) -> list[SettingsEntry]:
+def _read(folder: Folder) -> tuple[list[SettingsEntry], list[DamagedEntry]]:
     try:
         written = folder.settings_path.read_bytes()
     except FileNotFoundError:
-        return []
-    entries = []
-    for line in written.splitlines():
+        return [], []
+    entries: list[SettingsEntry] = []
+    damaged: list[DamagedEntry] = []
+    for number, line in enumerate(written.splitlines(keepends=True), start=1):
         try:
             entries.append(parse_settings(line))
-        except RejectedError:
-            continue
-    return entries
+        except RejectedError as error:
+            damaged.append(DamagedEntry(number, str(error), not line.endswith(b"\n")))
+    return entries, damaged

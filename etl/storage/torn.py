@@ -10,6 +10,7 @@ from etl.readings.answers import parse
 from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError
 from etl.storage.atomic import append_whole
+from etl.storage.folder import KINDS
 
 READ_BYTES = 1 << 20
 """Bytes read at once while looking for the start of a line."""
@@ -52,6 +53,12 @@ def repair(path: Path, is_sound: Callable[[bytes], bool] = is_object) -> int:
         return size - end
     finally:
         os.close(fd)
+
+
+def torn_files(root: Path) -> list[tuple[Path, int]]:
+    """The `*.torn` files of an output folder, each with its size in bytes."""
+    paths = sorted(path for kind in (".", *KINDS) for path in (root / kind).glob("*.torn"))
+    return [(path, path.stat().st_size) for path in paths]
 
 
 def _sound_end(fd: int, size: int, is_sound: Callable[[bytes], bool]) -> int:

@@ -1,4 +1,4 @@
-"""The API: what it answers, what it refuses, and that nothing breaks it."""
+"""The API: its answers, its refusals, and that no request causes a 500."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import cycle
 
 import orjson
 import pytest
 from click.testing import CliRunner
+from freezegun import freeze_time
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from api import Machines, Views, create_app
 from api.__main__ import main
-from api.machines import STATUSES
+from api.app import create_app
+from api.console import Views
+from api.machines import STATUSES, Machines
 from api.server import serve
-from tests.support.api import EMPTY, NOW, PAGE, REPORT, client, console, is_error, status_of
+from tests.support.api import EMPTY, NOW, PAGE, REPORT, SHOWN, client, console, is_error, status_of
 
 KEYS = ["description", "fan_speed", "id", "name", "status", "temperature", "timestamp"]
 MISSING = {"error": "Missing 'status' field in request data"}
@@ -54,12 +56,11 @@ def test_readings_stay_in_their_ranges_and_vary():
         assert len(set(values)) > 500
 
 
-def test_readings_tell_the_time_of_now():
-    """Without a clock of its own the application tells the time, in UTC."""
+@freeze_time("2026-11-22T10:00:00.250Z")
+def test_the_timestamp_of_a_reading_is_the_current_time():
+    """By default the application reads the system's clock, and a timestamp is in UTC."""
     answer = create_app(Machines()).test_client().get("/data")
-    told = datetime.fromisoformat(answer.json["timestamp"])
-    assert told.utcoffset() == timedelta(0)
-    assert abs(told - datetime.now(UTC)) < timedelta(seconds=5)
+    assert answer.json["timestamp"] == "2026-11-22T10:00:00.250000+00:00"
 
 
 def test_machines_are_listed_in_order():
@@ -96,7 +97,7 @@ def test_machine_1_is_data():
      "application/json; charset=utf-16", "image/png", ";;;"],
 )  # fmt: skip
 def test_the_body_is_json_whatever_its_type_says(content_type):
-    """The content type is not looked at; other keys are ignored, the last of doubled ones counts."""
+    """The content type and other keys are ignored, and the last of two equal keys counts."""
     app = client()
     body = b' {"a": [1], "status": "IDLE", "status": "COMPLETED", "": null}\n'
     answer = app.post("/status", data=body, content_type=content_type)
@@ -112,7 +113,7 @@ def test_the_body_is_json_whatever_its_type_says(content_type):
      b'{"status":' * 1_500],
 )  # fmt: skip
 def test_a_body_without_a_status_is_refused(body):
-    """Missing, null, empty, not JSON, not an object: 400 in the words of the contract, and the status stays."""
+    """A status that is missing, null or empty, or a body that is no JSON object, is the contract's 400."""
     app = client()
     app.post("/status", json={"status": "ERROR"})
     answer = app.post("/status", data=body)
@@ -125,8 +126,8 @@ def test_a_body_without_a_status_is_refused(body):
     [0, 7, -1.5, True, False, [], ["IDLE"], {}, {"status": "IDLE"}, "BROKEN", " IDLE", "IDLE\n", "IDLE\0", "<script>",
      "\u0131dle", "\u017ftarted", "\u0399DLE", "\uff29\uff24\uff2c\uff25", "\u200bIDLE", "\U0001f525", "IDLE" * 1000],
 )  # fmt: skip
-def test_what_is_not_a_status_is_refused(status):
-    """A number, a list, another word or a look-alike: 400 in the words of the contract, and the status stays."""
+def test_an_invalid_status_is_refused(status):
+    """A number, a list, another word or a look-alike is the contract's 400, and the status does not change."""
     app = client()
     app.post("/status", json={"status": "ERROR"})
     answer = app.post("/status", data=orjson.dumps({"status": status}))
@@ -138,7 +139,7 @@ def test_what_is_not_a_status_is_refused(status):
     "number", ["0", "4", "-1", "01", "1.0", "one", "\u0663", "1" * 5000, " 1", "%00", "1;2", "None"]
 )
 def test_an_unknown_machine_is_404(number):
-    """Only 1 to N are machines, written as numbers are."""
+    """Only the decimal numbers 1 to N name a machine."""
     app = client()
     assert is_error(app.get(f"/machines/{number}/data"), 404)
     assert is_error(app.post(f"/machines/{number}/status", json={"status": "ERROR"}), 404)
@@ -149,8 +150,8 @@ def test_an_unknown_machine_is_404(number):
     "path",
     ["/", "/favicon.ico", "/data/", "//data", "/machines/", "/machines/1", "/averages", "/reports/2026-11-22", "/%ff"],
 )
-def test_what_is_not_served_is_404_in_json(path):
-    """An unknown path, and the console's where only the machines are served, is a JSON 404 without a redirect."""
+def test_an_unknown_path_is_a_json_404(path):
+    """An unknown path is a JSON 404 without a redirect, as is the console where only machines are served."""
     assert is_error(client().get(path), 404)
 
 
@@ -159,21 +160,21 @@ def test_what_is_not_served_is_404_in_json(path):
     [("POST", "/data", {"GET", "HEAD"}), ("GET", "/status", {"POST"}), ("DELETE", "/machines", {"GET", "HEAD"}),
      ("PUT", "/machines/1/status", {"POST"}), ("OPTIONS", "/status", {"POST"}), ("BREW", "/data", {"GET", "HEAD"})],
 )  # fmt: skip
-def test_a_wrong_method_is_405_and_tells_the_right_ones(method, path, allowed):
-    """Another method is a JSON 405 with Allow."""
+def test_a_wrong_method_is_a_405_with_the_allowed_ones(method, path, allowed):
+    """An unsupported method is a JSON 405 with an Allow header."""
     answer = client().open(path, method=method)
     assert is_error(answer, 405)
     assert set(answer.headers["Allow"].split(", ")) == allowed
 
 
-def test_head_has_the_headers_alone():
-    """HEAD answers as GET does, without the body."""
+def test_head_has_no_body():
+    """HEAD has the status and headers of GET, without the body."""
     answer = client().head("/data")
     assert (answer.status_code, answer.mimetype, answer.data) == (200, "application/json", b"")
 
 
 def test_a_body_over_16_kib_is_413():
-    """16 KiB are read, a byte more is refused in JSON and changes nothing."""
+    """A body of 16 KiB is read; one byte more is refused in JSON and changes nothing."""
     app = client()
     body = b'{"status": "ERROR"}'
     assert is_error(app.post("/status", data=body.ljust(BODY + 1)), 413)
@@ -188,7 +189,7 @@ def test_a_body_over_16_kib_is_413():
      {"Origin": "http://localhost:5001"}, {"Origin": "http://localhost.evil.example"}, {"Origin": "localhost"}],
 )  # fmt: skip
 def test_a_request_from_another_site_is_refused(method, headers):
-    """What a browser marks as coming from another site is a 403 and changes nothing."""
+    """A request that a browser marks as coming from another site is a 403 and changes nothing."""
     app = client()
     assert is_error(app.open("/status", method=method, headers=headers, json={"status": "ERROR"}), 403)
     assert status_of(app) == "IDLE"
@@ -200,14 +201,14 @@ def test_a_request_from_another_site_is_refused(method, headers):
      {"Origin": "https://machine:5000"}],
 )  # fmt: skip
 def test_a_request_from_this_site_is_served(headers):
-    """A program, the console's own page and an address typed in are no other site."""
+    """Requests of a program, of the console's own page and of the address bar are served."""
     answer = client().post("/status", base_url="http://machine:5000", headers=headers, json={"status": "ERROR"})
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/data", "/nothing", "/machines"])
-def test_every_answer_protects_itself(path):
-    """No answer is kept, guessed at, framed or run."""
+def test_every_response_has_the_security_headers(path):
+    """No response may be cached, sniffed, framed or run as a script."""
     headers = client().get(path).headers
     assert headers["Cache-Control"] == "no-store"
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -222,14 +223,14 @@ def test_every_answer_protects_itself(path):
      ("/reports", ["2026-11-21", "2026-11-22"]), ("/reports/2026-11-22", json.loads(REPORT)),
      ("/healthz", {"status": "ok"}), ("/readyz", {"ready": True, "reasons": []})],
 )  # fmt: skip
-def test_a_running_process_is_shown(path, shown):
-    """The console's routes answer with what the process gives them."""
+def test_the_state_of_a_running_process_is_served(path, shown):
+    """The routes of the console return the data of the process."""
     answer = console().get(path)
     assert (answer.status_code, answer.mimetype, answer.json) == (200, "application/json", shown)
 
 
 def test_a_report_is_served_as_it_was_written():
-    """GET /reports/<date> has the bytes of the file."""
+    """GET /reports/<date> returns the bytes of the file."""
     assert console().get("/reports/2026-11-22", headers={"Accept": "application/json"}).data == REPORT
 
 
@@ -237,27 +238,27 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;
 
 
 @pytest.mark.parametrize(
-    ("accept", "found"),
+    ("accept", "content"),
     [(BROWSER, PAGE), ("text/html", PAGE), ("*/*", REPORT), ("application/json", REPORT), (None, REPORT),
      ("application/json, text/html;q=0.9", REPORT), ("text/plain", REPORT), (";;;,\xff", REPORT)],
 )  # fmt: skip
-def test_a_report_is_a_page_for_a_browser(accept, found):
-    """A client that would rather have HTML gets the page, under a policy that allows no script; all others JSON."""
+def test_a_report_is_a_page_for_a_browser(accept, content):
+    """A client that prefers HTML gets the page, under a policy that allows no script; other clients get JSON."""
     answer = console().get("/reports/2026-11-22", headers={"Accept": accept} if accept else {})
-    assert (answer.status_code, answer.data, answer.headers["Vary"]) == (200, found, "Accept")
-    assert answer.mimetype == ("text/html" if found == PAGE else "application/json")
+    assert (answer.status_code, answer.data, answer.headers["Vary"]) == (200, content, "Accept")
+    assert answer.mimetype == ("text/html" if content == PAGE else "application/json")
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
     assert "script" not in answer.headers["Content-Security-Policy"]
 
 
 def test_a_page_without_its_report_is_not_shown():
-    """A page that a crash left behind alone is no report."""
+    """A page without a report, which a crash can leave behind, is not served."""
     app = client(views=EMPTY._replace(report={}.get, report_page={"2026-11-22": PAGE}.get))
     assert is_error(app.get("/reports/2026-11-22", headers={"Accept": BROWSER}), 404)
 
 
 def test_a_report_without_a_page_is_json_for_a_browser_too():
-    """A report made before there were pages is shown as what it is."""
+    """A report that has no page is served as JSON."""
     app = client(views=EMPTY._replace(report={"2026-11-21": REPORT}.get, report_page={}.get))
     assert app.get("/reports/2026-11-21", headers={"Accept": BROWSER}).data == REPORT
 
@@ -265,36 +266,34 @@ def test_a_report_without_a_page_is_json_for_a_browser_too():
 @pytest.mark.parametrize(
     ("path", "kind"), [("/", "text/html"), ("/console.css", "text/css"), ("/console.js", "text/javascript")]
 )
-def test_the_console_is_served_by_the_process_alone(path, kind):
-    """The console's files are small, nothing inline or from elsewhere may run, and without a process there are none."""
+def test_the_console_is_served_only_by_a_running_process(path, kind):
+    """The console's files are small and load no other site; `python -m api` does not serve them."""
     answer = console().get(path)
     assert (answer.status_code, answer.mimetype) == (200, kind)
     assert len(answer.data) < 100_000
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
     assert "unsafe" not in policy
-    assert not re.findall(r"(?:href|src)=\"(?!console\.|data:image/svg)|url\(|import ", answer.text)
+    assert not re.findall(r"(?:href|src)=\"(?!console[._]|data:image/svg)|url\(|import ", answer.text)
     assert is_error(client().get(path), 404)
 
 
 @pytest.mark.parametrize(("query", "mark"), [("", 0), ("?since=12", 12), ("?since=x", 0), (f"?since={'9' * 5000}", 0)])
-def test_the_console_asks_for_what_is_new(query, mark):
-    """The overview begins at the mark of the query; without one, or with what is none, at the beginning."""
+def test_the_overview_starts_at_the_mark_of_the_query(query, mark):
+    """The overview starts at the mark of the query; without a valid mark it starts at 0."""
     assert console().get(f"/console.json{query}").json == {"mark": mark}
 
 
-def test_one_machine_is_shown_by_its_charts():
-    """The charts of a machine are drawn by parameter; a machine that is not known is a 404, whatever its id is."""
-    shown = console().get("/console/machine?source=b&id=null").json
-    assert (shown["simulated"], list(shown["charts"])) == (7, ["speed"])
-    assert 'aria-label="speed: the last 2 readings, average 1.50"' in shown["charts"]["speed"]
+def test_the_charts_of_a_machine_are_served():
+    """The charts of a machine are served as the process drew them; an unknown machine is a 404, whatever its id is."""
+    assert console().get("/console/machine?source=b&id=null").json == SHOWN
     for query in ("source=a&id=1", "source=b&id=[1]", "source=b&id={", "id=1", "source=b&id=1e999"):
         assert console().get(f"/console/machine?{query}").status_code in (200, 404)
     assert is_error(console().get("/console/machine?source=a&id=1"), 404)
 
 
-def test_a_process_that_is_not_ready_says_why():
-    """GET /readyz is 503 with the reasons, while /healthz stays 200."""
+def test_a_process_that_is_not_ready_returns_the_reasons():
+    """GET /readyz is 503 with the reasons, while /healthz remains 200."""
     app = console(["no reading was written for 3 intervals"])
     answer = app.get("/readyz")
     assert (answer.status_code, answer.json["ready"]) == (503, False)
@@ -302,14 +301,14 @@ def test_a_process_that_is_not_ready_says_why():
     assert app.get("/healthz").status_code == 200
 
 
-def test_nothing_to_show_is_an_empty_list():
-    """A process that has just begun shows empty lists."""
+def test_a_process_without_data_returns_empty_lists():
+    """A process that has just started returns empty lists."""
     app = client(views=EMPTY)
     assert [app.get(path).json for path in ("/averages", "/events", "/reports")] == [[], [], []]
 
 
-def test_a_view_that_fails_is_told_to_the_log_alone(caplog):
-    """What breaks inside is a JSON 500 without a word of the cause; the log has it."""
+def test_the_cause_of_a_500_is_only_in_the_log(caplog):
+    """An exception is a JSON 500 that does not show the cause; the log has it."""
 
     def broken():
         raise RuntimeError("secret")
@@ -328,12 +327,12 @@ def test_a_view_that_fails_is_told_to_the_log_alone(caplog):
      "%252e%252e%252fpasswd", "/etc/passwd", "%2fetc%2fpasswd", "2026-11-22/../../settings.jsonl", "2026-11-22 ",
      "\u0662\u0660\u0662\u0666-11-22", "x" * 5000],
 )  # fmt: skip
-def test_a_report_is_named_by_its_day_alone(day):
-    """A path, another spelling of a day and a day without a report are a JSON 404."""
-    asked = []
-    app = client(views=EMPTY._replace(report=asked.append))
+def test_only_a_date_names_a_report(day):
+    """A path, another spelling of a date and a date without a report are a JSON 404."""
+    requested = []
+    app = client(views=EMPTY._replace(report=requested.append))
     assert is_error(app.get(f"/reports/{day}"), 404)
-    assert asked in ([], ["2026-11-23"])
+    assert requested in ([], ["2026-11-23"])
 
 
 JSON = st.recursive(
@@ -348,13 +347,13 @@ JSON = st.recursive(
 SPELLINGS = [spelling for status in STATUSES for spelling in (status, status.lower(), status.title())]
 WORDS = st.sampled_from([*SPELLINGS, "\u0131dle", "IDLE "]) | st.text() | JSON
 FUZZED = console()
-"""One application for all examples: building one takes longer than asking it."""
+"""One application for all examples, as building one takes longer than a request."""
 
 
 @given(body=st.fixed_dictionaries({}, optional={"status": WORDS, "other": JSON}) | JSON)
 @settings(max_examples=150, deadline=None)
 def test_any_json_is_a_status_or_refused(body):
-    """Whatever is posted, the answer is one of the three of the contract, and only the first changes the status."""
+    """Every POST gets one of the three answers of the contract, and only the first changes the status."""
     status = body.get("status") if isinstance(body, dict) else None
     before = status_of(FUZZED)
     answer = FUZZED.post("/status", data=json.dumps(body))
@@ -371,7 +370,7 @@ HEADERS = ["HTTP_HOST", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_TRANSFER_ENC
            "HTTP_CONTENT_ENCODING", "HTTP_RANGE", "HTTP_IF_MODIFIED_SINCE", "HTTP_X_FORWARDED_HOST", "CONTENT_TYPE",
            "CONTENT_LENGTH", "QUERY_STRING"]  # fmt: skip
 LATIN = st.text(st.characters(max_codepoint=255), max_size=30)
-CONSOLE = ("", "console.css", "console.js")
+CONSOLE = ("", "console.css", "console.js", "console_table.js")
 PATHS = st.sampled_from(
     [*CONSOLE, "data", "status", "machines", "machines/2/status", "reports", "reports/2026-11-21", "averages",
      "console.json", "console/machine"]
@@ -388,8 +387,8 @@ PATHS = st.sampled_from(
 @example(method="GET", path="data", headers={"HTTP_ORIGIN": "http://["}, body=b"")
 @example(method="GET", path="console/machine", headers={"QUERY_STRING": "source=\x80&id=\xff"}, body=b"")
 @settings(max_examples=200, deadline=None)
-def test_no_request_breaks_it(method, path, headers, body):
-    """Any method, path, headers and bytes get an answer below 500 that is JSON or the console, never a redirect."""
+def test_no_request_causes_a_500(method, path, headers, body):
+    """Any method, path, headers and body get JSON or the console, with a status below 500 and no redirect."""
     answer = FUZZED.open(method=method, data=body, environ_overrides={"PATH_INFO": f"/{path}", **headers})
     assert answer.status_code < 300 or 400 <= answer.status_code < 500
     if path.lstrip("/") in CONSOLE and answer.status_code == 200:
@@ -407,99 +406,106 @@ def port():
 
 @contextmanager
 def connection(port):
-    """A connection to a server of this machine."""
-    opened = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    """A connection to a server on this machine."""
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        yield opened
+        yield link
     finally:
-        opened.close()
+        link.close()
 
 
-def ask(connection, method, path, body=None, **options):
-    """One request and its answer: the code, the JSON, the headers."""
+def send(connection, method, path, body=None, **options):
+    """Send a request; the status, the JSON and the headers of the response."""
     connection.request(method, path, body, **options)
     answer = connection.getresponse()
     return answer.status, json.loads(answer.read()), answer.headers
 
 
 def test_a_connection_serves_many_requests(port):
-    """Connections are kept alive, and the server does not tell what it is."""
-    with connection(port) as kept:
-        _, _, headers = ask(kept, "GET", "/data")
-        used = kept.sock
+    """Connections are kept alive, and no header names the server software."""
+    with connection(port) as link:
+        _, _, headers = send(link, "GET", "/data")
+        sock = link.sock
         for status in ("COMPLETED", "IDLE"):
-            assert ask(kept, "POST", "/status", json.dumps({"status": status}))[0] == 200
-            assert ask(kept, "GET", "/data")[1]["status"] == status
-        assert kept.sock is used
+            assert send(link, "POST", "/status", json.dumps({"status": status}))[0] == 200
+            assert send(link, "GET", "/data")[1]["status"] == status
+        assert link.sock is sock
     assert "Server" not in headers
 
 
-def test_a_huge_body_is_413_and_the_connection_lives(port):
-    """10 MB are refused in JSON, and the next request on the same connection is served."""
-    with connection(port) as kept:
-        code, answer, _ = ask(kept, "POST", "/status", b" " * 10_000_000)
-        used = kept.sock
+def test_a_huge_body_is_413_and_the_connection_stays_open(port):
+    """A body of 10 MB is refused in JSON, and the next request on the same connection is served."""
+    with connection(port) as link:
+        code, answer, _ = send(link, "POST", "/status", b" " * 10_000_000)
+        sock = link.sock
         assert (code, list(answer)) == (413, ["error"])
-        assert ask(kept, "GET", "/data")[0] == 200
-        assert kept.sock is used
+        assert send(link, "GET", "/data")[0] == 200
+        assert link.sock is sock
 
 
-def test_a_chunked_body_is_a_body(port):
-    """A body in chunks is read as any other, and over 16 KiB is refused as any other."""
-    with connection(port) as kept:
+def test_a_chunked_body_is_read(port):
+    """A chunked body is read like any other, and over 16 KiB it is refused like any other."""
+    with connection(port) as link:
         assert (
-            ask(kept, "POST", "/machines/2/status", iter([b'{"stat', b'us": "error"}']), encode_chunked=True)[0] == 200
+            send(
+                link,
+                "POST",
+                "/machines/2/status",
+                iter([b'{"stat', b'us": "error"}']),
+                encode_chunked=True,
+            )[0]
+            == 200
         )
-        assert ask(kept, "GET", "/machines/2/data")[1]["status"] == "ERROR"
-        code, answer, _ = ask(kept, "POST", "/machines/2/status", iter([b" " * 1000] * 100), encode_chunked=True)
+        assert send(link, "GET", "/machines/2/data")[1]["status"] == "ERROR"
+        code, answer, _ = send(link, "POST", "/machines/2/status", iter([b" " * 1000] * 100), encode_chunked=True)
         assert (code, list(answer)) == (413, ["error"])
-        assert ask(kept, "GET", "/machines/2/data")[1]["status"] == "ERROR"
+        assert send(link, "GET", "/machines/2/data")[1]["status"] == "ERROR"
 
 
-def test_a_path_reaches_the_server_as_it_is(port):
-    """A path out of the tree, sent as no client would, is a JSON 404."""
+def test_a_path_traversal_is_404(port):
+    """A path with `..`, sent without a client's normalization, is a JSON 404."""
     for path in (
         "/reports/../../../etc/passwd",
         "/../config.yaml",
         "/reports/..%2f..%2fconfig.yaml",
         "/%2e%2e/%2e%2e/",
     ):
-        with connection(port) as kept:
-            code, answer, _ = ask(kept, "GET", path)
+        with connection(port) as link:
+            code, answer, _ = send(link, "GET", path)
             assert (code, list(answer)) == (404, ["error"])
 
 
-def test_many_at_once_are_all_answered(port):
-    """500 requests over 20 connections, good and bad in turn, get the answer each would get alone."""
+def test_concurrent_requests_are_all_answered(port):
+    """500 requests over 20 connections, valid and invalid in turn, each get the right answer."""
     bodies = {b'{"status": "IDLE"}': 200, b'{"status": "BROKEN"}': 400, b"": 400, b" " * (BODY + 1): 413}
 
-    def visit(_):
-        with connection(port) as kept:
+    def send_all(_):
+        with connection(port) as link:
             turns = zip(range(25), cycle(bodies), strict=False)
-            return all(ask(kept, "POST", "/status", body)[0] == bodies[body] for _, body in turns)
+            return all(send(link, "POST", "/status", body)[0] == bodies[body] for _, body in turns)
 
-    with ThreadPoolExecutor(20) as visitors:
-        assert all(visitors.map(visit, range(20)))
-    with connection(port) as kept:
-        assert ask(kept, "GET", "/data")[1]["status"] == "IDLE"
+    with ThreadPoolExecutor(20) as clients:
+        assert all(clients.map(send_all, range(20)))
+    with connection(port) as link:
+        assert send(link, "GET", "/data")[1]["status"] == "IDLE"
 
 
-def test_a_client_that_stalls_holds_up_nobody(port):
-    """More half-sent requests than there are threads, and the next is still answered."""
-    stalled = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(20)]
+def test_a_stalled_client_does_not_block_the_others(port):
+    """With more half-sent requests than threads, the next request is still answered."""
+    stalled = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(20)]
     try:
         for client_socket in stalled:
             client_socket.sendall(b"POST /status HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
-        with connection(port) as kept:
-            assert ask(kept, "GET", "/data")[0] == 200
+        with connection(port) as link:
+            assert send(link, "GET", "/data")[0] == 200
     finally:
         for client_socket in stalled:
             client_socket.close()
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "a..b", "\u00e9" * 70])
-def test_an_address_that_is_not_ours_cannot_be_listened_on(host):
-    """Another's address, and what is none, is an OSError in words for people."""
+def test_a_foreign_or_invalid_address_is_an_error(host):
+    """To listen on the address of another machine, or on no address, is an OSError with a readable message."""
     with pytest.raises(OSError, match=r"address") as error:
         serve(create_app(Machines()), host, 0)
     assert "address" in error.value.strerror
@@ -515,28 +521,29 @@ def command(*arguments):
             process.kill()
 
 
-def test_the_command_serves_until_it_is_told_to_end():
-    """`python -m api` says where it serves, serves there, and ends with 0 within two seconds of SIGTERM or Ctrl-C."""
+def test_the_command_serves_until_it_is_stopped():
+    """`python -m api` prints its URL, serves there, and exits with 0 on SIGTERM or Ctrl-C."""
     with command("--port", "0", "--machines", "2") as first, command("--port", "0", "--machines", "2") as second:
-        for process, ending in ((first, signal.SIGTERM), (second, signal.SIGINT)):
-            told = process.stderr.readline()
-            with connection(int(re.search(r"http://127\.0\.0\.1:(\d+)/data", told)[1])) as kept:
-                assert len(ask(kept, "GET", "/machines")[1]) == 2
-                process.send_signal(ending)
-                assert process.wait(2) == 0
+        for process, stop_signal in ((first, signal.SIGTERM), (second, signal.SIGINT)):
+            line = process.stderr.readline()
+            assert line.startswith("Serving 2 machines on http://127.0.0.1:")
+            with connection(int(re.search(r"http://127\.0\.0\.1:(\d+)/data", line)[1])) as link:
+                assert len(send(link, "GET", "/machines")[1]) == 2
+                process.send_signal(stop_signal)
+                assert process.wait(60) == 0
             assert process.stderr.read() == ""
 
 
-def test_the_command_says_that_its_port_is_taken(port):
-    """A port in use is exit code 74, with what to do, in one line."""
+def test_a_port_in_use_is_exit_code_74(port):
+    """A port in use is exit code 74, with the cause and a hint in one line."""
     with command("--port", str(port)) as process:
-        said = process.communicate(timeout=10)[1]
+        stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 74
-    assert said == f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another with --port.\n"
+    assert stderr == f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another port with --port.\n"
 
 
 @pytest.mark.parametrize("arguments", [("--port", "http"), ("--port", "70000"), ("--machines", "0"), ("--colour",)])
-def test_the_command_refuses_what_it_cannot_use(arguments):
-    """A wrong option is a usage error."""
-    ended = CliRunner().invoke(main, arguments)
-    assert (ended.exit_code, ended.output[:7]) == (2, "Usage: ")
+def test_an_invalid_option_is_a_usage_error(arguments):
+    """An invalid option is exit code 2."""
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.output[:7]) == (2, "Usage: ")

@@ -1,9 +1,11 @@
-"""The OpenAPI document: every route is in it, and every answer is as it says."""
+"""The OpenAPI document: it describes every route, and every answer is as described."""
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from urllib.request import Request, urlopen
 
 import jsonschema
 import pytest
@@ -11,12 +13,24 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api import Guard, Machines, Views, create_app
+from api.app import create_app
+from api.console import Views
+from api.guard import Guard
+from api.machines import Machines
 from tests.support.process import Site, closed_day, end, not_refused, until
 
 TOKEN = "hunter2"
-PAGES = {"/", "/console.css", "/console.js", "/console.json", "/console/machine", "/docs", "/openapi.json"}
-"""Routes for people, what their pages are made of, and the document itself."""
+PAGES = {
+    "/",
+    "/console.css",
+    "/console.js",
+    "/console_table.js",
+    "/console.json",
+    "/console/machine",
+    "/docs",
+    "/openapi.json",
+}
+"""Pages, the files and data they load, and the document itself."""
 AVERAGES = [
     b'{"timestamp":"2026-11-22T10:00:00+00:00","source":"a","id":1,"average_temperature":20.5,"average_speed":null,'
     b'"status":"IDLE","readings":5,"polled_at":"2026-11-22T10:00:00.012Z"}\n',
@@ -36,8 +50,8 @@ REPORT = json.dumps(
 ).encode()  # fmt: skip
 
 
-def shown(reasons=()):
-    """An application that shows a running process, with a token."""
+def app_with(reasons=()):
+    """An application with the console of a running process and a token."""
     views = Views(
         averages=lambda: AVERAGES,
         events=lambda: EVENTS,
@@ -48,11 +62,12 @@ def shown(reasons=()):
         report_page={"2026-11-22": b"<!doctype html>"}.get,
         overview=lambda mark: [b"{}"],
         machine=lambda source, key: None,
+        styles=b"",
     )
     return create_app(Machines(3), views, guard=Guard(TOKEN))
 
 
-APP = shown()
+APP = app_with()
 SCHEMA = schemathesis.openapi.from_wsgi("/openapi.json", APP)
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -60,14 +75,14 @@ AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 @SCHEMA.parametrize()
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_documented(case):
-    """Whatever Schemathesis asks, the answer has a documented code, type and shape, and none is a 500."""
+    """Every request of Schemathesis gets a response with a documented code, type and schema, and never a 500."""
     case.call_and_validate(headers=AUTHORIZED)
 
 
 @pytest.mark.parametrize("views", [True, False])
 def test_every_route_is_documented_and_no_other(views):
-    """The document's paths and methods are those that are served, with what a running process shows and without."""
-    app = shown() if views else create_app(Machines(3))
+    """The paths and methods of the document are those of the application, with and without the console."""
+    app = app_with() if views else create_app(Machines(3))
     served = {
         (re.sub("<.*?>", "{}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
@@ -75,12 +90,14 @@ def test_every_route_is_documented_and_no_other(views):
         if rule.rule not in PAGES
     }
     paths = app.test_client().get("/openapi.json").json["paths"]
-    assert served == {(re.sub("{.*?}", "{}", path), method) for path, found in paths.items() for method in found}
+    assert served == {
+        (re.sub("{.*?}", "{}", path), method) for path, operations in paths.items() for method in operations
+    }
 
 
 @pytest.mark.parametrize("path", ["/averages", "/events", "/reports", "/reports/2026-11-22", "/healthz", "/readyz"])
-def test_the_documented_shape_is_that_of_the_answers(path):
-    """What is shown of a process fits its schema, and fits it no longer with a key less."""
+def test_the_schema_of_an_answer_requires_each_key(path):
+    """An answer is valid against its schema, and invalid once a key is removed."""
     document = APP.test_client().get("/openapi.json").json
     operation = document["paths"][path.replace("2026-11-22", "{date}")]["get"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"] | document
@@ -94,8 +111,8 @@ def test_the_documented_shape_is_that_of_the_answers(path):
             break
 
 
-def test_what_a_real_process_shows_is_as_documented(tmp_path):
-    """Averages, events, a report and the rest of a running `etl run` fit their schemas."""
+def test_the_answers_of_a_real_process_are_as_documented(tmp_path):
+    """Averages, events, a report and the other answers of a running `etl run` are valid against their schemas."""
     site = Site(tmp_path)
     site.save()
     day = closed_day(site)
@@ -104,16 +121,60 @@ def test_what_a_real_process_shows_is_as_documented(tmp_path):
         document = site.ask("/openapi.json")
         for path, operations in document["paths"].items():
             if "get" in operations and path != "/metrics":
-                shown = site.ask(path.replace("{date}", day).replace("{id}", "1"))
+                answer = site.ask(path.replace("{date}", day).replace("{id}", "1"))
                 content = operations["get"]["responses"]["200"]["content"]
-                jsonschema.validate(shown, content["application/json"]["schema"] | document)
+                jsonschema.validate(answer, content["application/json"]["schema"] | document)
         end(process)
 
 
+def test_the_document_follows_the_token_and_the_number_of_machines():
+    """Only with a token are there a security scheme and a 401; the machine's number has the server's maximum."""
+    for guard in (Guard(), Guard(TOKEN)):
+        document = create_app(Machines(7), guard=guard).test_client().get("/openapi.json").json
+        post = document["paths"]["/status"]["post"]
+        has_token = bool(guard.token)
+        assert ("securitySchemes" in document["components"]) == ("security" in post) == has_token
+        assert ("401" in post["responses"]) == has_token
+        assert document["components"]["parameters"]["machine"]["schema"]["maximum"] == 7
+
+
+def test_every_route_is_in_the_readme():
+    """Each route of the API stands in api/README.md with its method."""
+    readme = (Path(__file__).parents[2] / "api" / "README.md").read_text()
+    for rule in APP.url_map.iter_rules():
+        path = re.sub("<.*?>", "<id>", rule.rule).replace("/reports/<id>", "/reports/<date>")
+        method = "POST" if "POST" in rule.methods else "GET"
+        assert f"`{method} {path}`" in readme
+
+
 def test_not_ready_is_as_documented():
-    """The answer of a process that is not ready has the documented 503."""
-    answer = shown(["the disk is full"]).test_client().get("/readyz")
+    """A process that is not ready returns the documented 503."""
+    answer = app_with(["the disk is full"]).test_client().get("/readyz")
     assert (answer.status_code, answer.json) == (503, {"ready": False, "reasons": ["the disk is full"]})
+
+
+def test_the_polling_process_never_loads_numpy(tmp_path):
+    """After every route of the console was requested, and a report was written, no numpy library is mapped."""
+    site = Site(tmp_path)
+    site.save()
+    day = closed_day(site)
+    routes = [
+        *PAGES - {"/console/machine"},
+        "/console/machine?source=machine-1&id=1",
+        *("/data", "/machines", "/machines/1/data"),
+        *(re.sub("<.*", day, rule.rule) for rule in APP.url_map.iter_rules() if rule.endpoint.startswith("console.")),
+    ]
+    with site.running() as process:
+        until(lambda: site.lines("averages") and not_refused(site) and site.ask("/reports") == [day], 60)
+        for route in routes:
+            for accept in ("application/json", "text/html"):
+                request = Request(f"http://127.0.0.1:{site.port}{route}", headers={"Accept": accept})
+                assert urlopen(request, timeout=60).status == 200
+        assert site.ask("/console/machine?source=machine-1&id=1")["charts"].keys() == {"temperature", "speed"}
+        maps = Path(f"/proc/{process.pid}/maps").read_text()
+        assert "orjson" in maps
+        assert "numpy" not in maps
+        end(process)
 
 
 BODIES = st.binary(max_size=300) | st.recursive(
@@ -133,7 +194,7 @@ PATHS = st.sampled_from(["/status", "/machines/2/status"])
 
 
 def test_no_hostile_body_gets_a_500(pytestconfig):
-    """Bytes, broken JSON, wrong types and deep nesting under any content type are set, refused or too large."""
+    """Bytes, invalid JSON, wrong types and deep nesting under any content type are a 200, 400 or 413."""
     client = APP.test_client()
 
     @settings(max_examples=5 * pytestconfig.getoption("--examples"), deadline=None)

@@ -3,7 +3,7 @@
 python -m tests.benchmarks.anomalies --data DIR [--seed 1]
 
 DIR holds CSV files (timestamp,value) and windows.json ({file: {"windows": [[first, last], ...]}}), such as the Numenta
-Anomaly Benchmark's. Each series is one machine; all are folded in by `etl replay` and reported by `etl report`, day by
+Anomaly Benchmark's. Each series is one machine; `etl replay` imports all of them, and `etl report` reports them, day by
 day, with each choice of detectors. An incident is true if it starts inside a window; a window counts once; every other
 incident is false. Precision is windows found / (windows found + false incidents), recall is windows found / windows.
 Nothing is scored in the first 15 % of a file, at most 750 readings. Flagged are the readings outside the windows that
@@ -49,7 +49,7 @@ class Series(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the nights said: when each incident started, and which readings were flagged."""
+    """The result of the nights: when each incident started, and which readings were flagged."""
 
     starts: np.ndarray
     flagged: np.ndarray
@@ -74,27 +74,27 @@ def labelled(folder: Path) -> list[Series]:
 
 
 def replayed(root: Path, series: list[Series]) -> list[Path]:
-    """Fold the series into folders by `etl replay`: one for each interval there is."""
+    """Replay the series into folders: one for each interval there is."""
     intervals: dict[str, dict[str, list[Series]]] = {}
     for one in series:
         interval = f"{np.median(np.diff(one.times)):.0f}s"
         intervals.setdefault(interval, {}).setdefault(one.machine, []).append(one)
     for interval, machines in intervals.items():
-        here = root / interval
-        here.mkdir()
-        files = [str(record(here, machine, parameters)) for machine, parameters in machines.items()]
+        folder = root / interval
+        folder.mkdir()
+        files = [str(record(folder, machine, parameters)) for machine, parameters in machines.items()]
         config = {
             "interval": interval,
             "timezone": "UTC",
             "sources": [{"name": machine, "file": f"{machine}.jsonl"} for machine in machines],
             "parameters": {one.parameter: one.parameter for some in machines.values() for one in some},
         }
-        etl(here, config, "replay", *files)
+        etl(folder, config, "replay", *files)
     return [root / interval for interval in intervals]
 
 
 def record(folder: Path, machine: str, parameters: list[Series]) -> Path:
-    """Write what a machine sent as JSON lines."""
+    """Write the readings of a machine as JSON lines."""
     columns = [one.values.tolist() for one in parameters]
     names = [one.parameter for one in parameters]
     path = folder / f"{machine}.jsonl"
@@ -112,12 +112,12 @@ def etl(root: Path, config: dict[str, Any], *command: str) -> None:
 
 
 Reports = dict[tuple[str, str], list[dict[str, Any]]]
-"""What the reports say of each machine and parameter, by day."""
+"""The reports' entries of each machine and parameter, by day."""
 
 
 def nights(folders: list[Path], detectors: tuple[str, ...]) -> tuple[Reports, float]:
-    """Report every day of these folders; what the reports say, and seconds of CPU for each day of a machine."""
-    said: Reports = {}
+    """Report every day of these folders; the entries, and seconds of CPU for each day of a machine."""
+    results: Reports = {}
     days = 0
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     for root in folders:
@@ -132,12 +132,12 @@ def nights(folders: list[Path], detectors: tuple[str, ...]) -> tuple[Reports, fl
                 for machine in json.loads(Folder(output).report_path(day).read_bytes())["machines"]:
                     days += 1
                     for name, parameter in machine["parameters"].items():
-                        said.setdefault((machine["source"], name), []).append(parameter)
+                        results.setdefault((machine["source"], name), []).append(parameter)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return said, (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / days
+    return results, (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / days
 
 
-def told(one: Series, days: list[dict[str, Any]]) -> Outcome:
+def incidents_of(one: Series, days: list[dict[str, Any]]) -> Outcome:
     """The incidents of a series; one that goes on over midnight has one start."""
     ends: dict[float, float] = {}
     for incident in (incident for day in days for incident in day["incidents"]):
@@ -167,7 +167,7 @@ class Score(NamedTuple):
 
 
 def score(series: list[Series], outcomes: list[Outcome], shifts: Iterator[float] | None = None) -> Score:
-    """Score what was found; with `shifts` (0 to 1), against windows rotated by that share of each series."""
+    """Score the outcomes; with `shifts` (0 to 1), against windows rotated by that share of each series."""
     windows, hit, false, days, normal, flagged = 0, 0, 0, 0.0, 0, 0
     for one, outcome in zip(series, outcomes, strict=True):
         times = one.times[one.first :]
@@ -198,7 +198,7 @@ def fleet(machines: int, days: int, seed: int) -> list[Series]:
     """A temperature and a speed of each machine, with a fault in every other day but the first, which is not scored.
 
     A machine is STARTED for 5 to 60 minutes and IDLE for 3 to 45, in turn. Its temperature follows within minutes, with
-    noise and the daily wave of the hall; its fan follows within seconds, and stands exactly still while IDLE.
+    noise and the daily wave of the hall; its fan follows within seconds, and is exactly 0 while IDLE.
     """
     dice = np.random.default_rng(seed)
     size = days * DAY // INTERVAL
@@ -245,7 +245,7 @@ def fault(
     low: float,
     high: float,
 ) -> tuple[float, float, str]:
-    """Put a fault somewhere into the day that begins at `start`; its window, and what it is."""
+    """Put a fault somewhere into the day that begins at `start`; its window, and its kind."""
     kind = dice.choice(("stuck", "drift", "spike", "wrong level"))
     begin = start + int(dice.integers(0, DAY // INTERVAL - 1000))
     end = begin + int(dice.integers(1, 4) if kind == "spike" else dice.integers(180, 720))
@@ -257,7 +257,7 @@ def fault(
     elif kind == "spike":
         values[begin:end] += sign * size
     else:
-        # What it shows is right for the other status: a fan that stands though STARTED, or runs though IDLE.
+        # The value fits the other status: a fan that does not turn although STARTED, or turns although IDLE.
         values[begin:end] = np.where(on[begin:end], low, high) + 0.01 * (high - low) * dice.normal(size=end - begin)
     return float(times[begin]) - 0.001, float(times[end - 1]) + SETTLING, str(kind)
 
@@ -275,25 +275,26 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, required=True)
     options.add_argument("--seed", type=int, default=1)
-    given = options.parse_args()
-    for title, series in (("labelled", labelled(given.data)), ("simulated", fleet(20, 8, given.seed))):
+    arguments = options.parse_args()
+    for title, series in (("labelled", labelled(arguments.data)), ("simulated", fleet(20, 8, arguments.seed))):
         days = sum(np.ptp(one.times) / DAY for one in series)
         print(f"{title}: {len(series)} series, {days:.0f} days, {sum(len(one.windows) for one in series)} windows")
         print("{:12}{:>6}{:>6}{:>7}{:>10}{:>9}{:>7}{:>10}".format(*HEAD))
         with TemporaryDirectory() as root:
             folders = replayed(Path(root), series)
             for name, detectors in CHOICES.items():
-                said, cost = nights(folders, detectors)
-                outcomes = [told(one, said[one.machine, one.parameter]) for one in series]
-                show(name, series, outcomes, given.seed, cost)
-            show("20 % rule", series, [ruled(one, said[one.machine, one.parameter]) for one in series], given.seed)
+                results, cost = nights(folders, detectors)
+                outcomes = [incidents_of(one, results[one.machine, one.parameter]) for one in series]
+                show(name, series, outcomes, arguments.seed, cost)
+            ruled_outcomes = [ruled(one, results[one.machine, one.parameter]) for one in series]
+            show("20 % rule", series, ruled_outcomes, arguments.seed)
 
 
 def show(name: str, series: list[Series], outcomes: list[Outcome], seed: int, cost: float = 0.0) -> None:
     turns = np.random.default_rng(seed).random((ROTATIONS, len(series)))
     chance = np.mean([score(series, outcomes, iter(turn)).f1 for turn in turns])
-    found = score(series, outcomes)
-    print("{:12}{:6.3f}{:6.2f}{:7.2f}{:10.3f}{:9.2%}{:7.2f}{:10.3f}".format(name, *found, chance, cost), flush=True)
+    figures = score(series, outcomes)
+    print("{:12}{:6.3f}{:6.2f}{:7.2f}{:10.3f}{:9.2%}{:7.2f}{:10.3f}".format(name, *figures, chance, cost), flush=True)
 
 
 if __name__ == "__main__":

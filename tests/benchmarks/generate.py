@@ -1,4 +1,4 @@
-"""Write what N simulated machines would have sent in D days, polled every 10 seconds, as raw logs; seeded.
+"""Write the readings of N simulated machines over D days, polled every 10 seconds, as raw logs; seeded.
 
 python -m tests.benchmarks.generate FOLDER [--machines 100] [--days 1] [--seed 1] [--start 2026-01-05]
 """
@@ -38,11 +38,11 @@ def main() -> None:
     options.add_argument("--days", type=int, default=1)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--start", type=date.fromisoformat, default=date(2026, 1, 5))
-    given = options.parse_args()
-    machines = Machines(given.machines, random.Random(given.seed))
-    for number in range(given.days):
-        day = given.start + timedelta(days=number)
-        path = given.folder / "raw" / f"{day}.jsonl"
+    arguments = options.parse_args()
+    machines = Machines(arguments.machines, random.Random(arguments.seed))
+    for number in range(arguments.days):
+        day = arguments.start + timedelta(days=number)
+        path = arguments.folder / "raw" / f"{day}.jsonl"
         print(f"{path}: {write_day(path, day, machines)} lines, {path.stat().st_size / 1e6:.0f} MB")
 
 

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from etl.live.pipeline import SYNCS
-from etl.live.tick import Tick
+from etl.live.pipeline import POLICIES
+from etl.live.poller import Poller
+from etl.live.standing import Standing
+from etl.live.writer import Files, Writer
 from etl.readings.answers import parse
 from etl.readings.days import day_finder
 from etl.readings.fold import derive, fold_of
@@ -35,14 +37,14 @@ READINGS = 10_000
 START = 1_795_341_600.123
 
 
-def whole(tick: Tick, batch: int) -> Callable[[], None]:
+def whole(poller: Poller, writer: Writer, batch: int) -> Callable[[], None]:
     """Ticks as the running process makes them, from the delivered answers to both files."""
 
     def run() -> None:
         for at in range(READINGS // batch):
             for number in range(batch):
-                tick.deliver(Poll(f"machine-{number}", START + at * 10, (Answer(BODY),)))
-            tick.write()
+                poller.deliver(Poll(f"machine-{number}", START + at * 10, (Answer(BODY),)))
+            writer.tick()
 
     return run
 
@@ -77,15 +79,19 @@ def best(work: Callable[[], None]) -> float:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--batch", type=int, default=100)
-    options.add_argument("--fsync", choices=SYNCS, default="never")
-    given = options.parse_args()
+    options.add_argument("--fsync", choices=POLICIES, default="never")
+    arguments = options.parse_args()
     for what, work in (("parse", parse_all), ("encode raw", encode_all), ("derive: step, encode", derive_all)):
         print(f"{what:24} {best(work):6.2f} us")
     with tempfile.TemporaryDirectory(dir=RAM) as aside:
         folder, day_of = Folder(Path(aside)), day_finder(ZoneInfo("UTC"))
         events = Events(Appender(folder, "events"), day_of, time.time)
-        tick = Tick(folder, SETTINGS, day_of, events, {}, time.time, SYNCS[given.fsync])
-        work = whole(tick, given.batch)
+        files = Files(Appender(folder, "raw"), Appender(folder, "averages"), events, day_of)
+        files.use(POLICIES[arguments.fsync])
+        poller, standing = Poller(time.time, SETTINGS.interval), Standing(events.record)
+        writer = Writer(files, poller, standing, SETTINGS, time.time)
+        writer.sinks = [lambda batch: standing.wrote(batch.updates)]
+        work = whole(poller, writer, arguments.batch)
         print(f"{'all, with its write':24} {best(work):6.2f} us")
         with cProfile.Profile() as profile:
             work()

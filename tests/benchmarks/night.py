@@ -1,9 +1,9 @@
 """The night of a day's file, in paired runs: `etl report` with one process, with two, with its page; DuckDB, Polars.
 
-python -m tests.benchmarks.night FOLDER [--day 2026-01-05] [--rounds 5] [VARIANT ...]
+python -m tests.benchmarks.night FOLDER [VARIANT ...] [--day 2026-01-05] [--rounds 5]
 
-FOLDER is what tests.benchmarks.generate wrote. Each variant (one two page duckdb polars) is a process of its own; CPU
-is that of the process and its children, memory the largest of them. Needs the extra `bench` for the last two.
+tests.benchmarks.generate writes FOLDER. Each variant (one two page duckdb polars) is a process of its own; CPU is that
+of the process and its children, memory that of the largest of them. The last two need the extra `bench`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from typing import NamedTuple
 
 ETL = """
 import sys
-from pathlib import Path
-from etl.storage.folder import Folder
-from etl.nightly.night import here
+from etl.nightly.job import Job
+from etl.nightly.run import run
 from etl.readings.records import Settings
 settings = Settings(5, {{"temperature": "temperature", "speed": "fan_speed"}}, "UTC", 10.0, 0.2)
 if __name__ == "__main__":
-    here({page})(Folder(Path({folder!r})), {day!r}, settings, {workers}, None)
+    run(Job({folder!r}, {day!r}, settings, {workers}), {page}, print)
 """
 PAGE = """
-from api.pages import report_page
+from etl.pages.report import report_page
 """
 DUCKDB = """
 import duckdb
@@ -89,11 +88,11 @@ def main() -> None:
     options.add_argument("variants", nargs="*", default=["one", "two", "duckdb"], metavar="VARIANT")
     options.add_argument("--day", default="2026-01-05")
     options.add_argument("--rounds", type=int, default=5)
-    given = options.parse_args()
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as aside:
         names = {
-            "folder": given.folder, "day": given.day, "out": f"{aside}/out.json",
-            "file": str(Path(given.folder, "raw", f"{given.day}.jsonl")),
+            "folder": arguments.folder, "day": arguments.day, "out": f"{aside}/out.json",
+            "file": str(Path(arguments.folder, "raw", f"{arguments.day}.jsonl")),
         }  # fmt: skip
         scripts = {
             "one": ETL.format(**names, workers=1, page=None),
@@ -102,11 +101,11 @@ def main() -> None:
             "duckdb": DUCKDB.format(**names),
             "polars": POLARS.format(**names),
         }
-        runs: dict[str, list[Run]] = {variant: [] for variant in given.variants}
-        for _ in range(given.rounds):
-            for variant, found in runs.items():
-                found.append(measure(scripts[variant]))
-    medians = {variant: Run(*map(statistics.median, zip(*found, strict=True))) for variant, found in runs.items()}
+        runs: dict[str, list[Run]] = {variant: [] for variant in arguments.variants}
+        for _ in range(arguments.rounds):
+            for variant, measured in runs.items():
+                measured.append(measure(scripts[variant]))
+    medians = {variant: Run(*map(statistics.median, zip(*measured, strict=True))) for variant, measured in runs.items()}
     for variant, run in medians.items():
         peer = medians.get("duckdb", run)
         ratios = f"{run.cpu / peer.cpu:.2f} CPU {run.wall / peer.wall:.2f} wall {run.mib / peer.mib:.2f} memory"

@@ -20,7 +20,7 @@ from zlib import crc32
 
 import orjson
 
-from etl.live.schedule import SLICES
+from etl.live.schedule import MAX_SLICES
 from tests.benchmarks.polls import targets
 from tests.support.process import free_port
 
@@ -48,10 +48,11 @@ def measure(folder: Path, machines: int, transport: str, workers: int, port: int
             report.unlink()
             late = watch(process.pid, Path(aside, "output", "raw.jsonl"), report)
             process.terminate()
-    for when, found in late.items():
-        found.sort()
-        p50, p99 = (1000 * found[int(len(found) * quantile)] for quantile in (0.5, 0.99))
-        print(f"{when}: {len(found)} readings, late p50 {p50:.0f} ms, p99 {p99:.0f} ms, most {1000 * found[-1]:.0f} ms")
+    for when, seconds in late.items():
+        seconds.sort()
+        p50, p99 = (1000 * seconds[int(len(seconds) * quantile)] for quantile in (0.5, 0.99))
+        most = 1000 * seconds[-1]
+        print(f"{when}: {len(seconds)} readings, late p50 {p50:.0f} ms, p99 {p99:.0f} ms, most {most:.0f} ms")
 
 
 def watch(pid: int, log: Path, report: Path) -> dict[str, list[float]]:
@@ -60,10 +61,11 @@ def watch(pid: int, log: Path, report: Path) -> dict[str, list[float]]:
     with log.open("rb") as lines:
         lines.seek(0, os.SEEK_END)
         while not report.exists() or has_child(pid):
-            came = lines.readlines()
+            lines_read = lines.readlines()
             now = time.time()
-            found = late["beside the report" if has_child(pid) else "before"]
-            found += [(now - crc32(orjson.loads(line)["_source"].encode()) % SLICES) % 10 for line in came]
+            late["beside the report" if has_child(pid) else "before"] += [
+                (now - crc32(orjson.loads(line)["_source"].encode()) % MAX_SLICES) % 10 for line in lines_read
+            ]
             time.sleep(0.005)
     return late
 
@@ -78,9 +80,9 @@ def main() -> None:
     options.add_argument("--machines", type=int, default=1000)
     options.add_argument("--transport", default="curl")
     options.add_argument("--workers", type=int, default=1)
-    given = options.parse_args()
+    arguments = options.parse_args()
     with targets(1) as (port,):
-        measure(given.folder.resolve(), given.machines, given.transport, given.workers, port)
+        measure(arguments.folder.resolve(), arguments.machines, arguments.transport, arguments.workers, port)
 
 
 if __name__ == "__main__":

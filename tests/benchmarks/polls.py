@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from etl.live.tick import LATENESS
+from etl.live.standing import LATENESS_SAMPLES
 from tests.benchmarks.idle import cpu_seconds, rss_mib
 from tests.support.process import free_port
 
@@ -36,15 +36,15 @@ def paths(machines: int, ill: int) -> list[str]:
 def targets(ports: int) -> Iterator[list[int]]:
     """Machines to poll; the ports they answer on. A process has descriptors for some thousand ports only."""
     with ExitStack() as stack:
-        found: list[int] = []
-        while len(found) < ports:
-            share = min(5000, ports - len(found))
+        numbers: list[int] = []
+        while len(numbers) < ports:
+            share = min(5000, ports - len(numbers))
             command = [sys.executable, "-m", "tests.benchmarks.target", "--ports", str(share)]
             target = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
             stack.callback(target.terminate)
             first = int(target.stdout.readline())
-            found += range(first, first + share)
-        yield found
+            numbers += range(first, first + share)
+        yield numbers
 
 
 def measure(variant: str, machines: int, seconds: int, ports: list[int]) -> dict[str, float]:
@@ -68,8 +68,8 @@ def measure(variant: str, machines: int, seconds: int, ports: list[int]) -> dict
         with subprocess.Popen(
             [sys.executable, "-m", "etl", "run"], cwd=aside, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         ) as process:
-            # The polls of the start, all at once, must be gone from those whose lateness is remembered.
-            time.sleep(15 + 10 * LATENESS / (machines * (1 - ill / 50)))
+            # Wait until the lateness of the first polls, which all come at once, is forgotten.
+            time.sleep(15 + 10 * LATENESS_SAMPLES / (machines * (1 - ill / 50)))
             cpu, before = cpu_seconds(process.pid), metrics(api)
             time.sleep(seconds)
             cpu, shown = cpu_seconds(process.pid) - cpu, metrics(api)
@@ -100,15 +100,15 @@ def main() -> None:
     options.add_argument("variants", nargs="+", metavar="VARIANT")
     for name, default in (("machines", 1000), ("seconds", 40), ("rounds", 3), ("ports", 1)):
         options.add_argument(f"--{name}", type=int, default=default)
-    given = options.parse_args()
-    runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in given.variants}
-    with targets(given.ports) as ports:
-        for _ in range(given.rounds):
-            for variant, found in runs.items():
-                found.append(measure(variant, given.machines, given.seconds, ports))
-                print(variant, json.dumps({key: round(value, 3) for key, value in found[-1].items()}), flush=True)
-    for variant, found in runs.items():
-        medians = {key: round(statistics.median(run[key] for run in found), 2) for key in found[0]}
+    arguments = options.parse_args()
+    runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in arguments.variants}
+    with targets(arguments.ports) as ports:
+        for _ in range(arguments.rounds):
+            for variant, measured in runs.items():
+                measured.append(measure(variant, arguments.machines, arguments.seconds, ports))
+                print(variant, json.dumps({key: round(value, 3) for key, value in measured[-1].items()}), flush=True)
+    for variant, measured in runs.items():
+        medians = {key: round(statistics.median(run[key] for run in measured), 2) for key in measured[0]}
         print(f"median {variant}: {medians}")
 
 

@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks.replay FOLDER [--day 2026-01-05] [--rounds 5]
 
-FOLDER is what tests.benchmarks.generate wrote.
+tests.benchmarks.generate writes FOLDER.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.benchmarks.night import measure
 REPLAY = """
 import sys
 sys.argv = ["etl", "replay", {file!r}, "--config", {config!r}, "--output", {aside!r} + "/out"]
-from etl.__main__ import main
+from etl.cli.main import main
 main()
 """
 BARE = """
@@ -35,11 +35,11 @@ def main() -> None:
     options.add_argument("folder")
     options.add_argument("--day", default="2026-01-05")
     options.add_argument("--rounds", type=int, default=5)
-    given = options.parse_args()
-    file = Path(given.folder, "raw", f"{given.day}.jsonl").resolve()
+    arguments = options.parse_args()
+    file = Path(arguments.folder, "raw", f"{arguments.day}.jsonl").resolve()
     lines = sum(1 for _ in file.open("rb"))
     runs: dict[str, list[float]] = {"replay": [], "bare": []}
-    for _ in range(given.rounds):
+    for _ in range(arguments.rounds):
         for name, script in (("replay", REPLAY), ("bare", BARE)):
             with tempfile.TemporaryDirectory() as aside:
                 config = Path(aside, "config.yaml")

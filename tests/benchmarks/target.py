@@ -1,6 +1,6 @@
 """Machines to poll at little cost: one process that answers every GET with a reading, on one port or on many.
 
-A path that begins with /hang gets no answer, one that begins with /garbage one that is no JSON.
+A path that begins with /hang gets no answer; a path that begins with /garbage gets an answer that is not JSON.
 
 python -m tests.benchmarks.target [--ports 1]   prints the first port; the others follow it
 """

@@ -18,7 +18,7 @@ START = 1_795_392_000.0 - 45
 
 
 class Crash(BaseException):
-    """The process died here."""
+    """The process is killed at this call."""
 
 
 class Faulty:
@@ -51,7 +51,7 @@ class Faulty:
 
 
 class Printed:
-    """Takes lines as stdout does: what it has was acknowledged."""
+    """Takes lines as stdout does: its lines are acknowledged."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -67,19 +67,19 @@ def acknowledged(printed: Printed) -> list[bytes]:
 def run(root, faulty) -> Plant:
     """Ten ticks across midnight; the fault may hit any of them, and is over before the last two."""
     here = Plant(root, START, system=faulty, stdout=Printed(), timezone="UTC")
-    reader = here.pipeline._files._readers["machine-1"]
+    reader = here.pipeline._files._by_name["machine-1"]
     try:
         here.tick(8)
     except Crash:
         faulty.healed = True
         here.close()
         here.open()
-        here.pipeline._files._readers["machine-1"]._turn = reader._turn
+        here.pipeline._files._by_name["machine-1"]._turn = reader._turn
         here.clock.now += 10
         here.tick(8 - round((here.clock.now - START) / 10))
     faulty.healed = True
     here.tick(2)
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     here.close()
     return here
 
@@ -114,7 +114,7 @@ def count(tmp_path) -> int:
     ids=["EIO", "ENOSPC-short", "EDQUOT", "EINTR"],
 )
 def test_the_nth_call_fails(tmp_path, error, short, sticky):
-    """Whichever call fails, once or until it is healed, the process lives and the folder ends up whole."""
+    """Whichever call fails, once or for a while, the process goes on and the folder is whole in the end."""
     for n in range(1, count(tmp_path) + 1):
         (tmp_path / str(n)).mkdir()
         check(run(tmp_path / str(n), Faulty(n, error, sticky=sticky, short=short)), crashed=False)
@@ -122,7 +122,7 @@ def test_the_nth_call_fails(tmp_path, error, short, sticky):
 
 @pytest.mark.parametrize("short", [False, True], ids=["before", "half"])
 def test_the_process_dies_in_the_nth_call(tmp_path, short):
-    """Whichever call the process dies in, the next start finds or makes everything whole; one poll may be missing."""
+    """Whichever call the process dies in, the folder is whole after the next start; one poll may be missing."""
     for n in range(1, count(tmp_path) + 1):
         (tmp_path / str(n)).mkdir()
         check(run(tmp_path / str(n), Faulty(n, None, sticky=False, short=short)), crashed=True)

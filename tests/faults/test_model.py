@@ -1,4 +1,4 @@
-"""Any history against a model: what is acknowledged, which day it belongs to, and what follows from it."""
+"""Any history against a model: every acknowledged reading, the day it belongs to, and all that follows from it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EVENTS = {"start", "stop", "settings", "gap", "source_down", "source_up", "rejec
 
 
 class Crash(BaseException):
-    """The process died here."""
+    """The process is killed at this call."""
 
 
 class System:
@@ -93,7 +93,7 @@ readings = st.fixed_dictionaries(
 )
 broken = st.sampled_from([b"", b"<html>", b"[1, 2]", b'{"temperature": NaN}', b'"text"', b'{"n": 1'])
 answers = st.lists(readings | readings | broken, max_size=3)
-"""What a source gives in one poll; nothing is a failure."""
+"""The answers of a source to one poll; an empty list is a failure."""
 polls = st.tuples(answers, answers)
 sound = st.tuples(*[st.lists(readings, min_size=1, max_size=2)] * 2)
 steps = st.sampled_from([10.0, 600.0, 3700.0, 20_000.0, 86_400.0, 200_000.0, -5.0, -5000.0, -86_400.0])
@@ -119,7 +119,7 @@ reloadable = st.sampled_from([{"report": {"threshold": 0.1, "at": "00:30"}}, {"o
 
 
 class History(RuleBasedStateMachine):
-    """A process, its folder and its disk; `kept` is what must stand in the raw log, as (day, number), in order."""
+    """A process, its folder and its disk; `kept` has the readings of the raw log, as (day, number), in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class History(RuleBasedStateMachine):
     @rule(change=changes)
     def restart(self, change):
         """The process ends as asked and starts with this config."""
-        self.here.pipeline.tick.finish()
+        self.here.pipeline.writer.finish()
         self._take_acknowledged()
         self.here.config |= change
         self._reopen()
@@ -267,7 +267,7 @@ class History(RuleBasedStateMachine):
             self.tick([outcomes])
 
     def teardown(self):
-        """Whatever happened, a sound disk and a start put everything right."""
+        """Whatever happened, with a sound disk a start repairs everything."""
         self.system.failing = {}
         self.system.left = None
         try:
@@ -283,7 +283,7 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def check(self):
-        """What was acknowledged stands there once, in its day; averages, reports and events are as promised."""
+        """Each acknowledged reading is there once, in its day; averages, reports and events are as promised."""
         there = self._numbers()
         assert there[: len(self.kept)] == self.kept
         assert set(self.folder.reports()) == set(self.reports)
@@ -306,7 +306,7 @@ class History(RuleBasedStateMachine):
     def _poll(self, outcomes) -> None:
         for name, outcome in zip(SOURCES, outcomes, strict=True):
             self.script.answers[name] = [self._body(item) for item in outcome] or Failure("refused", "refused")
-        self.here.pipeline.tick.start(SOURCES)
+        self.here.pipeline.poller.poll(SOURCES)
 
     def _body(self, item) -> bytes:
         if isinstance(item, bytes):
@@ -317,7 +317,7 @@ class History(RuleBasedStateMachine):
         return orjson.dumps(item | {"n": self.count})
 
     def _write(self) -> None:
-        self.here.pipeline.tick.write()
+        self.here.pipeline.writer.tick()
         self._take_acknowledged()
         assert self._stuck() or not self.waiting
         assert self._stuck() <= bool(self.system.failing)
@@ -325,12 +325,12 @@ class History(RuleBasedStateMachine):
     def _write_with(self, calls: int, error: int) -> None:
         self.system.left, self.system.error = calls, error
         with suppress(Crash):
-            self.here.pipeline.tick.write()
+            self.here.pipeline.writer.tick()
         self.system.left = None
         self._take_acknowledged()
 
     def _forget_deleted(self) -> None:
-        """Take over what `keep_days` deleted: reported days only, older than it says."""
+        """Forget the days that `keep_days` deleted: only reported ones that are old enough."""
         days = set(self.folder.days("raw"))
         gone = {day for day, _ in self.kept} - days
         gone |= {day for day, report in self.reports.items() if report is not None} - days
@@ -344,7 +344,7 @@ class History(RuleBasedStateMachine):
         self.kept = [(day, number) for day, number in self.kept if day in days]
 
     def _take_acknowledged(self) -> None:
-        """What was printed was waiting, in this order, and is kept from now on."""
+        """Printed readings were waiting, in this order, and are kept from now on."""
         count = len(self.printed.numbers)
         assert self.printed.numbers == [number for _, number in self.waiting[:count]]
         self.kept += self.waiting[:count]
@@ -352,7 +352,7 @@ class History(RuleBasedStateMachine):
         self.printed.numbers.clear()
 
     def _reopen(self) -> None:
-        """Start anew; what was not acknowledged may stand in the raw log, from its beginning on."""
+        """Restart; readings that were not acknowledged may be in the raw log, the first of them first."""
         self.here.close()
         self._abandon()
         self.here.open()
@@ -369,17 +369,13 @@ class History(RuleBasedStateMachine):
 
     def _abandon(self) -> None:
         """Close the files of a process that is gone."""
-        tick = self.here.pipeline.tick
-        for appender in (tick._raw, tick._averages, self.here.pipeline.events._appender):
-            if appender._fd is not None:
-                os.close(appender._fd)
-                appender._fd = None
+        self.here.pipeline.files.close()
 
     def _begin(self) -> None:
         self._use_script()
         later = [day for day, _ in self.kept[-1:]] + [day_after(day) for day in self.reports]
         self.day = max([self.day_of(self.here.clock()), *self.folder.days("raw")[-1:], *later])
-        self.here.pipeline.tick.write()
+        self.here.pipeline.writer.tick()
         there = self._numbers()
         more = there[len(self.kept) :]
         assert more == self.waiting[: len(more)]
@@ -388,13 +384,13 @@ class History(RuleBasedStateMachine):
 
     def _use_script(self) -> None:
         self.script = Script(self.here.clock)
-        self.here.pipeline.tick.use(dict.fromkeys(SOURCES, self.script))
+        self.here.pipeline.poller.use(dict.fromkeys(SOURCES, self.script))
 
     def _stuck(self) -> bool:
-        return self.here.pipeline.tick.stuck is not None
+        return self.here.pipeline.standing.stuck is not None
 
     def _numbers(self) -> list[tuple[str, int]]:
-        """The readings in the raw log; a line that others wrote there is none."""
+        """The readings in the raw log, without lines that others wrote there."""
         lines = [(day, line) for day in self.folder.days("raw") for _, line in self.folder.lines("raw", day)]
         return [(day, orjson.loads(line)["n"]) for day, line in lines if b'"_source"' in line]
 
@@ -413,12 +409,12 @@ class History(RuleBasedStateMachine):
 
 
 def _figures(report: bytes) -> bytes:
-    """A report without its incidents, which days that were deleted or meddled with had a part in."""
+    """A report without its incidents, which depend on days that were deleted or disturbed."""
     return encode(contract(orjson.loads(report)))
 
 
 def test_any_history_keeps_the_promises(pytestconfig, caplog):
-    """Polls, nights, kills, restarts, a failing disk and meddling in any order: acknowledged once, and all follows."""
+    """After polls, nights, kills, restarts, disk errors and disturbances in any order, every promise holds."""
     caplog.set_level(logging.CRITICAL)
     run_state_machine_as_test(
         History,

@@ -1,4 +1,4 @@
-"""Days on end with faults among them: nothing lost, nothing doubled, and not a file, a thread or 5 MB more."""
+"""Simulated days with faults: nothing lost, nothing doubled, and no growth in files, threads or memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import random
 import shutil
 import threading
 from collections import Counter
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from etl.nightly.night import in_a_child
+from etl.live.night import in_child
 from etl.nightly.report import encode, make_report
 from etl.readings.days import due
 from etl.readings.records import Failure
@@ -36,7 +37,7 @@ GROWTH = 5 << 20
 
 
 class Disk:
-    """The module os; while the disk is full, half of what is written lands and the rest does not."""
+    """The module os; while the disk is full, a write takes half of its data, then fails."""
 
     def __init__(self) -> None:
         self.full = False
@@ -52,7 +53,7 @@ class Disk:
 
 
 class Sum:
-    """What raw lines add up to, in their order, without keeping them; takes them as stdout does."""
+    """A checksum of raw lines in their order; takes them as stdout does."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -69,7 +70,7 @@ class Sum:
 
 
 class Used(NamedTuple):
-    """What the process uses now."""
+    """Resources of this process."""
 
     memory: int
     files: int
@@ -105,7 +106,7 @@ class Machines(Script):
 
 
 class Soak:
-    """Machines polled for days, and what goes wrong."""
+    """Machines polled for days, and the faults."""
 
     def __init__(self, root: Path) -> None:
         self.chance = random.Random(29)
@@ -118,11 +119,11 @@ class Soak:
         sources = [{"name": name, "file": f"{name}.json"} for name in SOURCES]
         output = {"fsync": "never", "compress": "gzip"}
         self.here = Plant(
-            root, START, system=self.disk, stdout=self.printed, make_report=in_a_child(None, lambda: False),
+            root, START, system=self.disk, stdout=self.printed, make_report=partial(in_child, stopping=lambda: False),
             sources=sources, output=output,
         )  # fmt: skip
         self.machines = Machines(self.here.clock)
-        self.here.pipeline.tick.use(dict.fromkeys(SOURCES, self.machines))
+        self.here.pipeline.poller.use(dict.fromkeys(SOURCES, self.machines))
 
     def run(self, hours: float) -> None:
         """Tick, with a fault every hundred ticks or so, over after 25 ticks; look at the process every hour."""
@@ -142,12 +143,12 @@ class Soak:
                 self.samples.append(used())
         self.heal()
         self.tick()
-        self.here.pipeline.tick.finish()
+        self.here.pipeline.writer.finish()
         self.here.night()
 
     def tick(self) -> None:
-        self.here.pipeline.tick.start(SOURCES)
-        self.here.pipeline.tick.write()
+        self.here.pipeline.poller.poll(SOURCES)
+        self.here.pipeline.writer.tick()
         self.here.clock.now += 10
 
     def heal(self) -> None:
@@ -173,16 +174,14 @@ class Soak:
         self.here.clock.now += self.step
 
     def restart(self) -> None:
-        self.here.pipeline.tick.finish()
+        self.here.pipeline.writer.finish()
         self.killed()
 
     def killed(self) -> None:
-        tick = self.here.pipeline.tick
-        for appender in (tick._raw, tick._averages, self.here.pipeline.events._appender):
-            appender.close()
+        self.here.pipeline.files.close()
         self.here.close()
         self.here.open()
-        self.here.pipeline.tick.use(dict.fromkeys(SOURCES, self.machines))
+        self.here.pipeline.poller.use(dict.fromkeys(SOURCES, self.machines))
 
     def file_renamed(self) -> None:
         kind = self.chance.choice(["raw", "averages", "events"])
@@ -229,7 +228,7 @@ def soak():
 
 
 def check_folder(here, printed: Sum, raw) -> None:
-    """Every acknowledged line once, in order; averages as they follow; a report for each closed day, the same anew."""
+    """Every acknowledged line once, in order; averages follow; each closed day has its report, with the same bytes."""
     there = Sum()
     for lines in raw:
         there.put(lines)
@@ -249,7 +248,7 @@ def check_folder(here, printed: Sum, raw) -> None:
 
 
 def test_days_of_faults_leave_everything_whole(soak, pytestconfig, caplog):
-    """Simulated days with a fault every hundred ticks: nothing lost or doubled, all that is due made, nothing grown."""
+    """Days with a fault every hundred ticks: nothing is lost or doubled, each report is made, nothing grows."""
     caplog.set_level(logging.CRITICAL)
     days = pytestconfig.getoption("--soak")
     soak.run(days * 24)

@@ -1,4 +1,4 @@
-"""Notifications: what is told of sources and reports, to whom, and that nothing waits for it."""
+"""Notifications: what they say of sources and reports, where they go, and that nothing waits for them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import shutil
 import signal
 import socket
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from etl.live import notify
-from etl.live.notify import NAMED, WAITING, Notifier, outages, reported
+from etl.live.night import Night
+from etl.live.notify import MAX_LISTED_SOURCES, MAX_PENDING, Notifier, outages, report_message
+from etl.live.standing import Down
 from etl.readings.records import Failure
 from tests.support import servers
-from tests.support.plant import FIXTURE
-from tests.support.process import Site, closed_day, end, until
+from tests.support.plant import FIXTURE, report_here
+from tests.support.process import HANG_S, Site, closed_day, end, until
 
 SECRET = "hunter2"
 REFUSED = Failure("refused", "connection refused")
@@ -26,11 +28,13 @@ REFUSED = Failure("refused", "connection refused")
 
 def look(down, told=None, known="abc", now=100.0, patience=30.0):
     """One look at sources that are down since these moments."""
-    return outages({name: (since, REFUSED) for name, since in down.items()}, told or {}, known, now, patience)
+    states = {name: Down(since, REFUSED) for name, since in down.items()}
+    long_down = {name: state for name, state in states.items() if now - state.since >= patience}
+    return outages(states, long_down, told or {}, known, now)
 
 
-def test_a_source_is_told_when_it_stays_down():
-    """Down for the patience it is told once, with the moment and the reason; before that, not at all."""
+def test_a_source_that_stays_down_is_notified():
+    """Down for long enough there is one message with the time and the reason; before that there is none."""
     assert look({"a": 70.1}) == ([], {})
     (message,), told = look({"a": 70.0, "b": 90.0})
     assert message == {
@@ -42,40 +46,40 @@ def test_a_source_is_told_when_it_stays_down():
     assert look({"a": 70.0, "b": 90.0}, told, now=110.0) == ([], {"a": 70.0})
 
 
-def test_a_source_is_told_when_it_is_back():
-    """One that was told and answers again is told with the time it took; one that nobody reads any more is not."""
+def test_a_source_that_is_up_again_is_notified():
+    """A notified source that answers again is a message with the time it was down; a removed source is not."""
     (message,), told = look({}, {"a": 70.0, "gone": 10.0})
     assert (message["event"], told) == ("source_up", {})
     assert message["text"] == "a is answering again, down since 1970-01-01T00:01:10.000Z"
     assert [source["source"] for source in message["sources"]] == ["a"]
 
 
-def test_a_source_that_was_up_between_two_looks_stays_told():
-    """A short answer in between is no news, and neither is the next failure."""
+def test_a_source_that_was_up_between_two_checks_stays_notified():
+    """Neither a single answer in between nor the next failure is a message."""
     assert look({"a": 99.0}, {"a": 70.0}) == ([], {"a": 99.0})
 
 
 def test_many_sources_come_in_one_message():
-    """A switch that takes a hall down is one notification that counts all and names some."""
+    """Sources that go down together are one message that counts all of them and names some."""
     names = [f"m-{n:04}" for n in range(1000)]
     (message,), told = look(dict.fromkeys(names, 1.0), known=names)
-    assert (message["count"], len(message["sources"]), len(told)) == (1000, NAMED, 1000)
+    assert (message["count"], len(message["sources"]), len(told)) == (1000, MAX_LISTED_SOURCES, 1000)
     assert message["text"] == "1000 sources are down: m-0000, m-0001, m-0002, m-0003, m-0004 ..."
 
 
 def test_the_night_in_a_sentence(plant):
-    """A report is told with its day, machines, readings, completeness and anomalies."""
+    """The message about a report has its day, machines, readings, completeness and anomalies."""
     here = plant(1_795_341_600.0)
     here.tick(60)
     here.clock.now += 86_400
-    (path,) = here.night()
-    message = reported(path, here.clock.now)
-    machine = json.loads(path.read_bytes())["machines"][0]
+    (result,) = Night(here.pipeline, report_here).report_due_days()
+    message = report_message(result.summary, here.clock.now)
+    machine = json.loads(Path(result.path).read_bytes())["machines"][0]
     anomalies = sum(len(figures["anomalies"]) for figures in machine["parameters"].values())
     assert anomalies
     assert (message["event"], message["day"], message["anomalies"]) == ("report", "2026-11-22", anomalies)
     assert message["text"] == (
-        f"2026-11-22: 1 machines, 60 of 8,640 readings, {anomalies} anomalies, most of them from machine-1"
+        f"2026-11-22: 1 machine, 60 of 8,640 readings, {anomalies} anomalies, most of them from machine-1"
     )
 
 
@@ -113,7 +117,7 @@ def receiving():
         thread.start()
         yield receiver
         receiver.shutdown()
-        thread.join(5)
+        thread.join(HANG_S)
 
 
 @pytest.fixture
@@ -125,7 +129,7 @@ def site(tmp_path):
 
 
 def test_a_real_process_notifies(site):
-    """A source that goes and comes back and a report are each posted once; SIGHUP takes another address over."""
+    """A report, a source that goes down and its return are each posted once; SIGHUP changes the address."""
     closed_day(site)
     with receiving() as first, receiving() as second:
         site.save(notify={"url": first.url})
@@ -144,7 +148,7 @@ def test_a_real_process_notifies(site):
             assert first.taken[2]["at"] >= up[0]["at"]
             site.save(notify={"url": second.url})
             process.send_signal(signal.SIGHUP)
-            until(lambda: "was taken over" in (site.root / "stderr").read_text())
+            until(lambda: "is applied" in (site.root / "stderr").read_text())
             (site.root / "readings.json").unlink()
             until(lambda: second.told("source_down"))
             end(process)
@@ -153,8 +157,8 @@ def test_a_real_process_notifies(site):
     assert site.events("dropped") == []
 
 
-def test_an_address_that_fails_stops_nothing_and_is_not_told(site):
-    """With nobody to take them, polling and writing go on; the address is in no log and no event."""
+def test_an_address_that_fails_stops_nothing_and_stays_secret(site):
+    """With no receiver, polling and writing go on; the address is in no log and no event."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://user:{SECRET}@127.0.0.1:{closed.getsockname()[1]}/hook/{SECRET}?key={SECRET}"
     site.save(sources=[*site.config["sources"], {"name": "off", "file": "off.json"}], notify={"url": url})
@@ -169,67 +173,74 @@ REDIRECT = servers.answer(b"", "307 Temporary Redirect", "Location: http://127.0
 
 
 @pytest.mark.parametrize(
-    ("talk", "why"),
-    [(servers.says(servers.answer(b"", "500 Internal Server Error")), "HTTP 500"),
-     (servers.says(REDIRECT), "HTTP 307: redirects are not followed"), (servers.waits, "no answer within"),
-     (servers.breaks_off(), "broke off"), (servers.drips(b"", servers.answer(b"x" * 500)), "no answer within"),
-     (servers.blurts(b"hello\r\n\r\n"), "HTTP")],
+    ("talk", "why", "timeout"),
+    [(servers.says(servers.answer(b"", "500 Internal Server Error")), "HTTP 500", HANG_S),
+     (servers.says(REDIRECT), "HTTP 307: redirects are not followed", HANG_S),
+     (servers.waits, "no answer within", 0.5), (servers.breaks_off(), "broke off", HANG_S),
+     (servers.drips(b"", servers.answer(b"x" * 500)), "no answer within", 0.5),
+     (servers.blurts(b"hello\r\n\r\n"), "HTTP", HANG_S)],
 )  # fmt: skip
-def test_what_is_not_taken_is_an_event(talk, why, monkeypatch, caplog):
-    """Whatever an address does, it is tried as often as it may be, in bounded time, then given up with an event."""
-    monkeypatch.setattr(notify, "TIMEOUT", 0.5)
-    told = []
-    server = servers.Server(talk)
-    notifier = Notifier(lambda event, **more: told.append((event, more)), pauses=(0, 0.01))
+def test_a_notification_that_is_not_accepted_is_an_event(talk, why, timeout, monkeypatch, caplog):
+    """Whatever the address does, `send` does not wait; the tries are limited, then an event records the failure."""
+    monkeypatch.setattr(notify, "TIMEOUT_S", timeout)
+    events = []
+    sent = threading.Event()
+
+    def talk_after_send(connection):
+        sent.wait(HANG_S)
+        talk(connection)
+
+    server = servers.Server(talk_after_send)
+    notifier = Notifier(lambda event, **fields: events.append((event, fields)), pauses=(0, 0.01))
     try:
         notifier.use(f"{server.url}/{SECRET}")
-        began = time.monotonic()
         notifier.send({"event": "report"})
-        assert time.monotonic() - began < 0.4
-        until(lambda: told)
-        ((event, more),) = told
+        sent.set()
+        until(lambda: events)
+        ((event, fields),) = events
     finally:
         notifier.use(None)
         server.close()
-    assert (event, more["reason"], more["about"]) == ("dropped", "notify", "report")
-    assert why in more["why"]
+    assert (event, fields["reason"], fields["about"]) == ("dropped", "notify", "report")
+    assert why in fields["why"]
     assert server.connections >= 2
-    assert SECRET not in caplog.text + str(told)
+    assert SECRET not in caplog.text + str(events)
 
 
 def test_a_second_try_may_succeed():
-    """An address that is back in time is told, and no event is."""
-    told = []
-    answers = iter([servers.answer(b"", "503 Busy"), servers.answer(b"")])
+    """An address that accepts the second try gets no third one, and there is no event."""
+    events = []
+    answers = iter([servers.answer(b"", "503 Busy"), servers.answer(b""), servers.answer(b"")])
 
     def talk(connection):
         servers.says_and_closes(next(answers))(connection)
 
     server = servers.Server(talk)
-    notifier = Notifier(lambda event, **_: told.append(event), pauses=(0, 0.01, 0.01))
+    notifier = Notifier(lambda event, **_: events.append(event), pauses=(0, 0.01, 0.01))
     try:
         notifier.use(server.url)
         notifier.send({"event": "report"})
-        until(lambda: server.connections == 2)
-        time.sleep(0.05)
-        assert (told, server.connections) == ([], 2)
+        notifier.send({"event": "source_down"})
+        until(lambda: len(server.requests) == 3)
+        sizes = [int(request.lower().split(b"content-length: ")[1].split()[0]) for request in server.requests]
+        assert sizes == [len('{"event":"report"}')] * 2 + [len('{"event":"source_down"}')]
+        assert (events, server.connections) == ([], 3)
     finally:
         notifier.use(None)
         server.close()
 
 
-def test_what_waits_is_bounded():
-    """With an address that hangs, notifications are let go beyond what may wait, each with an event, at once."""
-    told = []
+def test_the_queue_is_bounded(monkeypatch):
+    """While an address hangs, `send` drops notifications beyond the queue's limit, each with an event."""
+    monkeypatch.setattr(notify, "TIMEOUT_S", HANG_S)
+    reasons = []
     server = servers.Server(servers.waits)
-    notifier = Notifier(lambda event, **more: told.append(more["why"]), pauses=(0,))
+    notifier = Notifier(lambda event, **fields: reasons.append(fields["why"]), pauses=(0,))
     try:
         notifier.use(server.url)
-        began = time.monotonic()
-        for _ in range(WAITING + 50):
+        for _ in range(MAX_PENDING + 50):
             notifier.send({"event": "report"})
-        assert time.monotonic() - began < 1
-        assert 49 <= told.count("too many notifications wait") <= 50
+        assert 49 <= reasons.count("too many notifications wait") <= 50
     finally:
         notifier.use(None)
         server.close()

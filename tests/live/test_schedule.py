@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.live.schedule import SLICES, Schedule, Slot, slices
+from etl.live.schedule import MAX_SLICES, GridTrigger, Schedule, slices
+from tests.support.process import HANG_S
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-def fires(slot: Slot, start: datetime, count: int) -> list[datetime]:
-    """The first fires of a job that is looked at just when it is due."""
+def fires(slot: GridTrigger, start: datetime, count: int) -> list[datetime]:
+    """The first fires of a job that is checked exactly when it is due."""
     moments, previous, now = [], None, start
     for _ in range(count):
         previous = now = slot.get_next_fire_time(previous, now)
@@ -27,19 +28,19 @@ def fires(slot: Slot, start: datetime, count: int) -> list[datetime]:
 def test_a_slot_fires_on_its_own_grid_without_drift():
     """Fires are one interval apart, at the slot's offset, whenever the process began."""
     start = NOON + timedelta(seconds=1.234)
-    assert fires(Slot(10, 3), start, 3) == [NOON + timedelta(seconds=s) for s in (3, 13, 23)]
+    assert fires(GridTrigger(10, 3), start, 3) == [NOON + timedelta(seconds=s) for s in (3, 13, 23)]
 
 
 def test_missed_fires_are_skipped_not_listed():
     """After ten years of suspend there is one next fire, not millions of missed ones."""
-    slot = Slot(10)
+    slot = GridTrigger(10)
     later = NOON + timedelta(days=3650, seconds=4)
     assert slot.get_next_fire_time(NOON, later) == NOON + timedelta(days=3650, seconds=10)
 
 
 def test_a_fire_is_never_repeated():
-    """Looked at a moment too early or exactly on time, the next fire is a later one."""
-    slot = Slot(10)
+    """Checked a moment too early or exactly on time, the next fire is a later one."""
+    slot = GridTrigger(10)
     assert slot.get_next_fire_time(NOON, NOON) == NOON + timedelta(seconds=10)
     assert slot.get_next_fire_time(NOON, NOON - timedelta(milliseconds=5)) == NOON + timedelta(seconds=10)
 
@@ -47,7 +48,7 @@ def test_a_fire_is_never_repeated():
 @pytest.mark.parametrize("interval", [0.1, 1, 7, 10, 86_400])
 def test_the_grid_holds_for_every_interval(interval):
     """From 100 ms to 24 h the fires are an interval apart."""
-    moments = fires(Slot(interval, interval / 2), NOON, 20)
+    moments = fires(GridTrigger(interval, interval / 2), NOON, 20)
     gaps = [(b - a).total_seconds() for a, b in pairwise(moments)]
     assert gaps == pytest.approx([interval] * 19, abs=2e-3)
 
@@ -59,7 +60,7 @@ names = st.sets(st.text(min_size=1, max_size=20))
 def test_a_source_keeps_its_slice_when_others_come_and_go(mine, others):
     """The slice of a source depends on its name alone."""
     alone, together = slices(mine), slices(mine | others)
-    assert len(together) <= SLICES
+    assert len(together) <= MAX_SLICES
     assert sorted(name for members in together.values() for name in members) == sorted(mine | others)
     for number, members in alone.items():
         assert set(members) <= set(together[number])
@@ -80,7 +81,7 @@ def test_the_first_polls_and_the_first_look_at_the_night_come_at_once():
     schedule.set_sources(members)
     schedule.start()
     try:
-        assert everything.wait(5)
-        assert night.wait(5)
+        assert everything.wait(HANG_S)
+        assert night.wait(HANG_S)
     finally:
         schedule.stop()

@@ -1,4 +1,4 @@
-"""As a service: what systemd is told and when, its unit, the log for machines, metrics as Prometheus wants them."""
+"""As a service: the messages to systemd, its unit, the log as JSON lines, metrics in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from etl.live.systemd import Service
+from tests.support import servers
 from tests.support.plant import FIXTURE
 from tests.support.process import Site, end, until
 
@@ -25,23 +24,20 @@ ROOT = Path(__file__).parents[2]
 
 
 class Manager:
-    """A service manager's socket; `heard` collects what it is told."""
+    """A service manager's socket; `heard` collects the messages to it."""
 
     def __init__(self, address: str) -> None:
         self.heard: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self._socket.settimeout(0.05)
+        self._socket.setblocking(False)
 
-    def listen(self, seconds: float = 0.0) -> list[str]:
-        """What it is told until nothing comes, and `seconds` have passed; all it has heard so far."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
+    def listen(self) -> list[str]:
+        """All messages so far; those that have arrived are read."""
+        with suppress(BlockingIOError):
+            while True:
                 self.heard.append(self._socket.recv(4096).decode())
-            except TimeoutError:
-                if time.monotonic() >= deadline:
-                    return self.heard
+        return self.heard
 
     def close(self) -> None:
         self._socket.close()
@@ -66,16 +62,16 @@ def site(tmp_path):
     return site
 
 
-def test_the_manager_is_told_of_a_whole_life(site, manager):
-    """READY when polling has begun, the watchdog fed while ticks finish, RELOADING and READY again, STOPPING."""
+def test_the_manager_hears_of_a_whole_life(site, manager):
+    """READY when polling has begun, WATCHDOG while ticks finish, RELOADING and READY again, STOPPING."""
     with site.running() as process:
         until(lambda: "WATCHDOG=1" in manager.listen())
         assert manager.heard[:2] == ["WATCHDOG_USEC=1000000", "READY=1"]
         assert site.lines("raw")
         process.send_signal(signal.SIGHUP)
-        until(lambda: any("RELOADING=1" in told for told in manager.listen()))
+        until(lambda: any("RELOADING=1" in message for message in manager.listen()))
         until(lambda: manager.listen().count("READY=1") == 2)
-        reloading = next(told for told in manager.heard if "RELOADING" in told)
+        reloading = next(message for message in manager.heard if "RELOADING" in message)
         assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", reloading)
         end(process)
     assert manager.listen().count("STOPPING=1") == 1
@@ -83,7 +79,7 @@ def test_the_manager_is_told_of_a_whole_life(site, manager):
 
 
 def test_the_watchdog_is_fed_while_sources_are_down(site, manager):
-    """A tick that ends with failures has finished: starting anew would help nobody."""
+    """A tick that ends with failures has finished: a restart would not help."""
     (site.root / "readings.json").unlink()
     with site.running() as process:
         until(lambda: manager.listen().count("WATCHDOG=1") >= 5)
@@ -91,20 +87,33 @@ def test_the_watchdog_is_fed_while_sources_are_down(site, manager):
 
 
 def test_the_watchdog_starves_where_ticks_do_not_finish(site, manager):
-    """A disk that hangs, as a pipe without a reader does, leaves the process alive and polling; it is not fed."""
-    with site.running() as process:
-        until(lambda: "WATCHDOG=1" in manager.listen())
-        (today,) = (site.root / "output" / "raw").glob("*.jsonl")
-        today.unlink()
-        os.mkfifo(today)
-        manager.listen(0.3)
-        manager.heard.clear()
-        assert manager.listen(1.5) == []
-        assert process.poll() is None
+    """A write that hangs, as into a pipe without a reader, stops no poll, but nothing feeds the watchdog."""
+    machine = servers.Server(servers.good)
+    try:
+        source = {"name": "m-{n}", "url": machine.url, "count": 20}
+        site.save(sources=[*site.config["sources"], source])
+        with site.running() as process:
+            until(lambda: "WATCHDOG=1" in manager.listen())
+            (today,) = (site.root / "output" / "raw").glob("*.jsonl")
+            today.unlink()
+            os.mkfifo(today)
+            fed, polled = -1, 0
+
+            def starves() -> bool:
+                """Whether there were a hundred polls since the watchdog was fed."""
+                nonlocal fed, polled
+                if manager.listen().count("WATCHDOG=1") > fed:
+                    fed, polled = manager.heard.count("WATCHDOG=1"), len(machine.requests)
+                return len(machine.requests) >= polled + 100
+
+            until(starves)
+            assert process.poll() is None
+    finally:
+        machine.close()
 
 
-def test_nothing_is_ready_that_cannot_start(site, manager):
-    """A process that is refused never says that it is ready."""
+def test_a_process_that_cannot_start_is_never_ready(site, manager):
+    """A process that cannot start never sends READY."""
     site.save(output={"folder": "readings.json"})
     assert site.etl("run").returncode == 73
     assert manager.listen() == []
@@ -114,14 +123,14 @@ def test_nothing_is_ready_that_cannot_start(site, manager):
     ("interval", "watchdog"), [(10.0, 60_000_000), (20.0, 80_000_000), (86_400.0, 345_600_000_000)]
 )
 def test_the_watchdog_waits_for_four_intervals_at_least(manager, tmp_path, interval, watchdog):
-    """Where ticks are rarer than the watchdog expects, it is told to wait longer."""
+    """Where ticks are rarer than the watchdog expects, the process asks for a longer timeout."""
     environment = {"NOTIFY_SOCKET": os.environ["NOTIFY_SOCKET"], "WATCHDOG_USEC": "60000000"}
     Service(environment).ready(interval)
     assert manager.listen() == [f"WATCHDOG_USEC={watchdog}", "READY=1"]
 
 
-def test_a_watchdog_is_fed_once_for_what_finished(manager):
-    """Without a tick in between it is not fed again; one that was meant for another process, never."""
+def test_a_watchdog_is_fed_once_for_each_finished_tick(manager):
+    """Without a tick in between it is not fed again; a watchdog for another process is never fed."""
     environment = {**os.environ, "WATCHDOG_PID": str(os.getpid())}
     service = Service(environment)
     for finished in (0, 3, 3, 4):
@@ -131,32 +140,32 @@ def test_a_watchdog_is_fed_once_for_what_finished(manager):
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/notify", "@nobody", "vsock:2:1", "/" + "x" * 200])
-def test_a_manager_that_is_not_there_is_no_trouble(address):
-    """Where nobody listens, nothing happens."""
+def test_a_missing_manager_is_ignored(address):
+    """A message to an address where nothing listens is no error."""
     service = Service({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "x"})
     service.ready(10)
     service.feed(1)
     service.stopping()
 
 
-def test_a_tick_whose_lines_wait_for_the_disk_has_finished(plant):
-    """A full disk is no reason to start anew, which would lose what waits: the watchdog is fed."""
+def test_a_tick_with_lines_in_the_queue_has_finished(plant):
+    """While the disk is full the watchdog is fed: a restart would lose the lines in the queue."""
     here = plant()
     here.folder.root.write_text("in the way")
     here.tick(2)
-    assert here.pipeline.tick.stuck
-    assert here.pipeline.tick.finished == 2
+    assert here.pipeline.standing.stuck
+    assert here.pipeline.standing.finished_ticks == 2
 
 
 def unit() -> str:
-    """The README's unit, with this environment's command."""
-    written = (ROOT / "README.md").read_text().split("```ini\n")[1].split("```")[0]
+    """The unit file, with this environment's command."""
+    written = (ROOT / "etl" / "cli" / "telemetry.service").read_text()
     return written.replace("/opt/telemetry/.venv/bin/etl", f"{Path(sys.executable).parent}/etl")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze here (Debian: systemd)")
-def test_the_unit_of_the_readme_is_sound(tmp_path):
-    """There is nothing that systemd finds wrong with the unit, and its exposure is small (below 2 of 10)."""
+def test_the_unit_file_is_sound(tmp_path):
+    """`systemd-analyze` finds no fault in the unit file, and rates its exposure below 2 of 10."""
     file = tmp_path / "telemetry.service"
     file.write_text(unit())
     verified = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
@@ -165,8 +174,8 @@ def test_the_unit_of_the_readme_is_sound(tmp_path):
     assert subprocess.run(secure, capture_output=True).returncode == 0
 
 
-def test_the_units_command_is_one_that_exists():
-    """The options in ExecStart are those of `etl run`."""
+def test_the_unit_files_command_exists():
+    """The options in ExecStart are options of `etl run`."""
     options = re.search(r"ExecStart=\S+ (\w+) (.*)", unit())
     assert options[1] == "run"
     shown = subprocess.run([sys.executable, "-m", "etl", "run", "--help"], capture_output=True, text=True).stdout
@@ -175,21 +184,22 @@ def test_the_units_command_is_one_that_exists():
 
 def test_the_log_as_json_lines(site):
     """With --log-format json each line on stderr is an object with the time, the level and the message."""
-    (site.root / "readings.json").rename(site.root / "gone")
+    (site.root / "readings.json").rename(site.root / "aside.json")
     with site.running("-m", "etl", "run", "--log-format", "json") as process:
         until(lambda: site.events("source_down"))
-        (site.root / "gone").rename(site.root / "readings.json")
+        (site.root / "aside.json").rename(site.root / "readings.json")
         until(lambda: site.events("source_up"))
         end(process)
     lines = [json.loads(line) for line in (site.root / "stderr").read_text().splitlines()]
-    assert [set(line) for line in lines] == [{"at", "level", "message"}] * 3
-    assert [line["level"] for line in lines] == ["INFO", "ERROR", "WARNING"]
+    assert all(set(line) == {"at", "level", "message"} for line in lines)
+    levels = [line["level"] for line in lines]
+    assert (levels[0], levels.count("ERROR"), levels[-1]) == ("INFO", 1, "WARNING")
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["at"]) for line in lines)
 
 
 @pytest.mark.parametrize("changes", [{"intervall": "1s"}, {"output": {"folder": "readings.json"}}])
 def test_refusals_as_json_lines(site, changes):
-    """What keeps the process from starting is told in the same form."""
+    """The error that keeps the process from starting has the same form."""
     site.save(**changes)
     refused = site.etl("run", "--log-format", "json")
     assert refused.returncode in (73, 78)
@@ -203,8 +213,7 @@ def metrics(site, **changes):
     site.save(api={"port": site.port}, **changes)
     with site.running() as process:
         until(lambda: site.lines("averages"))
-        with urllib.request.urlopen(f"http://127.0.0.1:{site.port}/metrics", timeout=5) as answer:
-            yield answer.read().decode()
+        yield site.fetch("/metrics").decode()
         end(process)
 
 
@@ -226,7 +235,7 @@ def test_metrics_count_ticks_events_bytes_and_reports(site):
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool here (Debian: prometheus)")
 def test_promtool_accepts_the_metrics(site):
-    """`promtool check metrics` has nothing to say, also of a source that is down."""
+    """`promtool check metrics` reports no problem, also with a source that is down."""
     down = {"name": "down", "url": "http://127.0.0.1:1/"}
     with metrics(site, sources=[*site.config["sources"], down]) as text:
         checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)

@@ -1,17 +1,17 @@
-"""One tick: what is written, what is told, and who waits for whom."""
+"""One tick: the lines it writes, the events it records, and that no source waits for another."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 
 import jmespath
 import orjson
 import pytest
 
-from etl.live import tick as ticking
+from etl.live import writer as writing
 from etl.readings.records import Failure
+from tests.support.process import until
 from tests.support.transport import Script
 
 MIDNIGHT = 1_795_392_000.0
@@ -26,15 +26,15 @@ def scripted(plant):
         names = ["a", "b", "c"]
         here = plant(sources=[{"name": name, "url": "http://127.0.0.1:1/"} for name in names], **more)
         here.script = Script(here.clock)
-        here.pipeline.tick.use(dict.fromkeys(names, here.script))
+        here.pipeline.poller.use(dict.fromkeys(names, here.script))
         return here
 
     return build
 
 
 def run_tick(here, names=("a", "b", "c")):
-    here.pipeline.tick.start(names)
-    here.pipeline.tick.write()
+    here.pipeline.poller.poll(names)
+    here.pipeline.writer.tick()
     here.clock.now += 10
 
 
@@ -48,7 +48,7 @@ def test_each_reading_is_a_raw_line_and_an_averages_line(scripted):
     assert (averages[1]["id"], averages[1]["status"], averages[1]["average_temperature"]) == (7, "ERROR", 30.0)
 
 
-def test_a_source_that_goes_down_is_told_once_each_way(scripted, caplog):
+def test_a_source_that_goes_down_is_logged_once_each_way(scripted, caplog):
     """Down and up cost one log line and one event each, however many ticks it lasts; the others go on."""
     caplog.set_level(logging.WARNING)
     here = scripted()
@@ -70,7 +70,7 @@ def test_a_source_that_goes_down_is_told_once_each_way(scripted, caplog):
 
 
 def test_garbage_is_an_event_and_never_a_line(scripted):
-    """A body that is no JSON object is rejected with a reason and the source counts as down; nothing is written."""
+    """A body that is not a JSON object is rejected with a reason and the source is down; no line is written."""
     here = scripted()
     here.script.answers["a"] = b"<html>busy</html>"
     run_tick(here)
@@ -91,13 +91,15 @@ def test_one_broken_answer_among_many_costs_only_itself(scripted):
 
 
 def test_records_take_many_machines_out_of_one_answer(scripted):
-    """With an expression each record of an answer is a reading of its own; a broken one costs only itself."""
+    """With an expression each record of an answer is a reading; a broken record affects no other."""
     here = scripted()
-    here.pipeline.tick.use({"a": here.script}, {"a": jmespath.compile("machines[].{id: serial, temperature: t.core}")})
+    here.pipeline.poller.use({"a": here.script})
+    here.pipeline.writer.use({"a": jmespath.compile("machines[].{id: serial, temperature: t.core}")})
     here.script.answers["a"] = b'{"machines": [{"serial": 1, "t": {"core": 20}}, {"serial": 2}, {"serial": 3, "t": 5}]}'
     run_tick(here, ["a"])
     assert [(line["id"], line["temperature"]) for line in here.records("raw")] == [(1, 20), (2, None), (3, None)]
-    here.pipeline.tick.use({"a": here.script}, {"a": jmespath.compile("machines")})
+    here.pipeline.poller.use({"a": here.script})
+    here.pipeline.writer.use({"a": jmespath.compile("machines")})
     here.script.answers["a"] = b'{"machines": [{"id": 1}, 7, {"id": 3}]}'
     run_tick(here, ["a"])
     assert [line["id"] for line in here.records("raw")][3:] == [1, 3]
@@ -115,9 +117,10 @@ def test_records_take_many_machines_out_of_one_answer(scripted):
     ],
 )
 def test_an_answer_without_records_is_rejected(scripted, body, records, reason):
-    """An answer in which the expression finds nothing, or too much, is rejected as a whole."""
+    """An answer in which the expression matches nothing, or too much, is rejected as a whole."""
     here = scripted()
-    here.pipeline.tick.use({"a": here.script}, {"a": jmespath.compile(records)})
+    here.pipeline.poller.use({"a": here.script})
+    here.pipeline.writer.use({"a": jmespath.compile(records)})
     here.script.answers["a"] = body
     run_tick(here, ["a"])
     assert here.records("raw") == []
@@ -125,30 +128,28 @@ def test_an_answer_without_records_is_rejected(scripted, body, records, reason):
 
 
 def test_a_hanging_source_costs_only_itself(scripted):
-    """While one source hangs the others are written at once; its next turns are skipped, counted and told."""
+    """While one source hangs the others are written; its next polls are skipped and counted, and it is down."""
     here = scripted()
     here.script.hanging.add("a")
-    tick = here.pipeline.tick
-    writer = threading.Thread(target=tick.run)
-    writer.start()
+    poller, writer, counts = here.pipeline.poller, here.pipeline.writer, here.pipeline.standing.counts
+    thread = threading.Thread(target=writer.run)
+    thread.start()
     try:
-        for _ in range(3):
-            tick.start(["a", "b", "c"])
-            wanted = tick.counts["answered"] + 2
-            deadline = time.monotonic() + 5
-            while tick.counts["answered"] < wanted and time.monotonic() < deadline:
-                time.sleep(0.005)
+        for turn in range(1, 4):
+            poller.poll(["a", "b", "c"])
+            answers = 2 * turn
+            until(lambda answers=answers: counts["answered"] >= answers)
             here.clock.now += 10
     finally:
-        tick.end()
-        writer.join()
+        writer.end()
+        thread.join()
     assert [line["_source"] for line in here.records("raw")].count("b") == 3
-    assert tick.counts["skipped"] == 2
-    assert set(tick.in_flight) == {"a"}
+    assert poller.skipped == 2
+    assert poller.in_flight == ["a"]
     assert [event["source"] for event in here.events("source_down")] == ["a"]
 
 
-def test_each_reading_stands_in_exactly_one_day(scripted):
+def test_each_reading_is_in_exactly_one_day(scripted):
     """A reading belongs to the local day it was polled on; around midnight none is lost or doubled."""
     here = scripted()
     here.clock.now = MIDNIGHT - 15
@@ -165,7 +166,7 @@ def test_each_reading_stands_in_exactly_one_day(scripted):
 
 
 def test_the_last_half_millisecond_of_a_day_belongs_to_the_next(scripted):
-    """A time that is written as midnight stands in the day that begins there."""
+    """A time that is written as midnight belongs to the day that begins there."""
     here = scripted()
     here.clock.now = MIDNIGHT - 0.0003
     run_tick(here, ["a"])
@@ -184,7 +185,7 @@ def test_the_folders_day_never_goes_back(scripted):
 
 
 def block(here):
-    """Make the raw log impossible to write, also for root: a file stands where its folder should."""
+    """Make the raw log impossible to write, also for root: a file is in the place of its folder."""
     here.folder.path("raw", "2026-11-22").parent.rename(here.root / "aside")
     (here.folder.root / "raw").write_bytes(b"")
 
@@ -195,7 +196,7 @@ def unblock(here):
 
 
 def test_readings_wait_while_the_disk_does_not_take_them(scripted, caplog):
-    """While the folder cannot be written nothing is lost; later everything stands there in order, and it is told."""
+    """While the folder cannot be written nothing is lost; later every line is written in order, with an event."""
     here = scripted()
     run_tick(here)
     block(here)
@@ -203,7 +204,7 @@ def test_readings_wait_while_the_disk_does_not_take_them(scripted, caplog):
         run_tick(here)
     assert "cannot be written" in here.pipeline.not_ready()[0]
     assert sum("Cannot write to" in record.message for record in caplog.records) == 1
-    assert here.pipeline.tick.unwritten == 9
+    assert here.pipeline.writer.unwritten == 9
     unblock(here)
     run_tick(here)
     times = [line["_polled_at"] for line in here.records("raw")]
@@ -211,32 +212,32 @@ def test_readings_wait_while_the_disk_does_not_take_them(scripted, caplog):
     assert times == sorted(times)
     assert here.records("averages")[-1]["readings"] == 5
     assert here.pipeline.not_ready() == []
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     assert [event["lines"] for event in here.events("dropped")] == [0]
 
 
-def test_beyond_what_memory_may_hold_the_newest_are_refused_and_counted(scripted, monkeypatch):
-    """When the held lines reach their limit newer ones are refused, and an event says how many."""
+def test_beyond_the_limit_of_the_queue_the_newest_are_refused_and_counted(scripted, monkeypatch):
+    """When the queue is full newer lines are refused, and an event records how many."""
     here = scripted()
     run_tick(here)
     block(here)
-    monkeypatch.setattr(ticking, "HELD", 500)
+    monkeypatch.setattr(writing, "MAX_PENDING_BYTES", 500)
     for _ in range(10):
         run_tick(here, ["a"])
-    held = len(here.pipeline.tick._raw)
+    held = len(here.pipeline.files.raw)
     assert 0 < held < 10
-    assert here.pipeline.tick.unwritten == 10
+    assert here.pipeline.writer.unwritten == 10
     unblock(here)
-    here.pipeline.tick.write()
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
+    here.pipeline.writer.tick()
     assert len(here.records("raw")) == 3 + held
     assert [event["lines"] for event in here.events("dropped")] == [10 - held]
 
 
 @pytest.mark.parametrize("kind", ["raw", "averages", "events"])
 @pytest.mark.parametrize("how", ["rename", "delete", "truncate"])
-def test_a_file_disturbed_by_others_costs_no_crash_and_is_told(scripted, kind, how):
-    """A file renamed, deleted or cut gets a new one within a tick; averages still follow from the raw log."""
+def test_a_file_disturbed_by_others_is_an_event(scripted, kind, how):
+    """A file renamed, deleted or cut is created again within a tick; averages still follow from the raw log."""
     here = scripted()
     here.pipeline.events.record("start")
     for _ in range(3):
@@ -265,23 +266,23 @@ def test_a_day_that_still_waits_for_lines_is_not_closed(scripted):
     run_tick(here)
     block(here)
     run_tick(here)
-    assert not here.pipeline.tick.close_day("2026-11-22")
+    assert not here.pipeline.writer.close_day("2026-11-22")
     unblock(here)
     run_tick(here)
-    assert here.pipeline.tick.close_day("2026-11-22")
+    assert here.pipeline.writer.close_day("2026-11-22")
     run_tick(here)
     assert here.folder.days("raw") == ["2026-11-22", "2026-11-23"]
 
 
-def test_a_folder_that_is_days_ahead_of_the_clock_is_told(plant, caplog):
-    """Readings that go to a file of next year are said to, in the log and to who asks whether all is well."""
+def test_a_folder_that_is_days_ahead_of_the_clock_is_reported(plant, caplog):
+    """The log and the readiness reasons say that readings go to a file of next year."""
     here = plant(start=MIDNIGHT)
-    assert here.pipeline.tick.ahead is None
+    assert here.pipeline.writer.day_ahead is None
     here.folder.path("raw", "2027-11-23").parent.mkdir(parents=True)
     here.folder.path("raw", "2027-11-23").write_bytes(b"")
     here.open()
     here.tick()
-    here.pipeline.tick.end()
-    here.pipeline.tick.run()
-    assert "that of 2027-11-23" in caplog.text
+    here.pipeline.writer.end()
+    here.pipeline.writer.run()
+    assert "is 2027-11-23" in caplog.text
     assert any("2027-11-23" in reason for reason in here.pipeline.not_ready())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import random
 import re
@@ -22,8 +23,9 @@ from etl.nightly import day as day_module
 from etl.nightly import executors
 from etl.nightly.column_store import ColumnStore
 from etl.nightly.executors import run_parallel
-from etl.nightly.night import here
+from etl.nightly.job import Job
 from etl.nightly.report import encode, make_report
+from etl.nightly.run import run
 from etl.readings.records import Settings
 from etl.storage.folder import READ_BYTES, Folder
 from etl.storage.settings_log import SettingsLog
@@ -83,11 +85,17 @@ class Dask:
         raise AssertionError(f"the process ended before it logged {text!r}")
 
 
+def report(folder, workers=1, cluster=None):
+    """The path of the day's report, written by this many processes or by a cluster."""
+    job = Job(str(folder.root), DAY, SETTINGS, workers, cluster)
+    return Path(run(job, None, logging.getLogger("etl").warning).path)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_processes_make_the_same_report(day, workers, caplog):
     """Any number of worker processes makes a report of the same bytes."""
     folder, expected = day
-    path = here()(folder, DAY, SETTINGS, workers, None)
+    path = report(folder, workers)
     assert path.read_bytes() == expected
     assert not caplog.records
 
@@ -109,7 +117,7 @@ def test_parts_of_a_block_make_the_same_report(day, tmp_path, packed, workers, m
         copy.packed_path("raw", DAY).write_bytes(gzip.compress(raw, 1))
     else:
         copy.path("raw", DAY).write_bytes(raw)
-    assert here()(copy, DAY, SETTINGS, workers, None).read_bytes() == expected
+    assert report(copy, workers).read_bytes() == expected
     assert len(parts) > 20
     assert max(parts) < 2000
 
@@ -236,7 +244,7 @@ def test_a_cluster_makes_the_same_report(day, caplog):
     """A scheduler and two workers make a report of the same bytes as this process."""
     folder, expected = day
     with Dask().running() as dask:
-        path = here()(folder, DAY, SETTINGS, 1, dask.address)
+        path = report(folder, cluster=dask.address)
     assert path.read_bytes() == expected
     assert not caplog.records
 
@@ -246,7 +254,7 @@ def test_without_an_answer_of_the_cluster_this_machine_makes_the_report(day, cap
     monkeypatch.setattr(executors, "CLUSTER_TIMEOUT_S", 1)
     folder, expected = day
     address = f"tcp://127.0.0.1:{free_port()}"
-    assert here()(folder, DAY, SETTINGS, 1, address).read_bytes() == expected
+    assert report(folder, cluster=address).read_bytes() == expected
     assert address in caplog.text
     assert "made on this machine" in caplog.text
 

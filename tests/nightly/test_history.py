@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.analysis.past import RULES
+from etl.audit.findings import Finding
 from etl.audit.rebuild import rebuild
-from etl.audit.verify import Finding, Proof
+from etl.audit.verify import Proof
 from etl.nightly.executors import Mapper
 from etl.nightly.history import newest_stored
 from etl.nightly.report import contract, encode, make, make_report, write_report
@@ -91,7 +92,7 @@ def reports(folder: Folder) -> list[bytes]:
 
 def report_findings(folder: Folder) -> list[Finding]:
     """The findings of verify about reports."""
-    return [finding for finding in Proof(folder, JUDGED, []).findings() if "/reports" in finding.text]
+    return [finding for finding in Proof(SettingsLog(folder, JUDGED), []).findings() if "/reports" in finding.text]
 
 
 def test_a_spike_a_stuck_sensor_a_silence_and_a_new_level_are_incidents(plant):
@@ -198,7 +199,7 @@ def test_incidents_without_the_raw_logs_before_them_stay(copy):
     for day in DAYS[:3]:
         copy.path("raw", day).unlink()
     assert [finding.text.partition(": ")[2] for finding in report_findings(copy)] == [
-        "3 days from 2026-11-20 to 2026-11-22 have no raw log, so nothing proves them"
+        "3 days without a raw log cannot be checked: 2026-11-20 to 2026-11-22"
     ]
     list(rebuild(SettingsLog(copy, JUDGED), [], False, lambda *_, **__: None))
     assert reports(copy) == expected

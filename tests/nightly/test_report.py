@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from etl import analyze_values
 from etl.cli.rebuild import rebuild
 from etl.cli.report import report as report_command
+from etl.live.night import Night
 from etl.nightly.executors import Mapper
 from etl.nightly.report import make_report, write_report
 from etl.readings.lines import raw_line
@@ -19,6 +22,7 @@ from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
 from tests.support.columns import columns
+from tests.support.plant import report_here
 
 MIDNIGHT = 1_795_392_000.0
 """2026-11-23T00:00:00Z."""
@@ -92,10 +96,10 @@ def test_every_closed_day_gets_one_report_when_it_is_due(plant):
     here.clock.now = MIDNIGHT + 4 * 86_400
     here.tick()
     here.open()
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     assert [path.name for path in here.night()] == ["2026-11-23.json"]
     assert here.folder.reports() == ["2026-11-22", "2026-11-23"]
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     assert [event["day"] for event in here.events("report")] == ["2026-11-22", "2026-11-23"]
 
 
@@ -134,7 +138,7 @@ def test_the_settings_of_the_last_line_apply(plant):
     here.tick(3)
     here.config["report"] = {"threshold": 0.9}
     here.open()
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     here.clock.now = MIDNIGHT + 301
     here.tick()
     assert orjson.loads(here.night()[0].read_bytes())["threshold"] == 0.01
@@ -157,9 +161,11 @@ def test_the_page_is_written_before_the_report(plant, caplog, detectors):
     ((report, series),) = calls
     assert report == orjson.loads(report_path.read_bytes())
     raw = here.records("raw")
-    ((times, values),) = series
-    assert list(times) == pytest.approx([MIDNIGHT - 500 + 10 * n for n in range(3)])
-    assert list(values["speed"]) == [line["fan_speed"] for line in raw]
+    (segments,) = series
+    assert list(segments) == ["temperature", "speed"]
+    (readings,) = segments["speed"]
+    assert [time for time, _ in readings] == pytest.approx([MIDNIGHT - 500 + 10 * n for n in range(3)])
+    assert [value for _, value in readings] == [line["fan_speed"] for line in raw]
     assert page_path.read_bytes() == b"a page"
     report_path.unlink()
     write_report(
@@ -215,16 +221,15 @@ def test_a_day_that_cannot_be_reported_does_not_stop_the_others(plant, caplog):
     here.tick(3)
     here.clock.now = MIDNIGHT + 2 * 86_400
     here.tick(1)
-    make = here.pipeline._make_report
 
-    def failing(folder, day, *options):
-        if day == "2026-11-22":
+    def failing(job):
+        if job.day == "2026-11-22":
             raise ValueError("a damaged line")
-        return make(folder, day, *options)
+        return report_here(job)
 
-    here.pipeline._make_report = failing
-    assert [path.stem for path in here.night()] == ["2026-11-23"]
-    assert here.night() == []
+    night = Night(here.pipeline, failing)
+    assert [Path(result.path).stem for result in night.report_due_days()] == ["2026-11-23"]
+    assert list(night.report_due_days()) == []
     here.tick(1)
     assert [event["day"] for event in here.events("report") if event["reason"] == "failed"] == ["2026-11-22"]
     assert caplog.text.count("cannot be made") == 1

@@ -1,4 +1,4 @@
-"""What the clocks say of one another."""
+"""Jumps between clocks."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ BEFORE = Times(1_000_000.0, 500.0, 700.0)
     ],
 )
 def test_each_kind_of_jump_is_told_apart(wall, monotonic, boot, expected):
-    """Set back, set forward, suspended and stalled are told by what the three clocks show together."""
+    """The three clocks together tell a clock set back, set forward, a suspend and a stall apart."""
     now = Times(BEFORE.wall + wall, BEFORE.monotonic + monotonic, BEFORE.boot + boot)
     assert jump(BEFORE, now, 10.0) == expected

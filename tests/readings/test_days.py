@@ -58,7 +58,7 @@ def test_the_next_reports_are_one_for_each_day_across_the_change():
 
 
 def test_the_next_change_is_found():
-    """The next day that is not 24 hours long is told; a zone without changes has none."""
+    """The next day that is not 24 hours long is found; a zone without changes has none."""
     assert next_change(at("2026-11-22T00:00:00Z"), BERLIN) == date(2027, 3, 28)
     assert next_change(at("2026-11-22T00:00:00Z"), ZoneInfo("UTC")) is None
 

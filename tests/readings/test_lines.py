@@ -27,7 +27,7 @@ objects = st.dictionaries(st.text(), json_values, max_size=6)
 
 @given(objects, st.text(min_size=1), st.integers(0, 4_000_000_000_000))
 def test_a_raw_line_reads_back_equal(reading, source, millis):
-    """What a machine sent stands in its raw line in order and unchanged, then come source and time; one line."""
+    """A raw line has the object that the machine sent, in order and unchanged, then source and time."""
     line = raw_line(reading, source, millis / 1000)
     sent = {key: value for key, value in reading.items() if not key.startswith("_")}
     written = orjson.loads(line)
@@ -66,7 +66,7 @@ BEHIND = [b",", b"}", b"\r", b"\0", b"{}", b" "]
 
 @st.composite
 def raw_lines(draw):
-    """Lines as they may stand in a raw log that was written by hand, or damaged; most are as they should be."""
+    """Lines of a raw log that was written by hand, or damaged; most are sound."""
     sent = draw(st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=4))
     fields = b"".join(key + value + b"," for key, value in sent.items())
     odd = draw(st.integers(0, 15))
@@ -182,7 +182,7 @@ def test_only_a_string_or_a_number_is_an_id():
 
 
 def test_settings_read_back_equal():
-    """An entry of settings.jsonl reads back as it was written; damage is told."""
+    """An entry of settings.jsonl reads back as it was written; a damaged one is rejected."""
     entry = SettingsEntry("2026-11-22", 7, Settings(5, {"speed": "fan_speed"}, "Europe/Berlin", 10.0, 0.2))
     assert parse_settings(settings_line(entry)) == entry
     for damaged in (b"{}", b"[]", b"nonsense", settings_line(entry)[:40], b'{"day":1,"line":"x"}'):

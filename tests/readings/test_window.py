@@ -115,15 +115,15 @@ def test_readings_older_than_needed_do_not_matter(steps):
         assert (means(old), old.readings) == (means(new), new.readings)
 
 
-def test_a_machine_starts_anew_after_a_silence():
+def test_a_machine_starts_over_after_a_silence():
     """After more than the silence_s a machine's windows hold the new reading only; after exactly it they go on."""
     before = fold([("m", 0.0, (1.0, 1.0)), ("m", 10.0, (2.0, 2.0))])["m"]
     assert step(before, 110.0, (3.0, 3.0), SIZE, SILENCE).readings == 3
     assert step(before, 110.1, (3.0, None), SIZE, SILENCE) == Window(1, 110.1, ((3.0,), ()), (110.1, 110.1))
 
 
-def test_a_parameter_starts_anew_after_it_was_missing_that_long():
-    """A parameter that was missing longer than the silence_s is None, then starts anew; the others go on."""
+def test_a_parameter_starts_over_after_it_was_missing_that_long():
+    """A parameter that was missing longer than the silence_s is None, then starts over; the others go on."""
     window = None
     for at in range(0, 160, 20):
         window = step(window, float(at), (1.0, 5.0 if at == 0 else "broken"), SIZE, SILENCE)

@@ -1,4 +1,4 @@
-"""The log: whole lines, nothing half written, ends repaired, one owner."""
+"""Writing the folder: whole lines, no half-written file, torn ends repaired, one owner."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def flush(appender: Appender) -> list[bytes]:
     return [line for _, lines in appender.flush() for line in lines]
 
 
-def test_lines_stand_in_the_files_of_their_days_in_order(folder):
+def test_lines_are_in_the_files_of_their_days_in_order(folder):
     """Each day has its file with its lines in order, and the link names the newest."""
     appender = Appender(folder, "raw")
     for day, line in [(DAY, b"1\n"), (DAY, b"2\n"), ("2026-11-23", b"3\n")]:
@@ -56,7 +56,7 @@ class Failing:
         return written
 
 
-def test_a_failed_write_leaves_no_part_of_a_line_and_is_made_up_for(folder):
+def test_a_failed_write_leaves_no_part_of_a_line_and_is_repeated(folder):
     """When the disk is full in the middle of a line, the file ends with the line before; later all lines follow."""
     system = Failing(4)
     appender = Appender(folder, "raw", system=system)
@@ -82,7 +82,7 @@ def test_a_failed_write_leaves_no_part_of_a_line_and_is_made_up_for(folder):
         (lambda path: os.truncate(path, 2), "truncated"),
     ],
 )
-def test_a_file_disturbed_by_others_is_told_and_the_lines_wait(folder, disturb, reason):
+def test_a_file_disturbed_by_others_raises_and_the_lines_wait(folder, disturb, reason):
     """A file that was renamed, deleted or cut raises before anything is written; after `forget` writing goes on."""
     appender = Appender(folder, "raw")
     appender.put(DAY, [b"one\n"])
@@ -101,7 +101,7 @@ LINES = [b'{"n":1}\n', b'{"n":22}\n', b'{"n":333}\n']
 
 
 def test_an_end_torn_at_any_byte_is_repaired(tmp_path):
-    """Cut at every byte, the whole lines stay and the rest is kept in *.torn; a second repair changes nothing."""
+    """Cut at any byte, whole lines stay and the rest is kept in *.torn; a second repair changes nothing."""
     data = b"".join(LINES)
     for cut in range(len(data) + 1):
         path = tmp_path / f"{cut}.jsonl"
@@ -128,15 +128,15 @@ def test_any_flipped_byte_in_the_last_line_leaves_whole_json_lines(tmp_path):
 
 
 def test_a_block_of_nul_bytes_at_the_end_is_cut(tmp_path):
-    """What a file system leaves after a power cut, a block of NUL, is cut and kept aside."""
+    """A block of NUL bytes, which a file system may leave after a power cut, is cut off and kept in *.torn."""
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"".join(LINES) + b"\0" * 4096)
     assert repair(path) == 4096
     assert path.read_bytes() == b"".join(LINES)
 
 
-def test_a_repair_killed_in_between_keeps_the_end_once(tmp_path):
-    """If the end was kept aside already but not yet cut off, it is not kept twice."""
+def test_a_repair_that_was_killed_keeps_the_end_once(tmp_path):
+    """A torn end that is in *.torn already, but not yet cut off, is not kept twice."""
     path = tmp_path / "x.jsonl"
     path.write_bytes(LINES[0] + b'{"n"')
     (tmp_path / "x.jsonl.torn").write_bytes(b'{"n"\n')
@@ -145,14 +145,14 @@ def test_a_repair_killed_in_between_keeps_the_end_once(tmp_path):
 
 
 def test_an_empty_or_missing_file_needs_no_repair(tmp_path):
-    """Nothing is cut where nothing is."""
+    """An empty or missing file has no torn end."""
     (tmp_path / "empty.jsonl").touch()
     assert repair(tmp_path / "empty.jsonl") == 0
     assert repair(tmp_path / "missing.jsonl") == 0
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    """When writing fails the old file stands untouched."""
+    """When writing fails the old file is unchanged."""
     path = tmp_path / "report.json"
     path.write_bytes(b"old")
     with pytest.raises(OSError, match="No space"):

@@ -1,4 +1,4 @@
-"""The start: whatever was lost of the averages, they follow from the raw log again."""
+"""Recovery at start: whatever the averages lack is derived from the raw log again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIVE = Settings(5, FIELDS, "UTC", 10.0, 0.2)
 THREE = Settings(3, FIELDS, "UTC", 10.0, 0.2)
 
 
-def test_a_restart_goes_on_as_if_nothing_had_happened(plant):
+def test_restarts_do_not_change_the_averages(plant):
     """Averages written through any number of restarts are those of an uninterrupted run."""
     through, restarted = plant(), plant()
     through.tick(17)
@@ -30,7 +30,7 @@ def test_a_restart_goes_on_as_if_nothing_had_happened(plant):
         turn = sum(1 for _ in restarted.records("raw"))
         restarted.close()
         restarted.open()
-        reader = restarted.pipeline._files._readers["machine-1"]
+        reader = restarted.pipeline._files._by_name["machine-1"]
         reader._turn = turn
     assert len(restarted.records("averages")) == 17
     assert restarted.bytes_of("averages") == through.bytes_of("averages")
@@ -51,8 +51,8 @@ def damage(path, how, byte):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(how=st.sampled_from(["cut", "change", "surplus", "delete"]), byte=st.integers(0, 10**6))
-def test_damaged_averages_are_put_right_from_the_raw_log(plant, how, byte):
-    """Cut, changed, doubled or deleted, the averages are byte-equal to what they were after a start, and told."""
+def test_damaged_averages_are_derived_again(plant, how, byte):
+    """Cut, changed, doubled or deleted, the averages have their bytes again after a start, and an event records it."""
     here = plant()
     here.tick(12)
     whole = here.bytes_of("averages")
@@ -79,7 +79,7 @@ def test_averages_missing_around_midnight_are_appended_to_both_days(plant, tail,
     assert here.bytes_of("averages") == whole
 
 
-def test_a_torn_raw_line_is_kept_aside_and_its_average_cut(plant):
+def test_a_torn_raw_line_is_kept_in_torn_and_its_average_is_cut(plant):
     """A raw line torn by a crash is cut with the averages that followed from it; the next tick goes on."""
     here = plant()
     here.tick(6)
@@ -94,8 +94,8 @@ def test_a_torn_raw_line_is_kept_aside_and_its_average_cut(plant):
     assert here.bytes_of("averages")["2026-11-22"] == whole
 
 
-def test_a_changed_window_starts_every_window_anew(plant):
-    """Where the settings change the window's size, averages start anew, and settings.jsonl says from which line on."""
+def test_a_changed_window_starts_every_window_over(plant):
+    """Where the settings change the window's size every window starts over, from the line in settings.jsonl on."""
     here = plant()
     here.tick(6)
     here.config["window"] = 3
@@ -165,5 +165,5 @@ def test_a_folder_made_by_hand_is_governed_by_the_config(plant):
     here.folder.path("averages", "2026-11-22").unlink()
     here.open()
     here.tick(0)
-    here.pipeline.tick.write()
+    here.pipeline.writer.tick()
     assert here.bytes_of("averages") == whole

@@ -24,7 +24,7 @@ def week(plant):
         here.tick(4)
     here.clock.now += 400
     here.night()
-    here.pipeline.tick.finish()
+    here.pipeline.writer.finish()
     return here
 
 
@@ -66,8 +66,8 @@ def test_after_compressing_the_next_start_goes_on(week):
     assert week.events("repaired") == []
 
 
-def test_packing_killed_in_between_is_done_again(week):
-    """Where both forms stand the plain one counts, and the next night packs it again."""
+def test_compression_that_was_killed_is_done_again(week):
+    """Where a day has a plain and a compressed file the plain one counts, and the next night compresses it again."""
     folder = week.folder
     day = folder.days("raw")[0]
     before = everything(folder)
@@ -92,7 +92,7 @@ def test_averages_and_events_go_first_the_raw_log_a_day_later(week):
 
 
 def test_averages_stay_derivable_when_the_past_is_deleted(week):
-    """What is left of the averages follows from what is left of the raw log."""
+    """The averages that are left follow from the raw log that is left."""
     folder = week.folder
     before = everything(folder)
     delete_old(SettingsLog(folder, week.loaded.settings), folder.days("raw")[-1], 2)

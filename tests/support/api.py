@@ -1,35 +1,34 @@
-"""Clients of an application of their own, and what an answer is."""
+"""Test clients of the API, and the views of a made-up process."""
 
 from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
 
-from api import Machines, Views, create_app
+from api.app import create_app
+from api.console import Views
+from api.machines import Machines
 
 NOW = datetime(2024, 11, 3, 13, 40, 45, 15069, tzinfo=UTC)
 REPORT = b'{"date":"2026-11-22","machines":[]}'
 PAGE = b"<!DOCTYPE html><title>a report</title>"
-EMPTY = Views(*[list] * len(Views._fields))
-"""What a process shows that has nothing to show."""
-
-
-SHOWN = {"times": [1e9, 1e9 + 10], "values": {"speed": [1.0, 2.0]}, "interval": 10, "threshold": 0.2,
-         "timezone": "Europe/Berlin", "simulated": 7}  # fmt: skip
+EMPTY = Views(*[list] * len(Views._fields))._replace(styles=b"")
+"""The views of a process without any data."""
+SHOWN = {"simulated": 7, "charts": {"speed": "<div>a chart</div>"}}
 
 
 def client(machines=3, views=None):
-    """A client of an application of its own, at a moment that stands still."""
+    """A client of a new application whose clock always returns NOW."""
     return create_app(Machines(machines, random.Random(7)), views, lambda: NOW).test_client()
 
 
 def status_of(app, number=1):
-    """The status that a machine shows."""
+    """The status of a machine, from its reading."""
     return app.get(f"/machines/{number}/data").json["status"]
 
 
 def is_error(answer, code):
-    """Whether an answer is a refusal as the contract has it: JSON, with one sentence under `error`."""
+    """Whether a response is an error as in the contract: JSON with one sentence under `error`."""
     return (
         answer.status_code == code
         and answer.mimetype == "application/json"
@@ -39,7 +38,7 @@ def is_error(answer, code):
 
 
 def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source":"b","id":null}\n']):
-    """A client of an application that also shows a running process: two averages, an event, a report."""
+    """A client of an application with a console: two averages, an event and a report."""
     return client(views=Views(
         averages=averages,
         events=lambda: iter([b'{"event":"start"}\n']),
@@ -50,4 +49,5 @@ def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source
         report_page={"2026-11-22": PAGE}.get,
         overview=lambda mark: [b'{"mark":', b"%d}" % mark],
         machine=lambda source, key: SHOWN if (source, key) == ("b", None) else None,
+        styles=b".chart { display: flex; }\n",
     ))  # fmt: skip

@@ -10,17 +10,20 @@ import orjson
 import yaml
 
 from etl.config import load as config
+from etl.live.night import Night
 from etl.live.pipeline import Pipeline
+from etl.nightly.job import Job, Result
+from etl.nightly.run import run
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "readings.json"
 
 
 RAM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Where many small files are quick, if there is such a place; for `tempfile`."""
+"""A folder in memory for many small files, if there is one; for `tempfile`."""
 
 
 class Clock:
-    """A wall clock that stands still until it is set (seconds since the epoch)."""
+    """A wall clock that moves only when it is set (seconds since the epoch)."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -29,12 +32,20 @@ class Clock:
         return self.now
 
 
+def report_here(closed_day: Job) -> Result:
+    """Write a report in this process, without its page."""
+    return run(closed_day, None, lambda _: None)
+
+
 class Plant:
     """A folder with a config, a fixture of readings and a clock: ticks and nights by hand."""
 
-    def __init__(self, root: Path, start: float, *, system=os, stdout=None, make_report=None, **settings) -> None:
+    def __init__(
+        self, root: Path, start: float, *, system=os, stdout=None, traces=None, make_report=None, **settings
+    ) -> None:
         self.root = root
-        self.make_report = make_report
+        self.make_report = make_report or report_here
+        self.traces = traces
         self.system = system
         self.stdout = stdout
         self.clock = Clock(start)
@@ -44,21 +55,26 @@ class Plant:
         self.open()
 
     def open(self) -> None:
-        """Start the pipeline anew, as a restarted process does."""
+        """Open the pipeline, as a restarted process does."""
         self.close()
         path = self.root / "config.yaml"
         path.write_text(yaml.safe_dump(self.config))
         self.loaded = config.load(path)
-        self.pipeline = Pipeline(self.loaded, self.clock, self.stdout, self.system, self.make_report)
+        self.pipeline = Pipeline(self.loaded, self.clock, self.stdout, self.traces, self.system)
         self.folder = self.pipeline.folder
 
+    def reload(self) -> None:
+        """Continue with the changed config, as a process does at SIGHUP."""
+        path = self.root / "config.yaml"
+        path.write_text(yaml.safe_dump(self.config))
+        self.loaded = config.load(path)
+        self.pipeline.reload(self.loaded)
+
     def close(self) -> None:
-        """Let go of what a process that ended would have let go of."""
+        """Close the files and transports, as the end of a process does."""
         if self.pipeline:
             self.pipeline.close()
-            tick = self.pipeline.tick
-            for appender in (tick._raw, tick._averages, self.pipeline.events._appender):
-                appender.close()
+            self.pipeline.files.close()
 
     def tick(self, times: int = 1, interval: float = 10.0) -> None:
         """Run ticks, one interval apart."""
@@ -67,8 +83,11 @@ class Plant:
             self.clock.now += interval
 
     def night(self) -> list[Path]:
-        """Run the nightly job now."""
-        return self.pipeline.close_due_days()
+        """Run the nightly job now; the paths of the reports it wrote."""
+        night = Night(self.pipeline, self.make_report)
+        paths = [Path(result.path) for result in night.report_due_days()]
+        night.apply_retention()
+        return paths
 
     def records(self, kind: str) -> list[dict]:
         """Everything written so far of one kind, parsed, in order."""

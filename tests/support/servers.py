@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.process import HANG_S
+
 READING = (
     b'{"id":1,"temperature":30.21,"fan_speed":811.62,"status":"COMPLETED","timestamp":"2026-11-22T10:00:00+00:00"}'
 )
@@ -114,14 +116,21 @@ class Server:
     def _secured(self, sock: socket.socket) -> socket.socket:
         return self._tls.wrap_socket(sock.dup(), server_side=True) if self._tls else sock
 
+    def wait_until_idle(self, patience: float = 60.0) -> None:
+        """Wait until no connection is open."""
+        deadline = time.monotonic() + patience
+        while self._open:
+            assert time.monotonic() < deadline, f"{len(self._open)} connections are open"
+            time.sleep(0.005)
+
     def close(self) -> None:
         """Close the port and every connection, and wait for the threads."""
-        for sock in [self._listener, *self._open]:
+        for sock in [self._listener, *self._open.copy()]:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(HANG_S)
             assert not thread.is_alive()
 
 
@@ -248,7 +257,7 @@ def proxies(connection: Connection) -> None:
                 back = threading.Thread(target=_carry, args=(onward, connection.sock), daemon=True)
                 back.start()
                 _carry(connection.sock, onward)
-                back.join(5)
+                back.join(HANG_S)
             return
         connection.send(answer(b'{"id":"through the proxy"}'))
         request = connection.request()
@@ -294,7 +303,7 @@ def make_certificates(folder: Path) -> Certificates:
     """Sign certificates for 127.0.0.1, with the `openssl` command."""
 
     def run(*args: str) -> None:
-        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True, timeout=30)
+        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True, timeout=HANG_S)
 
     def key(name: str, host: str) -> None:
         run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key",

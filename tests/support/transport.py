@@ -6,7 +6,7 @@ from etl.readings.records import Answer, Failure, Poll
 
 
 class Script:
-    """A transport that answers what it is told to, when it is told to."""
+    """A transport with a scripted answer for each source; a hanging source answers when the test delivers it."""
 
     def __init__(self, clock) -> None:
         self.clock = clock

@@ -1,0 +1,44 @@
+"""How far the folder reached when a check began, so that a running process cannot make the check see half a write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from etl.storage.folder import Folder
+
+
+class Snapshot(NamedTuple):
+    """The days with a report, the size in bytes of each day's averages and raw log, and whether a process was running.
+
+    A compressed file has the size sys.maxsize: it is complete.
+    """
+
+    reports: list[str]
+    averages: dict[str, int]
+    raw: dict[str, int]
+    is_running: bool
+
+
+def take_snapshot(folder: Folder, is_running: Callable[[Path], bool]) -> Snapshot:
+    """List reports before averages and averages before raw logs: nothing derived is listed without its raw lines."""
+    was_running = is_running(folder.root)
+    reports = folder.reports()
+    averages, raw = _sizes(folder, "averages"), _sizes(folder, "raw")
+    return Snapshot(reports, averages, raw, was_running or is_running(folder.root))
+
+
+def _sizes(folder: Folder, kind: str) -> dict[str, int]:
+    """The size of each day's file.
+
+    The newest day is measured first, so that an older file has every line that was written before those of a newer one.
+    """
+    sizes: dict[str, int] = {}
+    for day in reversed(folder.days(kind)):
+        sizes[day] = sys.maxsize
+        with suppress(FileNotFoundError):
+            sizes[day] = folder.path(kind, day).stat().st_size
+    return sizes

@@ -1,0 +1,173 @@
+"""The typed config: every key with its type, range and default, and a hint for each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from tzlocal import get_localzone_name
+
+from etl.readings.records import DetectorName
+
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+DEFAULT_TIMEOUT_S = 5.0
+MAX_TIMEOUT_INTERVALS = 0.8
+"""A poll must end before the source's next turn; the rest of the interval is for parsing and writing."""
+
+
+class Duration(float):
+    """Seconds; written as a number and ms, s, m or h."""
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to poll: one machine, or several in one answer, over HTTP or from a file."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    url: str | None = None
+    file: str | None = None
+    timeout: Duration | None = None
+    headers: dict[str, str] = {}
+    ca_file: str | None = None
+    records: str | None = None
+    count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+
+    def expand(self) -> Iterator[Source]:
+        """The sources this entry stands for: with `count`, one for each number of `{n}`; else the entry itself."""
+        if self.count is None:
+            yield self
+            return
+        for n in range(1, self.count + 1):
+            url = self.url and self.url.replace("{n}", str(n))
+            yield msgspec.structs.replace(self, name=self.name.replace("{n}", str(n)), url=url, count=None)
+
+
+class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where lines are written."""
+
+    folder: Annotated[str, Meta(min_length=1)] = "output"
+    stdout: tuple[Literal["raw", "averages"], ...] = ("raw", "averages")
+    fsync: Literal["always", "10s", "never"] = "always"
+    keep_days: Annotated[int, Meta(ge=1)] | None = None
+    compress: Literal["gzip"] | None = None
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a day is reported, what counts as an anomaly or an incident, and which processes compute it."""
+
+    at: Annotated[str, Meta(pattern=r"\A([01][0-9]|2[0-3]):[0-5][0-9]\Z")] = "00:05"
+    threshold: Annotated[float, Meta(ge=0)] = 0.2
+    workers: Annotated[int, Meta(ge=1, le=1000)] = 1
+    cluster: str | None = None
+    detectors: tuple[DetectorName, ...] = ("telemetry", "status_band")
+
+
+class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The simulated machines and the console."""
+
+    serve: bool = True
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 5000
+    machines: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    token: Annotated[str, Meta(pattern=r"\A[!-~]+\Z")] = ""
+
+    @property
+    def address(self) -> str:
+        """Where it is served, as a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where notifications of sources that go down or recover, and of reports, are sent."""
+
+    url: str | None = None
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of config.yaml, with its defaults."""
+
+    sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
+    interval: Annotated[Duration, Meta(extra_json_schema={"default": "10s"})] = msgspec.field(
+        default_factory=lambda: Duration(10)
+    )
+    transport: Literal["requests", "curl"] = "requests"
+    shard: str | None = None
+    window: Annotated[int, Meta(ge=1, le=1000)] = 5
+    timezone: str = "local"
+    parameters: Annotated[dict[str, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: {"temperature": "temperature", "speed": "fan_speed"}
+    )
+    output: Output = Output()
+    report: Report = Report()
+    api: Api = Api()
+    notify: Notify = Notify()
+
+    @property
+    def zone_name(self) -> str:
+        """The IANA name of `timezone`; `local` is the zone of this machine."""
+        return get_localzone_name() or "UTC" if self.timezone == "local" else self.timezone
+
+    @property
+    def max_timeout(self) -> float:
+        """The longest deadline of a poll in seconds."""
+        return MAX_TIMEOUT_INTERVALS * self.interval
+
+
+HINTS = {
+    "interval": "write a number and a unit, such as 10s; from 100ms to 24h",
+    "window": "write how many readings an average spans, 1 to 1000",
+    "timezone": "write local, or a zone such as Europe/Berlin or UTC",
+    "sources": "write sources: and below it, for each source, - name: machine-1 with a url: or a file:",
+    "name": "write 1 to 200 printable characters, different for each source",
+    "url": "write an http:// or https:// address",
+    "file": "write the path of a JSON file, absolute or from the config's folder",
+    "timeout": "write a number and a unit, such as 5s; at most 0.8 of the interval",
+    "headers": "write Name: value in plain ASCII, numbers in quotes, no space at the ends",
+    "ca_file": "write the path of a PEM file, absolute or from the config's folder",
+    "records": "write a JMESPath expression that selects a reading or a list of readings, such as machines[]",
+    "count": "write how many sources this entry stands for, 1 to 100000, with {n} in the name",
+    "transport": "write requests or curl",
+    "shard": "write the number of this process, from 0, and how many there are, such as 0/8",
+    "parameters": "write a name and the field of the reading it averages, such as speed: fan_speed",
+    "output": "write folder: and stdout: below it",
+    "folder": "write a path, absolute or from the config's folder",
+    "stdout": "write a list of raw, averages, both or none: [raw, averages]",
+    "fsync": "write always, 10s or never",
+    "keep_days": "write how many days to keep, 1 or more, or leave it out to keep all",
+    "compress": "write gzip, or leave it out",
+    "report": "write at: and threshold: below it",
+    "at": 'write a local time in quotes, such as "00:05"',
+    "threshold": "write a number without quotes, 0 or more; 0.2 is 20 %",
+    "workers": "write how many processes make the report, 1 to 1000",
+    "cluster": "write the address of a dask scheduler, such as tcp://10.0.0.5:8786",
+    "detectors": "write a list of telemetry, status_band, history_mad, some of them or none: [telemetry, status_band]",
+    "api": "write serve:, host:, port: and machines: below it",
+    "serve": "write true or false without quotes",
+    "host": "write an address to listen on, such as 127.0.0.1",
+    "port": "write a port without quotes, 1 to 65535",
+    "machines": "write how many machines to simulate, 1 to 10000",
+    "token": 'write "${API_TOKEN}" with its quotes, and set that variable to a long random word',
+    "notify": "write url: below it",
+}
+"""What to write, by key: the hint behind a problem, and the key's description in the JSON Schema."""
+SECRETS = {"headers", "token"}
+"""Keys whose values are not shown."""
+
+
+def parse_duration(kind: type, value: Any) -> Duration:
+    """A duration from its text; msgspec's hook for types it does not know.
+
+    Raises:
+        ValueError: the value is not a duration.
+
+    """
+    if kind is not Duration:
+        raise NotImplementedError(kind)
+    match = DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration")
+    return Duration(float(match[1]) * _SECONDS[match[2]])

@@ -1,0 +1,254 @@
+"""What is wrong with a config: values of the wrong type, and what types cannot express."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import math
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+import jmespath
+import msgspec
+import yaml
+
+from etl.config.document import ConfigError, Document, KeyPath
+from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
+
+MAX_PROBLEMS = 100
+"""Problems in one error; nobody reads more at once."""
+_MIN_INTERVAL_S = 0.1
+_MAX_INTERVAL_S = 86_400
+_GROUPS: dict[type[msgspec.Struct], str] = {
+    Config: "at the top, without indentation",
+    Source: "in a source",
+    Output: "below output:",
+    Report: "below report:",
+    Api: "below api:",
+    Notify: "below notify:",
+}
+"""Where the keys of each struct belong; the first one that has a key counts."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ADDRESS = re.compile(r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Za-z:.%]+\])(:[0-9]+)?")
+_CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:[0-9]{1,5}")
+_SHARD = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
+
+
+class Problem(NamedTuple):
+    """A message about the value at `path`. Its hint is that of `key` in HINTS, unless it has its own.
+
+    With an empty `key`, the message is about the key at the end of `path`, which is not in the model.
+    """
+
+    path: KeyPath
+    key: str
+    message: str
+    hint: str = ""
+
+
+class Checker:
+    """Turns a document into a Config, or into problems, each with its own place.
+
+    With a `fleet`, the sources are the content of that file.
+    """
+
+    def __init__(self, document: Document, fleet: Document | None) -> None:
+        self._document = document
+        self._fleet = fleet
+
+    def config(self) -> Config:
+        """The typed config.
+
+        Raises:
+            ConfigError: it cannot be used.
+
+        """
+        value = self._document.value
+        if self._fleet:
+            value = {**value, "sources": self._fleet.value}
+        try:
+            config = msgspec.convert(value, Config, dec_hook=parse_duration)
+        except msgspec.ValidationError:
+            raise self._error(self._misfits(Config, value, (), "sources")) from None
+        problems = list(_problems(config))
+        if problems:
+            raise self._error(problems)
+        return config
+
+    def _locate(self, path: KeyPath) -> tuple[Document, KeyPath]:
+        """The document that holds a value, and the path in that document."""
+        if self._fleet and len(path) > 1 and path[0] == "sources":
+            return self._fleet, path[1:]
+        return self._document, path
+
+    def _error(self, problems: Iterable[Problem]) -> ConfigError:
+        lines = set()  # an alias repeats the problems of the value it names
+        for problem in islice(problems, MAX_PROBLEMS):
+            document, path = self._locate(problem.path)
+            mark = document.node(path, of_key=not problem.key).start_mark
+            line = document.line(mark, problem.message, problem.hint or HINTS[problem.key])
+            lines.add((document is self._fleet, mark.index, line))
+        return ConfigError([line for *_, line in sorted(lines)])
+
+    def _misfits(self, kind: Any, value: Any, path: KeyPath, key: str) -> Iterator[Problem]:
+        """Every part of a value that does not fit its type."""
+        bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+        if isinstance(value, dict) and bare in _GROUPS:
+            yield from self._group_misfits(bare, value, path)
+        elif value and isinstance(value, dict) and get_origin(bare) is dict:
+            for name, item in value.items():
+                yield from self._misfits(get_args(bare)[1], item, (*path, name), key)
+        elif value and isinstance(value, list) and get_origin(bare) is tuple:
+            for i, item in enumerate(value):
+                yield from self._misfits(get_args(bare)[0], item, (*path, i), key)
+        elif not _fits(value, kind):
+            yield self._misfit(kind, value, path, key)
+
+    def _group_misfits(self, kind: type[msgspec.Struct], value: dict[str, Any], path: KeyPath) -> Iterator[Problem]:
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        for key in value:
+            if key not in fields:
+                yield Problem((*path, key), "", f"unknown key {key}", _unknown_key_hint(key, kind))
+        for key, field in fields.items():
+            if key in value:
+                yield from self._misfits(field.type, value[key], (*path, key), key)
+            elif field.required:
+                yield Problem(path, key, f"{key} is missing")
+
+    def _misfit(self, kind: Any, value: Any, path: KeyPath, key: str) -> Problem:
+        label = _label(path, key)
+        if value is None:
+            return Problem(path, key, f"{label} is empty")
+        if isinstance(value, (list, dict)):
+            shown = ("a list" if isinstance(value, list) else "a group of keys") if value else "empty"
+            return Problem(path, key, f"{label} cannot be {shown}")
+        document, path_in_file = self._locate(path)
+        node = document.node(path_in_file)
+        written = document.written(node)
+        shown = "this value" if key in SECRETS else written
+        unquoted = isinstance(node, yaml.ScalarNode) and not isinstance(value, str) and written == node.value
+        if unquoted and _fits(document.expand(node), kind):
+            return Problem(path, key, f"{label} cannot be {shown} without quotes", "put it in quotes")
+        return Problem(path, key, f"{label} cannot be {shown}")
+
+
+def _label(path: KeyPath, key: str) -> str:
+    """The name of a value in a message: its key, or which part of the value of that key it is."""
+    if not path:
+        return "the file"
+    part = path[-1]
+    return key if part == key else f"item {part + 1} in {key}" if isinstance(part, int) else f"{part} in {key}"
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, dec_hook=parse_duration)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _unknown_key_hint(key: str, kind: type[msgspec.Struct]) -> str:
+    place = next((place for group, place in _GROUPS.items() if key in group.__struct_encode_fields__), None)
+    if place:
+        return f"it belongs {place}"
+    keys = kind.__struct_encode_fields__
+    near = difflib.get_close_matches(key, keys, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(keys)}"
+
+
+def _problems(config: Config) -> Iterator[Problem]:
+    """What types cannot express."""
+    if not _MIN_INTERVAL_S <= config.interval <= _MAX_INTERVAL_S:
+        yield Problem(("interval",), "interval", f"interval cannot be {config.interval:g} s")
+    if not math.isfinite(config.report.threshold):
+        yield Problem(("report", "threshold"), "threshold", f"threshold cannot be {config.report.threshold}")
+    if config.shard is not None and not _is_shard(config.shard):
+        yield Problem(("shard",), "shard", f"shard cannot be {config.shard}")
+    if config.transport == "curl" and importlib.util.find_spec("pycurl") is None:
+        message, hint = "transport curl needs pycurl", "install the extra: pip install 'machine-telemetry-etl[fleet]'"
+        yield Problem(("transport",), "transport", message, hint)
+    if config.notify.url is not None and not _is_url(config.notify.url):
+        yield Problem(("notify", "url"), "url", "url is not a valid HTTP address")
+    yield from _zone_problems(config)
+    yield from _cluster_problems(config.report.cluster)
+    for i, source in enumerate(config.sources):
+        yield from _source_problems(source, config.max_timeout, ("sources", i))
+    yield from _name_problems(config.sources)
+
+
+def _zone_problems(config: Config) -> Iterator[Problem]:
+    try:
+        ZoneInfo(config.zone_name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        near = difflib.get_close_matches(config.timezone, available_timezones(), 1, 0.7)
+        hint = f"did you mean {near[0]}?" if near else ""
+        yield Problem(("timezone",), "timezone", f"timezone {config.timezone} does not exist", hint)
+
+
+def _cluster_problems(cluster: str | None) -> Iterator[Problem]:
+    path = ("report", "cluster")
+    if cluster is None:
+        return
+    if not _CLUSTER.fullmatch(cluster):
+        yield Problem(path, "cluster", "cluster is not the address of a scheduler")
+    elif importlib.util.find_spec("distributed") is None:
+        message, hint = "report.cluster needs dask", "install the extra: pip install 'machine-telemetry-etl[cluster]'"
+        yield Problem(path, "cluster", message, hint)
+
+
+def _name_problems(sources: Iterable[Source]) -> Iterator[Problem]:
+    names: set[str] = set()
+    for i, entry in enumerate(sources):
+        for source in entry.expand():
+            if source.name in names:
+                yield Problem(("sources", i, "name"), "name", f"the name {source.name} occurs twice")
+                break
+            names.add(source.name)
+
+
+def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Iterator[Problem]:
+    if not source.name.isprintable() or not source.name.strip():
+        yield Problem((*path, "name"), "name", "name is blank or not printable")
+    if source.url is None and source.file is None:
+        yield Problem(path, "url", f"source {source.name} has no url and no file", "write one of them")
+    if source.url is not None and source.file is not None:
+        hint = "keep one of them, and write a source of its own for the other"
+        yield Problem((*path, "file"), "file", f"source {source.name} has both url and file", hint)
+    if source.url is not None and not _is_url(source.url):
+        yield Problem((*path, "url"), "url", "url is not a valid HTTP address")
+    if source.timeout is not None and not 0 < source.timeout <= max_timeout:
+        hint = f"write more than 0 and at most {max_timeout:g}s, which is 0.8 of the interval"
+        yield Problem((*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s", hint)
+    if source.records is not None and (mistake := _jmespath_mistake(source.records)):
+        yield Problem((*path, "records"), "records", f"records is not a JMESPath expression: {mistake}")
+    for name, value in source.headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable() or value != value.strip():
+            yield Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")
+
+
+def _is_shard(shard: str) -> bool:
+    match = _SHARD.fullmatch(shard)
+    return match is not None and int(match[1]) < int(match[2])
+
+
+def _jmespath_mistake(expression: str) -> str | None:
+    try:
+        jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        address = parts.netloc.rpartition("@")[2]
+        valid = parts.scheme in ("http", "https") and _ADDRESS.fullmatch(address) and parts.port != 0
+    except ValueError:
+        return False
+    return bool(valid) and url.isprintable() and not re.search(r"[\s\\]", url)

@@ -1,0 +1,128 @@
+"""Which polls are in flight: starts them, and collects their results for the writer."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
+
+import msgspec
+
+from etl.readings.records import Failure, Poll
+from etl.sources.contract import Transport
+
+GATHER_S = 0.1
+"""An answer waits this long, at most, to be written together with the others in flight."""
+OVERDUE_AFTER_INTERVALS = 0.8
+"""A poll still in flight after this share of the interval is late: no timeout may be longer. After a start a source's
+first turn comes sooner, and its poll may still answer."""
+STILL_IN_FLIGHT = Failure("timeout", "still no answer")
+
+
+class Tick:
+    """One turn of a slice: it has finished once the result of each of its polls was written, or waits for the disk."""
+
+    def __init__(self, polls: int) -> None:
+        self.unfinished_polls = polls
+
+
+class Delivery(msgspec.Struct, frozen=True, gc=False):
+    """The result of a poll that was `due` (seconds since the epoch) in a tick."""
+
+    poll: Poll
+    due: float
+    tick: Tick
+
+
+class Poller:
+    """Starts the polls of a tick, and collects their results from the threads of the transports.
+
+    A source still in flight when its turn comes is skipped and counted. `poll` and `deliver` may be called from any
+    thread.
+    """
+
+    def __init__(self, clock: Callable[[], float], interval: float) -> None:
+        self.skipped = 0
+        self._clock = clock
+        self._interval = interval
+        self._transports: Mapping[str, Transport] = {}
+        self._in_flight: dict[str, tuple[float, Tick]] = {}
+        self._deliveries: deque[Delivery] = deque()
+        self._lock = threading.Lock()
+        self._has_delivery = threading.Event()
+        self._none_in_flight = threading.Event()
+        self._none_in_flight.set()
+
+    def use(self, transports: Mapping[str, Transport]) -> None:
+        """Poll each source, by its name, over this transport from now on."""
+        self._transports = transports
+
+    @property
+    def sources(self) -> int:
+        """How many sources are polled."""
+        return len(self._transports)
+
+    @property
+    def in_flight(self) -> list[str]:
+        """The sources whose poll has no result yet."""
+        with self._lock:
+            return list(self._in_flight)
+
+    def poll(self, names: Iterable[str], due: float | None = None) -> None:
+        """Start one poll of each source; one that is still in flight is skipped and, if it is overdue, failed.
+
+        `due` is the moment (seconds since the epoch) that lateness is measured against; by default now.
+        """
+        due = self._clock() if due is None else due
+        tick = Tick(0)
+        with self._lock:
+            idle = [name for name in names if not self._skip(name, due) and name in self._transports]
+            tick.unfinished_polls = len(idle)
+            self._in_flight |= dict.fromkeys(idle, (due, tick))
+            if idle:
+                self._none_in_flight.clear()
+        idle.sort(key=lambda name: id(self._transports[name]))
+        for transport, group in groupby(idle, self._transports.__getitem__):
+            transport.start(list(group), self.deliver)
+
+    def _skip(self, name: str, due: float) -> bool:
+        """Whether a source is still in flight; that is counted, and an overdue poll is a failure."""
+        if name not in self._in_flight:
+            return False
+        self.skipped += 1
+        if due - self._in_flight[name][0] >= OVERDUE_AFTER_INTERVALS * self._interval:
+            self._deliveries.append(Delivery(Poll(name, self._clock(), failure=STILL_IN_FLIGHT), due, Tick(1)))
+            self._has_delivery.set()
+        return True
+
+    def deliver(self, poll: Poll) -> None:
+        """Accept the result of a poll."""
+        with self._lock:
+            flight = self._in_flight.get(poll.source)
+            if flight:
+                del self._in_flight[poll.source]
+            due, tick = flight or (poll.at, Tick(1))
+            self._deliveries.append(Delivery(poll, due, tick))
+            if not self._in_flight:
+                self._none_in_flight.set()
+        if not self._has_delivery.is_set():
+            self._has_delivery.set()
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait until there is a delivery, then up to GATHER_S for the others in flight."""
+        self._has_delivery.wait(timeout)
+        self._none_in_flight.wait(GATHER_S)
+        self._has_delivery.clear()
+
+    def wake(self) -> None:
+        """Let `wait` return although nothing was delivered."""
+        self._has_delivery.set()
+
+    def collect(self) -> list[Delivery]:
+        """The results delivered since the last call."""
+        return [self._deliveries.popleft() for _ in range(len(self._deliveries))]
+
+    def drain(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the polls in flight; whether all were delivered."""
+        return self._none_in_flight.wait(timeout)

@@ -1,0 +1,330 @@
+"""One thread: answers become durable raw lines, then averages lines, and each written batch goes to the sinks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import accumulate, takewhile
+from threading import Lock
+from typing import NamedTuple
+
+from jmespath.parser import ParsedResult
+
+from etl.live.poller import Delivery, Poller
+from etl.live.standing import Standing
+from etl.readings.answers import as_reading, extract, parse
+from etl.readings.days import day_after
+from etl.readings.fold import Windows, derive, fold_of
+from etl.readings.lines import raw_line
+from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
+from etl.readings.text import plural
+from etl.readings.times import rfc3339
+from etl.readings.window import Window
+from etl.storage.appender import Appender, DisturbedError, SyncPolicy
+from etl.storage.events import Events
+from etl.storage.recovery import recover
+
+RETRY_S = 1.0
+"""Seconds between two attempts to write to a disk that rejects writes."""
+AVERAGES_SYNC_S = 10.0
+"""Averages are fsynced within this time: a power cut takes the last ones, and the next start derives them again."""
+MAX_PENDING_BYTES = 64 << 20
+"""Bytes of lines that wait for such a disk, at most; newer readings are refused and counted."""
+MAX_RECOVERIES = 3
+"""Recoveries in one write: somebody who changes the files faster than they are written is an error."""
+
+log = logging.getLogger("etl")
+
+
+class Batch(NamedTuple):
+    """Lines of one kind ("raw" or "averages") that were just written.
+
+    A batch of raw lines also has, for each reading in it, the machine, its averages line and its window.
+    """
+
+    kind: str
+    lines: list[bytes]
+    updates: Sequence[tuple[Machine, bytes, Window]] = ()
+
+
+Sink = Callable[[Batch], None]
+"""Takes each written batch, in order; it must not block."""
+
+
+class Files(NamedTuple):
+    """The logs that a writer appends to; `day_of` gives the local day of a moment (seconds since the epoch)."""
+
+    raw: Appender
+    averages: Appender
+    events: Events
+    day_of: Callable[[float], str]
+
+    def close(self) -> None:
+        """Close the files; what waits is not written."""
+        for appender in (self.raw, self.averages, self.events):
+            appender.close()
+
+    def use(self, policy: SyncPolicy) -> None:
+        """Fsync as this policy asks from now on."""
+        self.raw.policy = policy
+        self.averages.policy = SyncPolicy(max(policy.delay_s, AVERAGES_SYNC_S))
+
+
+class Writer:
+    """Writes what the poller collects. `run` and `tick` belong to one thread; the other methods to any.
+
+    A reading steps its machine's window when, and only when, its raw line is durable; its averages line and the sinks
+    follow. What the disk rejects waits in memory, in order.
+    """
+
+    def __init__(
+        self, files: Files, poller: Poller, standing: Standing, settings: Settings, clock: Callable[[], float]
+    ) -> None:
+        self.sinks: list[Sink] = []
+        self._files = files
+        self._poller = poller
+        self._standing = standing
+        self._settings = settings
+        self._clock = clock
+        self._fold = fold_of(settings)
+        self._folder = files.raw.folder
+        self._day = max(files.day_of(clock()), self._folder.newest_day("raw"))
+        self._windows: Windows | None = None
+        self._expressions: Mapping[str, ParsedResult] = {}
+        self._lock = Lock()
+        self._ending = False
+        self._refused = 0
+
+    def use(self, expressions: Mapping[str, ParsedResult]) -> None:
+        """Extract the readings from the answers of these sources with a JMESPath expression, from now on."""
+        with self._lock:
+            self._expressions = expressions
+
+    def reconfigure(self, settings: Settings, policy: SyncPolicy, sinks: Iterable[Sink]) -> None:
+        """Continue with other settings, and open the files again."""
+        with self._lock:
+            self._settings = settings
+            self._fold = fold_of(settings)
+            self._files.use(policy)
+            self._files.events.reopen()
+            self.sinks = list(sinks)
+            self._windows = None
+        self._poller.wake()
+
+    def run(self) -> None:
+        """Write what is delivered, until `end`."""
+        if self.day_ahead:
+            log.error(
+                "The newest day file in %s is %s: readings go to it until that day is over. Was the clock wrong? "
+                "If so, stop the process, move the files of that day away and start again.",
+                self._folder.root,
+                self.day_ahead,
+            )
+        self.tick()
+        while not self._ending:
+            self._poller.wait(self._timeout())
+            self.tick()
+        self.finish()
+
+    def tick(self) -> None:
+        """Write everything that was delivered: raw lines, averages lines, events; then count the finished ticks."""
+        with self._lock:
+            deliveries = [d for d in self._poller.collect() if d.poll.failure != CLOSED]
+            self._accept(deliveries)
+            try:
+                self._write()
+                self._files.events.flush()
+            except OSError as error:
+                self._stick(error)
+            else:
+                self._unstick()
+            self._count_ticks(deliveries)
+
+    def finish(self) -> None:
+        """Write everything that was delivered and fsync it."""
+        self.tick()
+        try:
+            self._files.raw.sync()
+            self._files.averages.sync()
+        except (OSError, DisturbedError) as error:
+            log.error("The last lines may not be durable: %s", error)
+
+    def end(self) -> None:
+        """Let `run` return once everything delivered is written or cannot be written."""
+        self._ending = True
+        self._poller.wake()
+
+    @contextmanager
+    def paused(self) -> Iterator[bool]:
+        """Nothing is written meanwhile; yields whether the folder is consistent, so that its files may be replaced."""
+        with self._lock:
+            yield self._windows is not None
+
+    def close_day(self, day: str) -> bool:
+        """Append no further line to this day's file; False while lines still wait for it."""
+        with self._lock:
+            waiting = self._files.raw.has_waiting(day) or self._files.averages.has_waiting(day)
+            if self._windows is None or waiting:
+                return False
+            self._day = max(self._day, day_after(day))
+            return True
+
+    @property
+    def day_ahead(self) -> str | None:
+        """The folder's day if it is more than a day ahead of the clock: the folder's day never goes back."""
+        return self._day if self._day > day_after(self._files.day_of(self._clock())) else None
+
+    @property
+    def unwritten(self) -> int:
+        """Readings that wait for the disk or were refused."""
+        return len(self._files.raw) + self._refused
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of lines that wait for the disk."""
+        return self._files.raw.waiting_bytes + self._files.averages.waiting_bytes
+
+    def _timeout(self) -> float | None:
+        """How long to wait for a delivery before there is something to do without one."""
+        if self._standing.stuck:
+            return RETRY_S
+        return AVERAGES_SYNC_S if self._files.raw.needs_sync or self._files.averages.needs_sync else None
+
+    def _accept(self, deliveries: Iterable[Delivery]) -> None:
+        """Queue the readings of the polls, in the order they were answered, and note how each source stands."""
+        now = self._clock()
+        lines: list[bytes] = []
+        for delivery in sorted(deliveries, key=lambda d: (d.poll.at, d.poll.source)):
+            readings = self._judge(delivery, now)
+            if readings and (day := self._files.day_of(round(delivery.poll.at, 3))) > self._day:
+                self._queue(lines)
+                lines, self._day = [], day
+            lines += readings
+        self._queue(lines)
+
+    def _judge(self, delivery: Delivery, now: float) -> list[bytes]:
+        """Note whether a poll was answered, failed or was rejected; its raw lines."""
+        poll = delivery.poll
+        lines, rejections = raw_lines(poll, self._expressions.get(poll.source))
+        for error in rejections:
+            self._standing.rejected(poll.source, error)
+        failure = poll.failure
+        if rejections and not lines:
+            failure = Failure(rejections[-1].reason, str(rejections[-1]))
+        if failure:
+            self._standing.failed(poll.source, poll.at, failure)
+        else:
+            self._standing.answered(poll.source, poll.at, now - delivery.due, len(lines))
+        return lines
+
+    def _queue(self, lines: list[bytes]) -> None:
+        """Let raw lines of the current day wait for the disk, as far as MAX_PENDING_BYTES allow."""
+        room = MAX_PENDING_BYTES - self.pending_bytes
+        if sum(map(len, lines)) > room:
+            fitting = sum(1 for _ in takewhile(lambda size: size <= room, accumulate(map(len, lines))))
+            self._refused += len(lines) - fitting
+            lines = lines[:fitting]
+        if lines:
+            self._standing.counts["readings"] += len(lines)
+            self._files.raw.put(self._day, lines)
+
+    def _write(self) -> None:
+        """Write what waits; after a disturbance by another program, recover the folder and try again.
+
+        Raises:
+            OSError: the disk rejects writes, or another program keeps changing the files.
+
+        """
+        for attempt in range(1, MAX_RECOVERIES + 1):
+            try:
+                self._write_queues()
+                return
+            except DisturbedError as error:
+                file = str(error.path.relative_to(self._folder.root))
+                log.error("%s. It is recovered from the raw log.", error)
+                self._files.events.record("truncated", reason=error.reason, file=file)
+                self._windows = None
+                if attempt == MAX_RECOVERIES:
+                    raise OSError(f"{error} {MAX_RECOVERIES} times in a row") from error
+
+    def _write_queues(self) -> None:
+        windows = self._windows if self._windows is not None else self._recover()
+        raw, averages = self._files.raw, self._files.averages
+        for day, lines in raw.flush():
+            self._standing.last_write = self._clock()
+            updates = list(derive(windows, lines, self._fold))
+            averages.put(day, [line for _, line, _ in updates])
+            self._emit(Batch("raw", lines, updates))
+        for _, lines in averages.flush():
+            self._emit(Batch("averages", lines))
+
+    def _recover(self) -> Windows:
+        raw, averages = self._files.raw, self._files.averages
+        with suppress(DisturbedError):
+            raw.sync()
+        raw.reset()
+        averages.reset()
+        windows = self._windows = recover(self._folder, self._settings, self._day, self._files.events.record)
+        raw.adopt(self._day)
+        averages.adopt(self._day)
+        self._emit(Batch("averages", averages.drain()))  # recovery derived and wrote them
+        return windows
+
+    def _emit(self, batch: Batch) -> None:
+        for sink in self.sinks:
+            sink(batch)
+
+    def _stick(self, error: OSError) -> None:
+        if self._standing.stuck is None:
+            log.error(
+                "Cannot write to %s: %s. Up to %d MiB of readings wait in memory until it can be written again.",
+                self._folder.root,
+                error.strerror or error,
+                MAX_PENDING_BYTES >> 20,
+            )
+        self._standing.stuck = error
+
+    def _unstick(self) -> None:
+        stuck = self._standing.stuck
+        if stuck is None:
+            return
+        log.warning("%s can be written again; %s refused", self._folder.root, plural(self._refused, "reading"))
+        reason = stuck.strerror or str(stuck)
+        self._files.events.record("dropped", reason=reason, lines=self._refused, until=rfc3339(self._clock()))
+        self._standing.counts["dropped"] += self._refused
+        self._refused = 0
+        self._standing.stuck = None
+        self._poller.wake()
+
+    def _count_ticks(self, deliveries: Iterable[Delivery]) -> None:
+        """Count the ticks whose last poll this was; one whose lines wait for the disk has finished as well."""
+        for delivery in deliveries:
+            delivery.tick.unfinished_polls -= 1
+            if not delivery.tick.unfinished_polls:
+                self._standing.counts["ticks_held" if self._standing.stuck else "ticks_written"] += 1
+
+
+def raw_lines(poll: Poll, expression: ParsedResult | None) -> tuple[list[bytes], list[RejectedError]]:
+    """The raw lines of a poll's answers, and why answers or records were rejected.
+
+    `expression` extracts the readings from an answer; without one, each answer is a reading.
+    """
+    lines: list[bytes] = []
+    rejections: list[RejectedError] = []
+    at = round(poll.at, 3)
+    for answer in poll.answers:
+        try:
+            if expression is None:
+                lines.append(raw_line(parse(answer.body), poll.source, at, answer.position))
+                continue
+            records = extract(answer.body, expression)
+        except RejectedError as error:
+            rejections.append(error)
+            continue
+        for record in records:
+            try:
+                lines.append(raw_line(as_reading(record), poll.source, at, answer.position))
+            except RejectedError as error:
+                rejections.append(error)
+    return lines, rejections

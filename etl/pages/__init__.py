@@ -1,0 +1,10 @@
+"""Charts and HTML pages from plain dicts; no I/O except for the templates, no clock.
+
+    charts    a parameter over time, as SVG
+    report    the page of a day's report
+    console   the charts of one machine in the console, and the shared styles
+    text      values as text
+
+The series of a day are thinned by `nightly` before they are drawn, as that needs numpy, which the polling process never
+loads. Imported by `cli` and `nightly`.
+"""

@@ -1,0 +1,38 @@
+"""The parts of the console that etl draws: the charts of one machine, and the styles shared with the report page."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from math import fsum, isfinite
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from etl.pages.charts import Band, chart, split_at_gaps, time_axis
+from etl.pages.text import counted, number, plain
+
+TEMPLATES = files("etl.pages") / "templates"
+
+
+def machine_charts(machine: dict[str, Any]) -> dict[str, str]:
+    """Draw a machine's last readings by parameter, each with a band around their average.
+
+    Args:
+        machine: `times` (seconds since the epoch), `values` by parameter (NaN where a reading has none), `interval`
+            (seconds), `threshold`, `timezone`.
+
+    """
+    times, interval = machine["times"], machine["interval"]
+    axis = time_axis(min(times), max(times), ZoneInfo(machine["timezone"]))
+    charts: dict[str, str] = {}
+    for parameter, column in machine["values"].items():
+        values = [value for value in column if isfinite(value)]
+        average = fsum(values) / len(values) if values else None
+        label = f"{plain(parameter)}: {counted(len(values), 'reading')}, average {number(average)}"
+        segments = split_at_gaps(times, column, interval)
+        charts[parameter] = chart(segments, interval, axis, Band.around(average, machine["threshold"]), label)
+    return charts
+
+
+def shared_styles() -> bytes:
+    """base.css and charts.css, which come before the console's own stylesheet."""
+    return b"".join((TEMPLATES / name).read_bytes() for name in ("base.css", "charts.css"))

@@ -1,0 +1,176 @@
+"""The report page: a day's JSON report and charts of its machines as one HTML file that refers to no other file."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from itertools import chain
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from etl.pages.charts import Axis, Band, Segments, chart, time_axis
+from etl.pages.console import TEMPLATES, shared_styles
+from etl.pages.text import MAX_REASON_CHARACTERS, clock, count, counted, local_time, number, plain, share
+
+MAX_CHARTED = 50
+"""Machines with charts: those with the most incidents and anomalies. A chart takes about 10 kB of the page."""
+MAX_OPEN = 3
+"""Machines whose charts are unfolded when the page opens."""
+MAX_ROWS = 50
+"""Machines of the table that are not folded away."""
+MAX_INCIDENTS = 5
+"""Incidents of a machine that are not folded away."""
+MAX_DEVIATIONS = 5
+"""Anomalies of a parameter that the page lists; the JSON report has all of them."""
+
+Report = dict[str, Any]
+
+
+def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> bytes:
+    """Render the page of a report.
+
+    Args:
+        report: the JSON report.
+        series: the readings of each machine by parameter, in the order of the report, each thinned for its chart. Only
+            the machines with charts are read from it.
+
+    """
+    day, zone = date.fromisoformat(report["date"]), ZoneInfo(report["timezone"])
+    start, end = (
+        datetime.combine(midnight, time(), tzinfo=zone).timestamp() for midnight in (day, day + timedelta(days=1))
+    )
+    axis = time_axis(start, end, zone)
+    machines = [_machine(place, machine, day, zone) for place, machine in enumerate(report["machines"])]
+    machines.sort(key=lambda machine: (-len(machine["incidents"]), -machine["anomalies"], machine["readings"]))
+    notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"]]
+    charted = notable[:MAX_CHARTED]
+    for machine in charted:
+        machine["charted"] = True
+        machine["figures"] = _figures(machine, report, series[machine["place"]], axis)
+    style = (shared_styles() + (TEMPLATES / "report.css").read_bytes()).decode()
+    context = {
+        "report": report,
+        "day": day,
+        "sentence": summary(report, machines),
+        "hours": (axis.end - axis.start) / 3600,
+        "machines": machines,
+        "charted": charted,
+        "not_charted": len(notable) - len(charted),
+        "style": Markup(style),  # noqa: S704  a file of this package
+        "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
+        "limits": {"open": MAX_OPEN, "rows": MAX_ROWS, "incidents": MAX_INCIDENTS},
+    }
+    return _environment().get_template("report.html").render(context).encode("utf-8", "replace")
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(plain=plain, number=number, amount=count, counted=counted, share=share)
+    return environment
+
+
+def _machine(place: int, machine: Report, day: date, zone: ZoneInfo) -> dict[str, Any]:
+    """The machine at a place of the report, with what the page shows of it."""
+    details = [f"id {plain(machine['id'])}"] if machine["id"] is not None else []
+    if machine["name"] is not None:
+        details.append(plain(machine["name"]))
+    return {
+        **machine,
+        "place": place,
+        "details": ", ".join(details),
+        "anomalies": sum(len(figures["anomalies"]) for figures in machine["parameters"].values()),
+        "incidents": _incidents(machine, day, zone),
+        "periods": {name: _periods(figures, zone) for name, figures in machine["parameters"].items()},
+        "silences": _periods(machine, zone),
+        "charted": False,
+    }
+
+
+def _incidents(machine: Report, day: date, zone: ZoneInfo) -> list[dict[str, str]]:
+    """The incidents of a machine and of its parameters, the strongest first."""
+    incidents = [("", incident) for incident in machine.get("incidents", ())]
+    for parameter, figures in machine["parameters"].items():
+        incidents += [(parameter, incident) for incident in figures.get("incidents", ())]
+    incidents.sort(key=lambda incident: -(incident[1].get("deviation") or 0))
+    return [_incident(parameter, incident, day, zone) for parameter, incident in incidents]
+
+
+def _incident(parameter: str, incident: Report, day: date, zone: ZoneInfo) -> dict[str, str]:
+    """What the page shows of an incident; if it began on another day, both its times have their date."""
+    start = local_time(incident["start"], zone)
+    shown_day = date.min if start and start.date() != day else day
+    return {
+        "parameter": parameter,
+        "reason": plain(incident.get("why", ""), MAX_REASON_CHARACTERS),
+        "start": clock(incident["start"], shown_day, zone),
+        "end": clock(incident["end"], shown_day, zone),
+    }
+
+
+def _periods(entry: Report, zone: ZoneInfo) -> list[tuple[float, float]]:
+    """Start and end (seconds since the epoch) of the incidents of a machine or of a parameter."""
+    times = ((local_time(i["start"], zone), local_time(i["end"], zone)) for i in entry.get("incidents", ()))
+    return [(start.timestamp(), end.timestamp()) for start, end in times if start and end]
+
+
+def _figures(
+    machine: dict[str, Any], report: Report, segments: Mapping[str, Segments], axis: Axis
+) -> list[dict[str, Any]]:
+    """A chart of each parameter with anomalies or incidents; of each parameter if the machine itself has incidents."""
+    day, zone = date.fromisoformat(report["date"]), ZoneInfo(report["timezone"])
+    figures = []
+    for parameter, result in machine["parameters"].items():
+        anomalies, periods = result["anomalies"], machine["periods"][parameter] + machine["silences"]
+        if not (anomalies or periods):
+            continue
+        label = (
+            f"{plain(parameter)} of {plain(machine['source'])} over the day: average {number(result['average'])}, "
+            f"{counted(len(anomalies), 'reading')} outside the band"
+        )
+        band = Band.around(result["average"], report["threshold"])
+        largest = sorted(anomalies, key=lambda anomaly: -anomaly["deviation"])[:MAX_DEVIATIONS]
+        figures.append(
+            {
+                "parameter": parameter,
+                "anomalies": len(anomalies),
+                "average": result["average"],
+                "notes": [plain(note, MAX_REASON_CHARACTERS) for note in result.get("notes", ())],
+                "chart": chart(segments[parameter], report["interval"], axis, band, label, periods),
+                "largest": [{**anomaly, "time": clock(anomaly["timestamp"], day, zone)} for anomaly in largest],
+            }
+        )
+    return figures
+
+
+def summary(report: Report, machines: Sequence[dict[str, Any]]) -> str:
+    """The day in two or three sentences; `machines` have their number of `anomalies` and their `incidents`."""
+    readings = sum(machine["readings"] for machine in machines)
+    expected = sum(machine["expected"] for machine in machines)
+    sent = (
+        f"{counted(len(machines), 'machine')} sent {count(readings)} of {counted(expected, 'expected reading')} "
+        f"({share(readings, expected)})."
+    )
+    figures = chain.from_iterable(machine["parameters"].values() for machine in machines)
+    if not any(result["average"] is not None for result in figures):
+        return f"{sent} None of them has a value to analyze."
+    anomalous = [machine for machine in machines if machine["anomalies"]]
+    anomalies = sum(machine["anomalies"] for machine in anomalous)
+    limit = f"by more than {100 * report['threshold']:g} % from the day's average"
+    if anomalies:
+        verb = "deviates" if anomalies == 1 else "deviate"
+        outside = f"{counted(anomalies, 'value')} of {counted(len(anomalous), 'machine')} {verb} {limit}."
+    else:
+        outside = f"No value deviates {limit}."
+    affected = [machine for machine in machines if machine["incidents"]]
+    if not affected:
+        return f"{sent} {outside}"
+    incidents = counted(sum(len(machine["incidents"]) for machine in affected), "incident")
+    verb = "has" if len(affected) == 1 else "have"
+    return f"{sent} {outside} {counted(len(affected), 'machine')} {verb} {incidents}."

@@ -1,0 +1,73 @@
+"""What every source and transport keeps to: the source structs, the `Transport` protocol, size caps, failure sentences.
+
+Imports no HTTP library, so that naming a source costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from http.client import responses
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from etl.readings.records import Failure, Poll
+
+MAX_BODY_BYTES = 5 << 20
+"""Size limit of one decoded answer; a reading has some hundred bytes, a gateway's answer some hundred KiB."""
+MAX_OVERHEAD_BYTES = 1 << 20
+"""Further bytes an answer may take on the wire: status line, headers, chunk framing."""
+AGENT = "machine-telemetry-etl"
+"""The User-Agent of every request."""
+TOO_LARGE = Failure("too_large", f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
+
+
+class Transport(Protocol):
+    """Polls sources of one kind.
+
+    Each source that is started is delivered exactly once, by its deadline, from any thread.
+    """
+
+    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+        """Start one poll of each source; returns without waiting for answers. `deliver` must not raise."""
+
+    def close(self) -> None:
+        """Start no further poll and release connections and threads.
+
+        Polls in flight are delivered as CLOSED, those without a deadline when they return.
+        """
+
+
+class HttpSource(NamedTuple):
+    """A machine behind a URL.
+
+    `timeout` is the total deadline of a poll in seconds. `ca_file` replaces the trusted certificates. With a `body` the
+    request is a POST, and only the status of its answer counts.
+    """
+
+    name: str
+    url: str
+    timeout: float
+    headers: Mapping[str, str]
+    ca_file: str | None = None
+    body: bytes | None = None
+
+
+class FileSource(NamedTuple):
+    """A machine that writes its readings to a file; polls of it have no deadline."""
+
+    name: str
+    path: Path
+
+
+def refusal(status: int) -> Failure | None:
+    """The failure that an HTTP status means; None if its answer is a reading."""
+    if status < 300:
+        return None
+    if status in (301, 302, 303, 307, 308):
+        return Failure("redirect", f"HTTP {status}: redirects are not followed")
+    return Failure("http_status", f"HTTP {status} {responses.get(status, '')}".rstrip())
+
+
+def timed_out(timeout: float) -> Failure:
+    """The failure of a poll that reached its deadline of `timeout` seconds."""
+    return Failure("timeout", f"no answer within {timeout:g} s")

@@ -1,0 +1,26 @@
+"""Opens the transport that the config names; each HTTP library is imported only where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+
+from etl.sources.contract import HttpSource, Transport
+
+HTTP_TRANSPORTS = {
+    "requests": ("etl.sources.http_requests", "Requests"),
+    "curl": ("etl.sources.http_curl", "Curl"),  # needs pycurl, from the extra `fleet`
+}
+"""`transport` in the config: the module and class that implement it."""
+
+
+def open_http(transport: str, sources: Iterable[HttpSource], clock: Callable[[], float]) -> Transport:
+    """Open the HTTP transport of this name for these sources; `clock` returns seconds since the epoch.
+
+    Raises:
+        ModuleNotFoundError: the library of this transport is not installed.
+
+    """
+    module, name = HTTP_TRANSPORTS[transport]
+    opened: Transport = getattr(import_module(module), name)(sources, clock)
+    return opened

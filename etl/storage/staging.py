@@ -1,0 +1,118 @@
+"""Files built aside and moved into place: the days that a replay adds, the averages that a rebuild derives again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import zip_longest
+
+from etl.readings.records import SettingsEntry
+from etl.storage.atomic import link, private_opener, sync_file, sync_folder, temporary_path
+from etl.storage.folder import DAMAGED_GZIP, Folder
+from etl.storage.settings_log import SettingsLog
+
+STAGED_KINDS = ("raw", "averages")
+
+
+@contextmanager
+def staging(folder: Folder) -> Iterator[Folder]:
+    """Yield an empty hidden folder to build days in, on the same file system; it is deleted at the end.
+
+    What a killed process left in it is deleted first.
+    """
+    root = folder.root / ".replay"
+    shutil.rmtree(root, ignore_errors=True)
+    try:
+        for kind in STAGED_KINDS:
+            (root / kind).mkdir(parents=True)
+        yield Folder(root)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def append(staged: Folder, kind: str, day: str, blocks: Iterable[bytes]) -> None:
+    """Append complete lines, in blocks, to a day file of the staging folder; not fsynced."""
+    with open(staged.path(kind, day), "ab", opener=private_opener) as file:
+        file.writelines(blocks)
+
+
+def move_into_place(settings_log: SettingsLog, staged: Folder, days: list[str], entry: SettingsEntry | None) -> None:
+    """Add staged days to the folder: the settings entry first, then day by day, the raw log of each first.
+
+    Everything is durable before the first rename. A process killed between the renames leaves complete files; the next
+    start derives the averages of a raw log that has none.
+    """
+    folder = settings_log.folder
+    for kind in STAGED_KINDS:
+        for day in days:
+            sync_file(staged.path(kind, day))
+        (folder.root / kind).mkdir(exist_ok=True)
+    with _signals_deferred():
+        if entry:
+            settings_log.append(entry)
+        for day in days:
+            for kind in STAGED_KINDS:
+                staged.path(kind, day).replace(folder.path(kind, day))
+        for kind in STAGED_KINDS:
+            sync_folder(folder.root / kind)
+    for kind in STAGED_KINDS:
+        with suppress(OSError):
+            link(folder.root / f"{kind}.jsonl", f"{kind}/{days[-1]}.jsonl")
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Handle SIGINT and SIGTERM only after the block: the renames take an instant, and half of them would be worse.
+
+    Blocking the signals would not be enough: another thread, such as the progress bar's, could still receive them.
+    """
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda signum, _: received.append(signum))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])
+
+
+def replace_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
+    """Make the averages of a day equal to these lines, atomically; False if they are equal already.
+
+    A compressed file that differs is replaced by a plain one.
+
+    Raises:
+        OSError: they cannot be written; the file is as it was.
+
+    """
+    path = folder.path("averages", day)
+    temporary = temporary_path(path)
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with open(temporary, "w+b", opener=private_opener) as derived:
+            derived.writelines(lines)
+            derived.seek(0)
+            if _has_averages(folder, day, derived):
+                return False
+            os.fsync(derived.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder.packed_path("averages", day).unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
+
+
+def _has_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
+    try:
+        with folder.open("averages", day) as file:
+            return all(line == stored for line, stored in zip_longest(lines, file))
+    except (FileNotFoundError, *DAMAGED_GZIP):
+        return False

@@ -1,0 +1,90 @@
+"""TLS is verified against the certificates of the source, and never weakened."""
+
+from __future__ import annotations
+
+import ssl
+import warnings
+
+import pytest
+
+from etl.readings.records import Answer
+from tests.support import servers
+from tests.support.http_sources import (
+    machine,
+    poll,
+)
+from tests.support.servers import READING, answer, says_and_closes
+
+
+def test_ca_file(make, serve, certificates):
+    """A certificate signed by the authority in `ca_file` is trusted, and its connection is used again."""
+    server = serve(servers.good, tls=servers.tls(certificates.good))
+    transport = make(machine(server.url, ca_file=str(certificates.ca)))
+    assert [poll(transport).answers for _ in range(3)] == [(Answer(READING),)] * 3
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("certificate", "word"), [("self_signed", "self"), ("wrong_host", "match"), ("expired", "expired")]
+)
+def test_a_bad_certificate(make, serve, certificates, certificate, word):
+    """An invalid certificate fails the poll before anything is sent, and the failure names the reason."""
+    server = serve(servers.good, tls=servers.tls(getattr(certificates, certificate)))
+    failure = poll(make(machine(server.url, ca_file=str(certificates.ca)))).failure
+    assert failure.reason == "tls"
+    assert word in failure.why
+    assert not server.requests
+
+
+def test_an_unknown_authority(make, serve, certificates):
+    """Without `ca_file`, a certificate of a private authority is not trusted."""
+    server = serve(servers.good, tls=servers.tls(certificates.good))
+    assert poll(make(machine(server.url))).failure.reason == "tls"
+    assert not server.requests
+
+
+def test_authorities_of_one_source_hold_for_it_alone(make, serve, certificates):
+    """A `ca_file` counts for its source only, also on a shared address."""
+    server = serve(servers.good, tls=servers.tls(certificates.good))
+    trusting = machine(server.url, "trusting", ca_file=str(certificates.ca))
+    transport = make(trusting, machine(server.url, "strange"))
+    assert poll(transport, "trusting").answers
+    assert poll(transport, "strange").failure.reason == "tls"
+
+
+@pytest.mark.parametrize("content", [None, "no certificate\n"], ids=["missing", "garbage"])
+def test_a_bad_ca_file(make, serve, certificates, tmp_path, content):
+    """An unreadable `ca_file` fails the poll; no other certificates are used instead."""
+    server = serve(servers.good, tls=servers.tls(certificates.good))
+    if content:
+        (tmp_path / "ca.crt").write_text(content)
+    failure = poll(make(machine(server.url, ca_file=str(tmp_path / "ca.crt")))).failure
+    assert failure.reason == "tls"
+    assert "ca_file" in failure.why
+    assert not server.requests
+
+
+def test_old_tls(make, serve, certificates):
+    """A machine that speaks TLS 1.0 only is refused."""
+    context = servers.tls(certificates.good)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    except (ValueError, ssl.SSLError):
+        pytest.skip("this OpenSSL speaks no TLS 1.0")
+    server = serve(servers.good, tls=context)
+    assert poll(make(machine(server.url, ca_file=str(certificates.ca)))).failure.reason in ("tls", "reset")
+    assert not server.requests
+
+
+def test_plain_http_where_tls_is_expected(make, serve):
+    """A machine that answers without TLS where TLS is configured is refused."""
+    server = serve(servers.blurts(answer()), scheme="https")
+    assert poll(make(machine(server.url))).failure.reason == "tls"
+
+
+def test_tls_cut_in_the_middle(make, serve, certificates):
+    """An answer that ends early inside TLS is a failure."""
+    server = serve(says_and_closes(answer(length=1000)), tls=servers.tls(certificates.good))
+    assert poll(make(machine(server.url, ca_file=str(certificates.ca)))).failure.reason == "reset"
