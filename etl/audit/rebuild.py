@@ -9,7 +9,7 @@ import orjson
 
 from etl.nightly import history
 from etl.nightly.due import REPORT_ERRORS
-from etl.nightly.report import Made, Page, contract, encode, make, write
+from etl.nightly.report import DayReport, Page, contract, encode, make, write
 from etl.readings.text import plural
 from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP, read_report
@@ -62,7 +62,7 @@ def _reports(settings_log: SettingsLog, unreported: list[str], record: Record, p
     for day in sorted({*folder.reports(), *unreported} & {*folder.days("raw")}):
         path = folder.report_path(day)
         try:
-            computed = make(settings_log, day, known=previous, charted=page is not None)
+            computed = make(settings_log, day, previous=previous, charted=page is not None)
             previous = computed.history
             if path.exists() and _is_correct(read_report(folder, day), computed):
                 if previous:
@@ -79,7 +79,7 @@ def _reports(settings_log: SettingsLog, unreported: list[str], record: Record, p
     yield f"{plural(correct, 'report')} already correct"
 
 
-def _is_correct(stored: bytes, computed: Made) -> bool:
+def _is_correct(stored: bytes, computed: DayReport) -> bool:
     """Whether a stored report equals the computed one.
 
     Incidents depend on earlier days as well: they may be missing, and where some of those days were deleted, differ.
@@ -91,4 +91,4 @@ def _is_correct(stored: bytes, computed: Made) -> bool:
         figures = contract(report)
     except (AttributeError, *REPORT_ERRORS):
         return False
-    return encode(figures) == encode(contract(computed.report)) and (figures == report or not computed.sure)
+    return encode(figures) == encode(contract(computed.report)) and (figures == report or not computed.provable)

@@ -59,7 +59,7 @@ class ReportCheck:
         # Not kept while `make` runs: two histories at once take memory.
         history, self._history = self._history, None
         try:
-            computed = make(self._settings_log, day, known=history)
+            computed = make(self._settings_log, day, previous=history)
         except (OSError, *REPORT_ERRORS) as error:
             yield unreadable(path, "cannot be computed again", error, self._snapshot.is_running)
             return
@@ -74,7 +74,7 @@ class ReportCheck:
             # Version 0.1 wrote no rules.
             rules = report.get("rules", 0)
             yield Finding(f"{path}: its incidents follow rules {rules}, not today's {RULES}; they are not compared", 0)
-        elif computed.sure:
+        elif computed.provable:
             # If a value lies on a limit, the last bit of numpy's result decides, which depends on the processor.
             for text in islice(differences(report, _decoded(computed.report)), 1):
                 yield Finding(f"{path}: {text}; `etl rebuild` computes the incidents again", 0)

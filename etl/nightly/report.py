@@ -44,16 +44,16 @@ Page = Callable[[dict[str, Any], Series], bytes]
 """Renders the page of a report."""
 
 
-class Made(NamedTuple):
+class DayReport(NamedTuple):
     """A report, the series of its machines, and the history for the next day if the settings have detectors.
 
-    `sure` is whether the raw logs of all days that its incidents depend on still exist.
+    `provable` is whether the raw logs of all days that its incidents depend on still exist.
     """
 
     report: dict[str, Any]
     series: Series
     history: History | None
-    sure: bool
+    provable: bool
 
 
 def write_report(settings_log: SettingsLog, day: str, mapper: Mapper = SERIAL, page: Page | None = None) -> Path:
@@ -67,7 +67,7 @@ def write_report(settings_log: SettingsLog, day: str, mapper: Mapper = SERIAL, p
     return write(settings_log.folder, make(settings_log, day, mapper, charted=page is not None), page)
 
 
-def write(folder: Folder, made: Made, page: Page | None) -> Path:
+def write(folder: Folder, day_report: DayReport, page: Page | None) -> Path:
     """Write a report; its path.
 
     The history and the page are written before it, so that a report always has both, except for a page that failed to
@@ -77,13 +77,14 @@ def write(folder: Folder, made: Made, page: Page | None) -> Path:
         OSError: it cannot be written.
 
     """
-    if made.history:
-        keep(folder, made.history)
-    day = made.report["date"]
-    if page and (rendered := _render(page, made.report, made.series)):
+    report = day_report.report
+    if day_report.history:
+        keep(folder, day_report.history)
+    day = report["date"]
+    if page and (rendered := _render(page, report, day_report.series)):
         write_whole(folder.page_path(day), rendered)
     path = folder.report_path(day)
-    write_whole(path, encode(made.report))
+    write_whole(path, encode(report))
     return path
 
 
@@ -113,15 +114,15 @@ def make(
     settings_log: SettingsLog,
     day: str,
     mapper: Mapper = SERIAL,
-    known: History | None = None,
+    previous: History | None = None,
     until: float = inf,
     charted: bool = False,
-) -> Made:
+) -> DayReport:
     """Analyze a day's raw log under the settings of its last line.
 
-    The result is the same to the last bit, however many parts the day is split into and wherever they are read. `known`
-    is the history of an earlier day, if the caller has one; it saves reading the stored one. `until` (seconds since the
-    epoch) is now, if the day is not over. The series have times only if `charted`.
+    The result is the same to the last bit, however many parts the day is split into and wherever they are read.
+    `previous` is the history of an earlier day, if the caller has one; it saves reading the stored one. `until`
+    (seconds since the epoch) is now, if the day is not over. The series have times only if `charted`.
 
     Raises:
         FileNotFoundError: there is no raw log of that day.
@@ -130,8 +131,8 @@ def make(
     """
     folder, settings = settings_log.folder, settings_log.of_day(day)
     task = DayTask(folder, day, settings, mapper)
-    previous = history_before(task, known) if settings.detectors else None
-    analyzed = analyze(task, previous, until, charted)
+    history = history_before(task, previous) if settings.detectors else None
+    analyzed = analyze(task, history, until, charted)
     expected = _integer_if_whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
     stamps = timestamps(task, analyzed)
     report = {
@@ -154,8 +155,10 @@ def make(
     }
     first = first_baseline_day(day, settings)
     deleted = {*folder.reports()} - {*folder.days("raw")}
-    sure = not any(first <= earlier < day for earlier in deleted)
-    return Made(report, ThinnedSeries(day, settings, list(analyzed.machines), analyzed.columns), analyzed.history, sure)
+    provable = not any(first <= earlier < day for earlier in deleted)
+    return DayReport(
+        report, ThinnedSeries(day, settings, list(analyzed.machines), analyzed.columns), analyzed.history, provable
+    )
 
 
 def contract(report: dict[str, Any]) -> dict[str, Any]:

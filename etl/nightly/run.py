@@ -28,8 +28,8 @@ def run(job: Job, page: Page | None, warn: Callable[[str], None], progress: Prog
 
 
 def _write(settings_log: SettingsLog, day: str, page: Page | None, mapper: Mapper) -> Result:
-    made = make(settings_log, day, mapper, charted=page is not None)
-    return Result(str(write(settings_log.folder, made, page)), summary(made.report))
+    day_report = make(settings_log, day, mapper, charted=page is not None)
+    return Result(str(write(settings_log.folder, day_report, page)), summary(day_report.report))
 
 
 def summary(report: dict[str, Any]) -> dict[str, Any]:
