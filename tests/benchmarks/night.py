@@ -75,7 +75,9 @@ def measure(script: str) -> Run:
     with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
         file.write(script)
         file.flush()
-        process = subprocess.Popen([sys.executable, file.name], env={**os.environ, "PYTHONPATH": os.getcwd()})
+        # OPENBLAS_NUM_THREADS as the command line of etl sets it.
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OPENBLAS_NUM_THREADS": "1"}
+        process = subprocess.Popen([sys.executable, file.name], env=environment)
         _, status, used = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"a run failed with status {status}")
