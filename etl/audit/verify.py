@@ -11,8 +11,8 @@ from etl.audit.reports import ReportCheck
 from etl.audit.snapshot import take_snapshot
 from etl.readings.text import day_range, plural, printable
 from etl.storage.lock import is_held
+from etl.storage.recovery import torn_files
 from etl.storage.settings_log import SettingsLog
-from etl.storage.torn import torn_files
 
 MAX_TEXT_CHARS = 10 * MAX_SHOWN_CHARS
 """Characters shown of a finding, which may name several values."""

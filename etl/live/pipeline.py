@@ -62,7 +62,7 @@ class Pipeline:
         self._stdout = stdout
         events = Appender(self.folder, "events", system=system)
         self.events = Events(events, day_finder(loaded.zone), clock, self.folder.newest_day("events"))
-        self.standing = Standing(self.events.record)
+        self.standing = Standing(self.folder.root, self.events.record)
         self.poller = Poller(clock, loaded.config.interval)
         raw, averages = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages"))
         self.files = Files(raw, averages, self.events, day_finder(loaded.zone))

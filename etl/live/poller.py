@@ -35,6 +35,10 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     tick: Tick
 
 
+_UNSCHEDULED = Tick(0)
+"""The tick of a poll that no schedule started; it never finishes."""
+
+
 class Poller:
     """Starts the polls of a tick, and collects their results from the threads of the transports.
 
@@ -57,11 +61,6 @@ class Poller:
     def use(self, transports: Mapping[str, Transport]) -> None:
         """Poll each source, by its name, over this transport from now on."""
         self._transports = transports
-
-    @property
-    def sources(self) -> int:
-        """How many sources are polled."""
-        return len(self._transports)
 
     @property
     def in_flight(self) -> list[str]:
@@ -99,10 +98,8 @@ class Poller:
     def deliver(self, poll: Poll) -> None:
         """Accept the result of a poll."""
         with self._lock:
-            flight = self._in_flight.get(poll.source)
-            if flight:
-                del self._in_flight[poll.source]
-            due, tick = flight or (poll.at, Tick(1))
+            flight: tuple[float, Tick] | None = self._in_flight.pop(poll.source, None)
+            due, tick = flight or (poll.at, _UNSCHEDULED)
             self._deliveries.append(Delivery(poll, due, tick))
             if not self._in_flight:
                 self._none_in_flight.set()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
+from etl.live.poller import Tick
 from etl.readings.records import Failure, Machine, RejectedError
-from etl.readings.times import SILENT_AFTER_INTERVALS
+from etl.readings.text import plural
+from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 from etl.readings.window import Window
 
 STATES = ("down", "silent", "up")
@@ -17,6 +20,8 @@ NOT_READY_AFTER_INTERVALS = 3
 """Intervals without a durable reading after which nobody should rely on this process."""
 NOTIFY_AFTER_INTERVALS = 3
 """Intervals a source is down before somebody is notified: a switch that restarts wakes nobody."""
+MAX_PENDING_BYTES = 64 << 20
+"""Bytes of lines that wait for a disk that rejects writes, at most; newer readings are refused and counted."""
 LATENESS_SAMPLES = 10_000
 """Answered polls whose lateness is kept for the metrics."""
 
@@ -42,16 +47,17 @@ class Down(NamedTuple):
 class Standing:
     """What the writer learns of every source; the status line, console, metrics and notifications read it.
 
-    Only the writer changes it; other threads read snapshots. `record` records an event.
+    Only the writer changes it; other threads read snapshots. `root` is the output folder, `record` records an event.
     """
 
-    def __init__(self, record: Callable[..., None]) -> None:
+    def __init__(self, root: Path, record: Callable[..., None]) -> None:
         self.counts: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.lateness: deque[float] = deque(maxlen=LATENESS_SAMPLES)
         self.latest: dict[Machine, bytes] = {}
         self.stuck: OSError | None = None
         self.last_write: float | None = None
+        self._root = root
         self._record = record
         self._down: dict[str, Down] = {}
         self._last_readings: dict[str, float] = {}
@@ -91,6 +97,29 @@ class Standing:
         """The averages lines of new readings were derived."""
         for machine, averages, _ in updates:
             self.latest[machine] = averages
+
+    def rejected_write(self, error: OSError) -> None:
+        """The disk rejected a write; only the first error in a row is logged."""
+        if self.stuck is None:
+            why, limit = error.strerror or error, MAX_PENDING_BYTES >> 20
+            log.error("Cannot write to %s: %s. Readings wait in memory, up to %d MiB of them.", self._root, why, limit)
+        self.stuck = error
+
+    def accepted_write(self, refused: int, now: float) -> None:
+        """The disk accepts writes again; `refused` readings were more than MAX_PENDING_BYTES could hold."""
+        log.warning("%s can be written again; %s refused", self._root, plural(refused, "reading"))
+        if self.stuck:
+            reason = self.stuck.strerror or str(self.stuck)
+            self._record("dropped", reason=reason, lines=refused, until=rfc3339(now))
+        self.counts["dropped"] += refused
+        self.stuck = None
+
+    def finish(self, ticks: Iterable[Tick]) -> None:
+        """A poll of each of these ticks was handled; one whose lines wait for the disk finishes as well."""
+        for tick in ticks:
+            tick.unfinished_polls -= 1
+            if not tick.unfinished_polls:
+                self.counts["ticks_held" if self.stuck else "ticks_written"] += 1
 
     @property
     def finished_ticks(self) -> int:

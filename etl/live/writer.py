@@ -12,14 +12,12 @@ from typing import NamedTuple
 from jmespath.parser import ParsedResult
 
 from etl.live.poller import Delivery, Poller
-from etl.live.standing import Standing
+from etl.live.standing import MAX_PENDING_BYTES, Standing
 from etl.readings.answers import as_reading, extract, parse
 from etl.readings.days import day_after
 from etl.readings.fold import Windows, derive, fold_of
 from etl.readings.lines import raw_line
 from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
-from etl.readings.text import plural
-from etl.readings.times import rfc3339
 from etl.readings.window import Window
 from etl.storage.appender import Appender, DisturbedError, SyncPolicy
 from etl.storage.events import Events
@@ -29,8 +27,6 @@ RETRY_S = 1.0
 """Seconds between two attempts to write to a disk that rejects writes."""
 AVERAGES_SYNC_S = 10.0
 """Averages are fsynced within this time: a power cut takes the last ones, and the next start derives them again."""
-MAX_PENDING_BYTES = 64 << 20
-"""Bytes of lines that wait for such a disk, at most; newer readings are refused and counted."""
 MAX_RECOVERIES = 3
 """Recoveries in one write: somebody who changes the files faster than they are written is an error."""
 
@@ -130,16 +126,19 @@ class Writer:
     def tick(self) -> None:
         """Write everything that was delivered: raw lines, averages lines, events; then count the finished ticks."""
         with self._lock:
-            deliveries = [d for d in self._poller.collect() if d.poll.failure != CLOSED]
+            deliveries = [delivery for delivery in self._poller.collect() if delivery.poll.failure != CLOSED]
             self._accept(deliveries)
             try:
                 self._write()
                 self._files.events.flush()
             except OSError as error:
-                self._stick(error)
+                self._standing.rejected_write(error)
             else:
-                self._unstick()
-            self._count_ticks(deliveries)
+                if self._standing.stuck:
+                    self._standing.accepted_write(self._refused, self._clock())
+                    self._refused = 0
+                    self._poller.wake()
+            self._standing.finish(delivery.tick for delivery in deliveries)
 
     def finish(self) -> None:
         """Write everything that was delivered and fsync it."""
@@ -274,35 +273,6 @@ class Writer:
     def _emit(self, batch: Batch) -> None:
         for sink in self.sinks:
             sink(batch)
-
-    def _stick(self, error: OSError) -> None:
-        if self._standing.stuck is None:
-            log.error(
-                "Cannot write to %s: %s. Up to %d MiB of readings wait in memory until it can be written again.",
-                self._folder.root,
-                error.strerror or error,
-                MAX_PENDING_BYTES >> 20,
-            )
-        self._standing.stuck = error
-
-    def _unstick(self) -> None:
-        stuck = self._standing.stuck
-        if stuck is None:
-            return
-        log.warning("%s can be written again; %s refused", self._folder.root, plural(self._refused, "reading"))
-        reason = stuck.strerror or str(stuck)
-        self._files.events.record("dropped", reason=reason, lines=self._refused, until=rfc3339(self._clock()))
-        self._standing.counts["dropped"] += self._refused
-        self._refused = 0
-        self._standing.stuck = None
-        self._poller.wake()
-
-    def _count_ticks(self, deliveries: Iterable[Delivery]) -> None:
-        """Count the ticks whose last poll this was; one whose lines wait for the disk has finished as well."""
-        for delivery in deliveries:
-            delivery.tick.unfinished_polls -= 1
-            if not delivery.tick.unfinished_polls:
-                self._standing.counts["ticks_held" if self._standing.stuck else "ticks_written"] += 1
 
 
 def raw_lines(poll: Poll, expression: ParsedResult | None) -> tuple[list[bytes], list[RejectedError]]:

@@ -2,15 +2,14 @@
 
     folder         its layout, its days, its lines read back
     places         lines of the raw log found by number or offset
-    latest         the last reading of each source
+    latest         what the ends of the logs say: last readings, positions, who is down
     settings_log   which settings govern which lines
     atomic         files written completely or not at all
     appender       lines appended to day files
     events         the events log
     lock           one process writes at a time
-    torn           torn ends cut off and kept
     derivation     averages derived from the raw log, over days and settings
-    recovery       the end of the folder made consistent at start
+    recovery       torn ends cut off and kept, the end of the folder made consistent
     staging        days built aside and moved into place
     retention      closed days compressed and deleted
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from etl.readings.lines import event_line
 from etl.storage.appender import Appender, DisturbedError
-from etl.storage.torn import repair
+from etl.storage.recovery import repair
 
 NAMES = (
     "start",

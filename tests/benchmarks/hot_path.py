@@ -88,7 +88,7 @@ def main() -> None:
         events = Events(Appender(folder, "events"), day_of, time.time)
         files = Files(Appender(folder, "raw"), Appender(folder, "averages"), events, day_of)
         files.use(POLICIES[arguments.fsync])
-        poller, standing = Poller(time.time, SETTINGS.interval), Standing(events.record)
+        poller, standing = Poller(time.time, SETTINGS.interval), Standing(folder.root, events.record)
         writer = Writer(files, poller, standing, SETTINGS, time.time)
         writer.sinks = [lambda batch: standing.wrote(batch.updates)]
         work = whole(poller, writer, arguments.batch)

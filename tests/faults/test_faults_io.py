@@ -74,7 +74,7 @@ def run(root, faulty) -> Plant:
         faulty.healed = True
         here.close()
         here.open()
-        here.pipeline._files._by_name["machine-1"]._turn = reader._turn
+        here.pipeline._files._by_name["machine-1"]._next_item = reader._next_item
         here.clock.now += 10
         here.tick(8 - round((here.clock.now - START) / 10))
     faulty.healed = True

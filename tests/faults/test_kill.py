@@ -23,8 +23,8 @@ from etl.readings.records import SettingsEntry
 from etl.storage.derivation import Derivation
 from etl.storage.folder import KINDS, Folder
 from etl.storage.latest import last_positions
+from etl.storage.recovery import is_object
 from etl.storage.settings_log import SettingsLog
-from etl.storage.torn import is_object
 from tests.support.days import write_big_day
 from tests.support.process import Site, end, free_port, not_refused, until
 
