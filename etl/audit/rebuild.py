@@ -9,7 +9,7 @@ import orjson
 
 from etl.nightly import history
 from etl.nightly.due import REPORT_ERRORS
-from etl.nightly.report import DayReport, Page, contract, encode, make, write
+from etl.nightly.report import DayReport, contract, encode, make, write
 from etl.readings.text import plural
 from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP, read_report
@@ -18,9 +18,7 @@ from etl.storage.settings_log import SettingsLog
 from etl.storage.staging import replace_averages
 
 
-def rebuild(
-    settings_log: SettingsLog, unreported: list[str], skip_deleted: bool, record: Record, page: Page | None = None
-) -> Iterator[str]:
+def rebuild(settings_log: SettingsLog, unreported: list[str], skip_deleted: bool, record: Record) -> Iterator[str]:
     """Make every derived file follow from the raw log again; yields a line for each file that changed, and counts.
 
     The caller holds the folder's lock. `unreported` are the closed days without a report. With `skip_deleted` the
@@ -34,7 +32,7 @@ def rebuild(
     for path in repair_ends(settings_log.folder, record):
         yield f"{path}: the torn end was moved to {path.name}.torn"
     yield from _averages(settings_log, skip_deleted, record)
-    yield from _reports(settings_log, unreported, record, page)
+    yield from _reports(settings_log, unreported, record)
 
 
 def _averages(settings_log: SettingsLog, skip_deleted: bool, record: Record) -> Iterator[str]:
@@ -56,20 +54,20 @@ def _averages(settings_log: SettingsLog, skip_deleted: bool, record: Record) -> 
     yield f"{plural(correct, 'averages file')} already correct"
 
 
-def _reports(settings_log: SettingsLog, unreported: list[str], record: Record, page: Page | None) -> Iterator[str]:
+def _reports(settings_log: SettingsLog, unreported: list[str], record: Record) -> Iterator[str]:
     folder = settings_log.folder
     correct, previous = 0, None
     for day in sorted({*folder.reports(), *unreported} & {*folder.days("raw")}):
         path = folder.report_path(day)
         try:
-            computed = make(settings_log, day, previous=previous, charted=page is not None)
+            computed = make(settings_log, day, previous=previous, charted=True)
             previous = computed.history
             if path.exists() and _is_correct(read_report(folder, day), computed):
                 if previous:
                     history.keep(folder, previous)
                 correct += 1
                 continue
-            write(folder, computed, page)
+            write(folder, computed)
         except REPORT_ERRORS as error:
             previous = None
             yield f"{path}: cannot be computed again: {error}"

@@ -23,7 +23,6 @@ from etl.nightly.due import REPORT_ERRORS, due_days
 from etl.nightly.job import Job, Result
 from etl.nightly.report import encode, make
 from etl.nightly.run import run
-from etl.pages.report import report_page
 from etl.readings.days import due
 from etl.storage.folder import Folder
 from etl.storage.lock import HeldError, take_lock
@@ -81,7 +80,7 @@ def _write_reports(loaded: Loaded, folder: Folder, days: list[str]) -> int:
         for day in days:
             job = Job(str(folder.root), day, loaded.settings, options.workers, options.cluster)
             try:
-                result = run(job, report_page, log.warning, advance)
+                result = run(job, log.warning, advance)
             # Some damage to a compressed file is an OSError as well, so this comes first.
             except REPORT_ERRORS as error:
                 log.error(
@@ -111,7 +110,7 @@ def report_closed() -> int:
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     job = msgspec.json.decode(request, type=Job)
     try:
-        result = run(job, report_page, log.warning)
+        result = run(job, log.warning)
     except REPORT_ERRORS as error:
         result = Result(failure=str(error))
     except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import floor, inf, log10
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from etl.nightly.executors import SERIAL, Mapper
 from etl.nightly.history import History, first_baseline_day, keep
 from etl.nightly.thinning import ThinnedSeries
 from etl.pages.charts import Segments
+from etl.pages.report import report_page
 from etl.readings.days import length
 from etl.readings.times import rfc3339
 from etl.storage.atomic import write_whole
@@ -40,34 +41,32 @@ MIN_RELATIVE_WIDTH these are at most 13 significant digits of an end, where a fl
 
 Series = Sequence[Mapping[str, Segments]]
 """The readings of each machine by parameter, thinned for its charts, in the order of the report."""
-Page = Callable[[dict[str, Any], Series], bytes]
-"""Renders the page of a report."""
 
 
 class DayReport(NamedTuple):
-    """A report, the series of its machines, and the history for the next day if the settings have detectors.
+    """A report, the history for the next day if the settings have detectors, and the series if there is to be a page.
 
     `provable` is whether the raw logs of all days that its incidents depend on still exist.
     """
 
     report: dict[str, Any]
-    series: Series
+    series: Series | None
     history: History | None
     provable: bool
 
 
-def write_report(settings_log: SettingsLog, day: str, mapper: Mapper = SERIAL, page: Page | None = None) -> Path:
-    """Make and write a day's report; the same raw log gives the same bytes.
+def write_report(settings_log: SettingsLog, day: str, mapper: Mapper = SERIAL) -> Path:
+    """Make and write a day's report and its page; the same raw log gives the same bytes.
 
     Raises:
         FileNotFoundError: there is no raw log of that day.
         OSError: the report cannot be written.
 
     """
-    return write(settings_log.folder, make(settings_log, day, mapper, charted=page is not None), page)
+    return write(settings_log.folder, make(settings_log, day, mapper, charted=True))
 
 
-def write(folder: Folder, day_report: DayReport, page: Page | None) -> Path:
+def write(folder: Folder, day_report: DayReport) -> Path:
     """Write a report; its path.
 
     The history and the page are written before it, so that a report always has both, except for a page that failed to
@@ -81,16 +80,16 @@ def write(folder: Folder, day_report: DayReport, page: Page | None) -> Path:
     if day_report.history:
         keep(folder, day_report.history)
     day = report["date"]
-    if page and (rendered := _render(page, report, day_report.series)):
-        write_whole(folder.page_path(day), rendered)
+    if day_report.series is not None and (page := _render(report, day_report.series)):
+        write_whole(folder.page_path(day), page)
     path = folder.report_path(day)
     write_whole(path, encode(report))
     return path
 
 
-def _render(page: Page, report: dict[str, Any], series: Series) -> bytes | None:
+def _render(report: dict[str, Any], series: Series) -> bytes | None:
     try:
-        return page(report, series)
+        return report_page(report, series)
     except Exception:
         log.exception("The page of %s cannot be rendered; the report is written without it", report["date"])
         return None
@@ -122,7 +121,7 @@ def make(
 
     The result is the same to the last bit, however many parts the day is split into and wherever they are read.
     `previous` is the history of an earlier day, if the caller has one; it saves reading the stored one. `until`
-    (seconds since the epoch) is now, if the day is not over. The series have times only if `charted`.
+    (seconds since the epoch) is now, if the day is not over. There are series for a page only if `charted`.
 
     Raises:
         FileNotFoundError: there is no raw log of that day.
@@ -156,9 +155,8 @@ def make(
     first = first_baseline_day(day, settings)
     deleted = {*folder.reports()} - {*folder.days("raw")}
     provable = not any(first <= earlier < day for earlier in deleted)
-    return DayReport(
-        report, ThinnedSeries(day, settings, list(analyzed.machines), analyzed.columns), analyzed.history, provable
-    )
+    series = ThinnedSeries(day, settings, list(analyzed.machines), analyzed.columns) if charted else None
+    return DayReport(report, series, analyzed.history, provable)
 
 
 def contract(report: dict[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from etl.nightly.executors import Mapper, run_parallel
 from etl.nightly.job import Job, Result
-from etl.nightly.report import Page, make, write
+from etl.nightly.report import make, write
 from etl.readings.text import plural
 from etl.storage.folder import Folder, Progress, no_progress
 from etl.storage.settings_log import SettingsLog
 
 
-def run(job: Job, page: Page | None, warn: Callable[[str], None], progress: Progress = no_progress) -> Result:
-    """Write the report of a closed day; `warn` receives a sentence if workers or the cluster failed.
+def run(job: Job, warn: Callable[[str], None], progress: Progress = no_progress) -> Result:
+    """Write the report of a closed day and its page; `warn` receives a sentence if workers or the cluster failed.
 
     Raises:
         REPORT_ERRORS: it cannot be made from this raw log.
@@ -24,12 +24,12 @@ def run(job: Job, page: Page | None, warn: Callable[[str], None], progress: Prog
 
     """
     settings_log = SettingsLog(Folder(Path(job.folder), progress), job.settings)
-    return run_parallel(partial(_write, settings_log, job.day, page), job.workers, job.cluster, warn)
+    return run_parallel(partial(_write, settings_log, job.day), job.workers, job.cluster, warn)
 
 
-def _write(settings_log: SettingsLog, day: str, page: Page | None, mapper: Mapper) -> Result:
-    day_report = make(settings_log, day, mapper, charted=page is not None)
-    return Result(str(write(settings_log.folder, day_report, page)), summary(day_report.report))
+def _write(settings_log: SettingsLog, day: str, mapper: Mapper) -> Result:
+    day_report = make(settings_log, day, mapper, charted=True)
+    return Result(str(write(settings_log.folder, day_report)), summary(day_report.report))
 
 
 def summary(report: dict[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Dask:
 def report(folder, workers=1, cluster=None):
     """The path of the day's report, written by this many processes or by a cluster."""
     job = Job(str(folder.root), DAY, SETTINGS, workers, cluster)
-    return Path(run(job, None, logging.getLogger("etl").warning).path)
+    return Path(run(job, logging.getLogger("etl").warning).path)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

@@ -13,6 +13,7 @@ from etl import analyze_values
 from etl.cli.rebuild import rebuild
 from etl.cli.report import report as report_command
 from etl.live.night import Night
+from etl.nightly import report as reporting
 from etl.nightly.executors import Mapper
 from etl.nightly.report import make_report, write_report
 from etl.readings.lines import raw_line
@@ -145,7 +146,7 @@ def test_the_settings_of_the_last_line_apply(plant):
 
 
 @pytest.mark.parametrize("detectors", [[], ["telemetry"]])
-def test_the_page_is_written_before_the_report(plant, caplog, detectors):
+def test_the_page_is_written_before_the_report(plant, caplog, monkeypatch, detectors):
     """The page receives the report and the series of each machine; if it fails, the report is written without it."""
     here = plant(start=MIDNIGHT - 500, report={"detectors": detectors})
     here.tick(3)
@@ -157,7 +158,8 @@ def test_the_page_is_written_before_the_report(plant, caplog, detectors):
         calls.append((report, series))
         return b"a page"
 
-    write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22", page=page)
+    monkeypatch.setattr(reporting, "report_page", page)
+    write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22")
     ((report, series),) = calls
     assert report == orjson.loads(report_path.read_bytes())
     raw = here.records("raw")
@@ -168,9 +170,8 @@ def test_the_page_is_written_before_the_report(plant, caplog, detectors):
     assert [value for _, value in readings] == [line["fan_speed"] for line in raw]
     assert page_path.read_bytes() == b"a page"
     report_path.unlink()
-    write_report(
-        SettingsLog(here.folder, here.loaded.settings), "2026-11-22", page=lambda report, series: b"%d" % (1 // 0)
-    )
+    monkeypatch.setattr(reporting, "report_page", lambda report, series: b"%d" % (1 // 0))
+    write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22")
     assert orjson.loads(report_path.read_bytes()) == report
     assert "cannot be rendered" in caplog.text
 

@@ -33,8 +33,8 @@ class Clock:
 
 
 def report_here(closed_day: Job) -> Result:
-    """Write a report in this process, without its page."""
-    return run(closed_day, None, lambda _: None)
+    """Write a report in this process."""
+    return run(closed_day, lambda _: None)
 
 
 class Plant:
