@@ -1,14 +1,15 @@
-"""What a day's values say: state in, state out, without I/O or clock.
+"""What a day's values say: average, extremes, anomalies, incidents and notes. State in, state out; no I/O, no clock.
 
-    values      analyze_values: average, maximum, minimum, anomalies
-    columns     the same for many machines at once
-    detectors   how far each reading is from what its machine did before
-    bands       the band a value is expected in
-    incidents   flagged readings put together, and silences
-    guards      notes on where the rule of analyze_values says little
-    judging     one machine's day
+    values       analyze_values: average, maximum, minimum, anomalies
+    columns      the same for many machines at once
+    bands        the range in which a value is expected
+    detectors    how far each reading deviates from the earlier readings of its machine
+    incidents    flagged readings grouped into incidents; silences
+    notes        notes where the 20 % rule says little
+    machine_day  the detectors and notes of one machine and day
+    past         what passes from one day to the next
 
-Only `values` works without numpy. Imported by every room but `readings`.
+`values` and `past` do not load numpy. Imported by every room but `readings`.
 """
 
 from etl.analysis.values import analyze_values

@@ -1,4 +1,4 @@
-"""The day's analysis: what analyze_values gives, for many machines at once. Pure, with numpy."""
+"""A day's readings as columns per machine, and the figures of analyze_values for each column."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from etl.readings.records import Machine, Rows
 Floats = NDArray[np.float64]
 Lines = NDArray[np.intp]
 
-OTHER = 255
-"""The code of every status that comes after as many different ones: no machine has so many, it is a remark."""
+OTHER_STATUS_CODE = 255
+"""The code of all statuses after the first 255: a field with that many texts is a comment, not a status."""
 
 
 class Codes(dict["str | None", int]):
-    """Statuses by their codes, in the order of their first appearance."""
+    """The code of each status, in order of first appearance; looking up a new status assigns a code to it."""
 
     def __missing__(self, status: str | None) -> int:
         code = len(self)
-        if code < OTHER:
+        if code < OTHER_STATUS_CODE:
             self[status] = code
         return code
 
 
 class Columns(NamedTuple):
-    """One machine's day in the order of its lines; its rows count from 0.
+    """One machine's day, a row per reading, in the order of the raw log; rows are counted from 0.
 
-    `times` holds when each was polled (seconds since the epoch), `values` a column for each parameter, NaN where the
-    reading has no number, and `codes` the place of each one's status in `statuses`, or OTHER. Times and codes are empty
-    where they were not asked for. `readings` counts the rows; `name` is the one last seen.
+    `name` is the last one sent, `readings` the number of rows. `times` are in seconds since the epoch; `values` has a
+    column per parameter, NaN where a reading has no number; `codes` are those of `statuses`, or OTHER_STATUS_CODE.
+    `times` and `codes` are empty if the day was read without them.
     """
 
     name: Any
@@ -45,11 +45,12 @@ class Columns(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The rows of a part of a day, sorted by machine: all those of the first machine, then all of the second.
+    """The rows of a part of a day, grouped by machine.
 
-    `counts` says how many each machine has; `lines` the number of each row's line in the part, counted from 0; `codes`
-    the place of its status in the machine's `statuses`; the other columns are those of Columns. There are `length`
-    lines, damaged ones too.
+    `length` is the number of lines in the part, damaged ones included. `machines`, `names`, `statuses` and `counts`
+    (rows) have an item per machine, in order of first appearance; the other fields have an item per row. `lines` are
+    line numbers, counted from 0 in the part; `codes` are indices into the machine's `statuses`; times and values are as
+    in Columns.
     """
 
     length: int
@@ -64,7 +65,7 @@ class Part(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What is said of one column: average, maximum, minimum, and the row, value and deviation of each anomaly."""
+    """The figures of one column, and the row, value and deviation of each anomaly."""
 
     average: float | None
     highest: float | None
@@ -75,7 +76,7 @@ class Figures(NamedTuple):
 
 
 class _Numbers(dict["tuple[str | None, Any]", int]):
-    """Machines, numbered in order of their first appearance; damaged lines are one of them, without a source."""
+    """The number of each machine, in order of first appearance. Damaged lines belong to the machine (None, None)."""
 
     def __missing__(self, machine: tuple[str | None, Any]) -> int:
         number = self[machine] = len(self)
@@ -83,13 +84,13 @@ class _Numbers(dict["tuple[str | None, Any]", int]):
 
 
 def collect(blocks: Iterable[Rows], parameters: int) -> Part:
-    """Sort the rows of blocks by machine, machines in order of their first appearance; damaged lines only count."""
+    """Group the rows of blocks by machine, in order of first appearance; of damaged lines only the number remains."""
     numbers = _Numbers()
     names, statuses = list[Any](), list[str | None]()
     owners, times = [np.empty(0, np.uint32)], [np.empty(0)]
     columns = [[np.empty(0)] for _ in range(parameters)]
     for rows in blocks:
-        # No Python code runs for a single row: a loop that sorts them one by one costs more than reading them.
+        # No Python code runs per row here: a loop over the rows would take longer than decoding them.
         owner = map(numbers.__getitem__, zip(rows.sources, rows.ids, strict=True))
         owners.append(np.fromiter(owner, np.uint32, len(rows.ids)))
         names.extend(rows.names)
@@ -98,18 +99,18 @@ def collect(blocks: Iterable[Rows], parameters: int) -> Part:
         for column, values in zip(columns, rows.values, strict=True):
             column.append(np.array(values, float))
     machines, lines, counts = _by_machine(numbers, np.concatenate(owners))
-    own = np.split(lines, np.cumsum(counts))[:-1]
+    machine_lines = np.split(lines, np.cumsum(counts))[:-1]
     polled = np.concatenate(times)
-    told: list[dict[str | None, int]] = [{} for _ in machines]
+    machine_codes: list[dict[str | None, int]] = [{} for _ in machines]
     codes = list[int]()
     if statuses:
-        for known, of_machine in zip(told, own, strict=True):
-            codes += [known.setdefault(statuses[line], len(known)) for line in of_machine.tolist()]
+        for code_of, its_lines in zip(machine_codes, machine_lines, strict=True):
+            codes += [code_of.setdefault(statuses[line], len(code_of)) for line in its_lines.tolist()]
     return Part(
         len(names),
         machines,
-        [_last(names, of_machine) for of_machine in own],
-        list(map(list, told)),
+        [_last_name(names, its_lines) for its_lines in machine_lines],
+        list(map(list, machine_codes)),
         counts.tolist(),
         lines.astype(np.uint32),
         polled[lines] if len(polled) else polled,
@@ -119,9 +120,9 @@ def collect(blocks: Iterable[Rows], parameters: int) -> Part:
 
 
 def _by_machine(numbers: _Numbers, owners: NDArray[np.uint32]) -> tuple[list[Machine], Lines, Lines]:
-    """The machines, the lines of the first one, of the second and so on, and how many each has."""
+    """The machines, the line numbers grouped by machine, and the number of lines of each."""
     counts = np.bincount(owners, minlength=len(numbers))
-    # Numbers of 16 bits are sorted several times as fast as longer ones.
+    # numpy sorts integers of up to 16 bits by radix sort, several times as fast as longer ones.
     lines = np.argsort(owners.astype(np.min_scalar_type(len(numbers))), kind="stable")
     machines = [(source, key) for source, key in numbers if source is not None]
     if len(machines) < len(numbers):
@@ -132,14 +133,14 @@ def _by_machine(numbers: _Numbers, owners: NDArray[np.uint32]) -> tuple[list[Mac
     return machines, lines, counts
 
 
-def _last(names: list[Any], lines: Lines) -> Any:
-    """The name in the last of these lines that has one."""
+def _last_name(names: list[Any], lines: Lines) -> Any:
+    """The name in the last of these lines that has one, or None."""
     name = names[lines[-1]]
     return name if name is not None else next((names[n] for n in lines[::-1].tolist() if names[n] is not None), None)
 
 
 def figures(column: Floats, threshold: float) -> Figures:
-    """What analyze_values gives for one column, to the last bit; anomalies are named by their rows."""
+    """The figures of analyze_values for one column, equal to the last bit; anomalies are identified by their rows."""
     rows = np.flatnonzero(~np.isnan(column))
     values = column[rows]
     if not len(values):
@@ -147,6 +148,6 @@ def figures(column: Floats, threshold: float) -> Figures:
     average = fsum(values.tolist()) / len(values)
     deviations = np.abs(values - average)
     far = np.flatnonzero(deviations > threshold * abs(average))
-    # Of 0.0 and -0.0, which are equal, the first one counts, as for Python's max and min.
+    # 0.0 and -0.0 are equal; like Python's max and min, argmax and argmin choose the first.
     highest, lowest = float(values[values.argmax()]), float(values[values.argmin()])
     return Figures(average, highest, lowest, rows[far], values[far], deviations[far])

@@ -1,11 +1,10 @@
-"""Detectors: how far each reading of a day is from what its machine did before. Pure, with numpy.
+"""Detectors: how far each reading of a day deviates from the earlier readings of its machine.
 
-A detector is a function of two `Readings` of one parameter of one machine: those before the day (up to MEMORY of them,
-in order) and the day's. It gives a `Judged` for the day. DETECTORS names them all. `telemetry` and `status_band` judge
-a reading by the MEMORY readings before it alone, so that midnight is no border to them.
+A detector is a function of two `Readings` of one parameter of one machine: those before the day (at most
+BASELINE_READINGS) and those of the day. It returns a `Detection` of the day. DETECTORS has them by name. `telemetry`
+and `status_band` compare a reading only with the BASELINE_READINGS before it, so midnight has no influence on them.
 
-Nothing here is fitted to a data set; each constant says where it comes from. Importing numpy costs a tenth of a second
-and 20 MB: only the nightly report does it.
+No constant is fitted to a data set; the reason for each stands beside it.
 """
 
 from __future__ import annotations
@@ -17,45 +16,46 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from etl.analysis.bands import (
-    KNOWN,
-    LAG,
+    LAG_READINGS,
+    MIN_BASELINE_READINGS,
     Band,
     Bools,
     Ints,
     at_least,
     band_of,
-    counts,
+    baseline_sizes,
     deviation_from,
-    digits_of,
+    formatter,
     outside,
     resolution_of,
 )
 from etl.analysis.columns import Floats
-from etl.analysis.past import MEMORY
+from etl.analysis.past import BASELINE_READINGS
 
-NOISE = 5.0
-"""The band reaches as far as plain noise of the same spread does at 5 sigma. A machine gives 8,640 readings a day: of
-noise alone that is a false alarm in some months, where 4 sigma would be one every second day."""
+VALUE_SIGMAS = 5.0
+"""The half width of a band of values, in sigmas of Gaussian noise. A machine sends 8,640 readings a day: at 5 sigma
+noise alone causes a false incident once in some months, at 4 sigma every second day."""
 
-CHANGE = 10.0
-"""The same for changes, from reading to reading and from level to level. Neighbours share readings, and a machine may
-change seldom, so that few of them are independent: twice as far, which is 3.3 times the largest change known."""
+CHANGE_SIGMAS = 10.0
+"""The half width of a band of changes, from reading to reading or from level to level. Neighbouring means share
+readings, and a machine may change seldom, so few changes are independent: twice VALUE_SIGMAS, which is 3.3 times the
+largest earlier change."""
 
-SPAN = 60
-"""Readings whose mean is a level, and readings that may be all the same before a sensor is called stuck: 10 minutes at
-10 s. Longer than a transition lasts, shorter than a shift of work."""
+LEVEL_READINGS = 60
+"""The readings in the mean that is a level, and the shortest flatline of a stuck sensor: 10 minutes at 10 s. Longer
+than a transition, shorter than a shift of work."""
 
-STUCK = 3
-"""A value must stand still this many times longer than it ever did before."""
+FLATLINE_FACTOR = 3
+"""A flatline is flagged if it lasts this many times longer than any earlier one."""
 
-REGULATED = 5.0
-"""`history_mad`: robust sigmas from the median at which a regulated value is out of control."""
+REGULATED_SIGMAS = 5.0
+"""`history_mad` flags values at this many robust sigmas from the median."""
 
-STATUSES = 16
-"""A field with more different texts than this is no status of a machine but a remark, and is ignored."""
+MAX_STATUSES = 16
+"""A status field with more different texts is a comment, and is ignored."""
 
 PHASES = (
-    "just as",
+    "immediately after",
     "1 to 4 s after",
     "4 to 16 s after",
     "16 to 64 s after",
@@ -63,17 +63,20 @@ PHASES = (
     "4 to 17 minutes after",
     "more than 17 minutes after",
 )
-"""How long a status lasts, in powers of 4 seconds, as transitions die out exponentially."""
+"""The time since the status changed, in powers of 4 seconds, because transitions decay exponentially."""
 
-STAYS = 0.1
-"""The band of a status is at least this share as wide as that of all readings. MEMORY holds few stays in a status, and
-how far one differs from another, by the load and the hall, is not in the noise of a single one."""
+MIN_STATUS_BAND_SHARE = 0.1
+"""The band of a status is at least this share as wide as the band of all readings. The baseline holds few periods of a
+status, and the noise within one period does not show how far periods differ, for example with the load."""
+
+HOLE_FACTOR = 3
+"""A time between two readings of more than this many times the median is a hole: no change is computed across it."""
 
 
 class Readings(NamedTuple):
-    """Readings of one parameter of one machine, in order: those that have a number.
+    """The readings of one parameter of one machine that have a number, in order.
 
-    `times` in seconds, `values` finite and within ±1e300, `statuses` anything hashable, such as the text or None.
+    `times` in seconds since the epoch, `values` finite and within ±1e300, `statuses` of any hashable type.
     """
 
     times: Floats
@@ -81,259 +84,258 @@ class Readings(NamedTuple):
     statuses: Sequence[Hashable]
 
 
-class Judged(NamedTuple):
-    """What a detector says of each reading of a day.
+class Detection(NamedTuple):
+    """The result of a detector, with an item for each reading of the day.
 
-    `deviation` is 1 at the limit and more beyond it, 0 where the detector has nothing to say, never NaN or infinite;
-    `low` and `high` are the values it expected (finite where the deviation is more); `why(i)` is the sentence about
-    reading i of the day.
+    `deviation` is 1 at the limit and larger beyond it, 0 where the detector cannot compare; it is always finite. `low`
+    and `high` are the range that was expected, finite where the deviation exceeds 1. `explain(i)` is a sentence about
+    reading i.
     """
 
     deviation: Floats
     low: Floats
     high: Floats
-    why: Callable[[int], str]
+    explain: Callable[[int], str]
 
 
-Detector = Callable[[Readings, Readings], Judged]
+Detector = Callable[[Readings, Readings], Detection]
 
 
-def telemetry(before: Readings, day: Readings) -> Judged:
-    """A rolling band, level shifts, rates of change and flatlines, whichever is strongest.
+def telemetry(before: Readings, day: Readings) -> Detection:
+    """Values outside a rolling band, level shifts, rates of change and flatlines; the strongest for each reading.
 
-    A machine in a status it was hardly ever in during the last MEMORY readings is not judged: that it is switched on
-    in the morning is no incident.
+    Readings in a status that hardly occurs in the baseline are not flagged: a machine that is switched on in the
+    morning is no incident.
     """
     times, values, statuses = _joined(before, day)
-    known = _known(statuses)
+    comparable = _has_baseline(statuses)
     resolution = resolution_of(values)
-    band = band_of(values, NOISE, resolution)
+    band = band_of(values, VALUE_SIGMAS, resolution)
     holes = _holes(times)
     parts = (
-        _values(values, band, known),
-        _level(values, holes, band, known, resolution),
-        _rate(values, holes, band, known, resolution),
-        _flatline(values, statuses, band, known),
+        _value_deviation(values, band, comparable),
+        _level_shift(values, holes, band, comparable, resolution),
+        _rate_of_change(values, holes, band, comparable, resolution),
+        _flatline(values, statuses, band, comparable),
     )
     return _last(_strongest(parts), len(day.values))
 
 
-def status_band(before: Readings, day: Readings) -> Judged:
-    """A rolling band for each status and phase, the time since the status began.
+def status_band(before: Readings, day: Readings) -> Detection:
+    """A rolling band for each status and phase, that is the time since the status began.
 
-    A fan that stands still is normal while IDLE and is not while STARTED; just after the change both are. Of a machine
-    whose status never changes it has nothing to say.
+    A fan at rest is normal while IDLE and abnormal while STARTED; both are normal just after the change. Nothing is
+    flagged if the status never changes.
     """
     times, values, statuses = _joined(before, day)
     phases = _phases(times, statuses)
-    keys = statuses * len(PHASES) + phases
+    groups = statuses * len(PHASES) + phases
     resolution = resolution_of(values)
     bands = Band(*np.full((len(Band._fields), len(values)), np.nan))
     if np.any(statuses != statuses[:1]):
-        for key, count in zip(*np.unique(keys, return_counts=True), strict=True):
-            if count <= KNOWN:
+        for group, size in zip(*np.unique(groups, return_counts=True), strict=True):
+            if size <= MIN_BASELINE_READINGS:
                 continue
-            own = keys == key
-            for column, part in zip(bands, band_of(values, NOISE, resolution, own), strict=True):
-                column[own] = part[own]
-        bands = at_least(bands, STAYS, band_of(values, NOISE, resolution))
+            members = groups == group
+            for column, part in zip(bands, band_of(values, VALUE_SIGMAS, resolution, members), strict=True):
+                column[members] = part[members]
+        bands = at_least(bands, MIN_STATUS_BAND_SHARE, band_of(values, VALUE_SIGMAS, resolution))
 
-    def why(i: int) -> str:
+    def explain(i: int) -> str:
         status = [*before.statuses, *day.statuses][i]
         return (
-            f"{outside(values[i], bands, i)}, where nearly all of {bands.readings[i]:,.0f} earlier readings were "
+            f"{outside(values[i], bands, i)}, the range of nearly all {bands.readings[i]:,.0f} earlier readings "
             f"{PHASES[phases[i]]} the status became {status}"
         )
 
-    deviation = _once(deviation_from(values, bands, bands), keys)
-    return _last(Judged(deviation, bands.low, bands.high, why), len(day.values))
+    deviation = _without_repetitions(deviation_from(values, bands, bands), groups)
+    return _last(Detection(deviation, bands.low, bands.high, explain), len(day.values))
 
 
-def history_mad(before: Readings, day: Readings) -> Judged:
-    """REGULATED robust sigmas around the median of the readings before the day: for values that are held constant.
+def history_mad(before: Readings, day: Readings) -> Detection:
+    """REGULATED_SIGMAS robust sigmas around the median of the readings before the day, for values held constant.
 
-    It sees a slow drift over hours, which a rolling band follows, and calls every reading out of control until the next
-    day: right for a cold room, wrong for a machine with shifts.
+    It detects a slow drift over hours, which a rolling band follows, and flags every reading until the next day: right
+    for a cold room, wrong for a machine with shifts.
     """
     size = len(day.values)
-    if len(before.values) < KNOWN:
-        nothing = np.zeros(size)
-        return Judged(nothing, nothing, nothing, lambda _: "")
+    if len(before.values) < MIN_BASELINE_READINGS:
+        zeros = np.zeros(size)
+        return Detection(zeros, zeros, zeros, lambda _: "")
     median = float(np.median(before.values))
     sigma = max(1.4826 * float(np.median(np.abs(before.values - median))), resolution_of(before.values))
-    low, high = np.full(size, median - REGULATED * sigma), np.full(size, median + REGULATED * sigma)
+    low, high = np.full(size, median - REGULATED_SIGMAS * sigma), np.full(size, median + REGULATED_SIGMAS * sigma)
     band = Band(low, high, low, high, np.full(size, len(before.values)))
 
-    def why(i: int) -> str:
-        say = digits_of(sigma)
+    def explain(i: int) -> str:
+        text = formatter(sigma)
         return (
-            f"{say(day.values[i])} is more than {REGULATED:g} times the usual spread of {say(sigma)} away from "
-            f"{say(median)}, the middle of the {len(before.values):,} readings before this day"
+            f"{text(day.values[i])} is more than {REGULATED_SIGMAS:g} robust standard deviations ({text(sigma)}) from "
+            f"{text(median)}, the median of the {len(before.values):,} readings before this day"
         )
 
-    return Judged(deviation_from(day.values, band, band), low, high, why)
+    return Detection(deviation_from(day.values, band, band), low, high, explain)
 
 
 DETECTORS: dict[str, Detector] = {"telemetry": telemetry, "status_band": status_band, "history_mad": history_mad}
 
 
-def _once(deviation: Floats, keys: Ints) -> Floats:
-    """The deviations, 0 where they only repeat what a lasting change has shown already.
+def _without_repetitions(deviation: Floats, groups: Ints) -> Floats:
+    """The deviations, set to 0 where they only repeat a lasting change that was flagged already.
 
-    When LAG readings in a row are outside, what was known of all keys is outdated. Each counts again when KNOWN of its
-    readings have come since, so that one change of level is not told for each status and phase anew.
+    After LAG_READINGS consecutive flagged readings the baselines of all groups are outdated. A group counts again once
+    it has MIN_BASELINE_READINGS new readings, so that one change of level is not an incident in every status and phase.
     """
-    new = np.ones(len(deviation), np.bool_)
+    valid = np.ones(len(deviation), np.bool_)
     flagged = np.flatnonzero(deviation > 1)
-    for part in np.split(flagged, np.flatnonzero(np.diff(flagged) > LAG) + 1):
-        if np.sum(new[part]) >= LAG:
-            after = slice(part[-1] + 1, part[-1] + 1 + MEMORY)
-            for key in np.unique(keys[after]):
-                own = keys[after] == key
-                since = np.sum(keys[part[0] : part[-1] + 1] == key) + np.cumsum(own)
-                new[after] &= ~own | (since > KNOWN)
-    return np.where(new, deviation, 0.0)
+    for part in np.split(flagged, np.flatnonzero(np.diff(flagged) > LAG_READINGS) + 1):
+        if np.sum(valid[part]) >= LAG_READINGS:
+            after = slice(part[-1] + 1, part[-1] + 1 + BASELINE_READINGS)
+            for group in np.unique(groups[after]):
+                members = groups[after] == group
+                since_change = np.sum(groups[part[0] : part[-1] + 1] == group) + np.cumsum(members)
+                valid[after] &= ~members | (since_change > MIN_BASELINE_READINGS)
+    return np.where(valid, deviation, 0.0)
 
 
-def _values(values: Floats, band: Band, known: Bools) -> Judged:
+def _value_deviation(values: Floats, band: Band, comparable: Bools) -> Detection:
     """Values outside the band of values."""
 
-    def why(i: int) -> str:
-        return f"{outside(values[i], band, i)}, where nearly all of the {band.readings[i]:,.0f} readings before it were"
+    def explain(i: int) -> str:
+        return f"{outside(values[i], band, i)}, the range of nearly all {band.readings[i]:,.0f} readings before it"
 
-    return Judged(np.where(known, deviation_from(values, band, band), 0.0), band.low, band.high, why)
+    return Detection(np.where(comparable, deviation_from(values, band, band), 0.0), band.low, band.high, explain)
 
 
-def _level(values: Floats, holes: Ints, band: Band, known: Bools, resolution: float) -> Judged:
-    """The mean of SPAN readings against that of the SPAN before, by what such changes were before."""
-    now, then = np.full(len(values), np.nan), np.full(len(values), np.nan)
-    if len(values) >= 2 * SPAN:
-        means = sliding_window_view(values, SPAN).mean(axis=1)
-        whole = holes[2 * SPAN - 1 :] == holes[: 1 - 2 * SPAN]
-        now[2 * SPAN - 1 :], then[2 * SPAN - 1 :] = np.where(whole, means[SPAN:], np.nan), means[:-SPAN]
-    changes = band_of(now - then, CHANGE, resolution)
+def _level_shift(values: Floats, holes: Ints, band: Band, comparable: Bools, resolution: float) -> Detection:
+    """The mean of LEVEL_READINGS minus the mean of as many before, compared with earlier such differences."""
+    new, old = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    if len(values) >= 2 * LEVEL_READINGS:
+        means = sliding_window_view(values, LEVEL_READINGS).mean(axis=1)
+        without_hole = holes[2 * LEVEL_READINGS - 1 :] == holes[: 1 - 2 * LEVEL_READINGS]
+        new[2 * LEVEL_READINGS - 1 :] = np.where(without_hole, means[LEVEL_READINGS:], np.nan)
+        old[2 * LEVEL_READINGS - 1 :] = means[:-LEVEL_READINGS]
+    changes = band_of(new - old, CHANGE_SIGMAS, resolution)
 
-    def why(i: int) -> str:
-        say = digits_of(changes.high[i] - changes.low[i])
+    def explain(i: int) -> str:
+        text = formatter(changes.high[i] - changes.low[i])
         return (
-            f"the mean of {SPAN} readings went from {say(then[i])} to {say(now[i])}; in the {changes.readings[i]:,.0f} "
-            f"readings before, such changes were within {say(changes.least[i])} to {say(changes.most[i])}"
+            f"the mean of {LEVEL_READINGS} readings changed from {text(old[i])} to {text(new[i])}; in the "
+            f"{changes.readings[i]:,.0f} readings before, such changes were within {text(changes.least[i])} to "
+            f"{text(changes.most[i])}"
         )
 
-    deviation = np.where(known, deviation_from(now - then, changes, band), 0.0)
-    return Judged(deviation, then + changes.low, then + changes.high, why)
+    deviation = np.where(comparable, deviation_from(new - old, changes, band), 0.0)
+    return Detection(deviation, old + changes.low, old + changes.high, explain)
 
 
-def _rate(values: Floats, holes: Ints, band: Band, known: Bools, resolution: float) -> Judged:
-    """The step from the reading before, by what steps were before.
+def _rate_of_change(values: Floats, holes: Ints, band: Band, comparable: Bools, resolution: float) -> Detection:
+    """The step from the reading before, compared with earlier steps.
 
-    Only where the parameter moves slowly, so that the largest step allowed is less than half as wide as the band of its
-    values: of one that jumps about, the band says all there is.
+    Only for a parameter that moves slowly, so that the band of its steps is less than half as wide as the band of its
+    values; otherwise the band of values detects as much.
     """
-    steps, then = np.full(len(values), np.nan), np.r_[np.nan, values[:-1]][: len(values)]
+    steps, previous = np.full(len(values), np.nan), np.r_[np.nan, values[:-1]][: len(values)]
     steps[1:] = np.where(holes[1:] == holes[:-1], np.diff(values), np.nan)
-    allowed = band_of(steps, CHANGE, resolution)
+    expected = band_of(steps, CHANGE_SIGMAS, resolution)
     with np.errstate(invalid="ignore"):
-        slow = allowed.high - allowed.low < (band.high - band.low) / 2
+        slow = expected.high - expected.low < (band.high - band.low) / 2
 
-    def why(i: int) -> str:
-        say = digits_of(allowed.high[i] - allowed.low[i])
+    def explain(i: int) -> str:
+        text = formatter(expected.high[i] - expected.low[i])
         return (
-            f"went from {say(then[i])} to {say(values[i])} in one reading; the steps of the {allowed.readings[i]:,.0f} "
-            f"readings before were within {say(allowed.least[i])} to {say(allowed.most[i])}"
+            f"changed from {text(previous[i])} to {text(values[i])} in one reading; the steps of the "
+            f"{expected.readings[i]:,.0f} readings before were within {text(expected.least[i])} to "
+            f"{text(expected.most[i])}"
         )
 
-    deviation = np.where(known & slow, deviation_from(steps, allowed, band), 0.0)
-    return Judged(deviation, then + allowed.low, then + allowed.high, why)
+    deviation = np.where(comparable & slow, deviation_from(steps, expected, band), 0.0)
+    return Detection(deviation, previous + expected.low, previous + expected.high, explain)
 
 
-def _flatline(values: Floats, statuses: Ints, band: Band, known: Bools) -> Judged:
-    """The same value for more than SPAN readings, and STUCK times longer than any value was held before.
+def _flatline(values: Floats, statuses: Ints, band: Band, comparable: Bools) -> Detection:
+    """The same value for more than LEVEL_READINGS, and FLATLINE_FACTOR times longer than any earlier flatline.
 
-    Where the machine, in the same status, rested for LAG readings before, or its sensor is that coarse, standing still
-    says nothing. Nor does 0, which machines that are off show: a sensor that falls to 0 leaves its band.
+    Not flagged where the machine was constant for LAG_READINGS in the same status before, or the sensor is that coarse.
+    Nor is 0, the value of a machine that is off; a sensor that drops to 0 leaves its band.
     """
     deviation, longest = np.zeros(len(values)), np.zeros(len(values), np.int64)
     starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, np.int64)
     ends = np.r_[starts[1:], len(values)]
-    for run in np.flatnonzero(ends - starts > SPAN):
+    for run in np.flatnonzero(ends - starts > LEVEL_READINGS):
         start, end = starts[run], ends[run]
-        first = max(start - MEMORY, 0)
+        first = max(start - BASELINE_READINGS, 0)
         earlier = slice(int(np.searchsorted(ends, first, side="right")), run)
         lengths = ends[earlier] - np.maximum(starts[earlier], first)
         lengths = lengths[statuses[starts[earlier]] == statuses[start]]
-        if values[start] and start >= KNOWN and known[start] and np.all(lengths < LAG):
-            # After MEMORY readings nothing is left of how it moved: standing still is normal then.
-            end = min(end, start + MEMORY - KNOWN)
+        moved = np.all(lengths < LAG_READINGS)
+        if values[start] and start >= MIN_BASELINE_READINGS and comparable[start] and moved:
+            # At the end of a flatline of BASELINE_READINGS no baseline shows a movement: constant is normal by then.
+            end = min(end, start + BASELINE_READINGS - MIN_BASELINE_READINGS)
             longest[start:end] = lengths.max(initial=1)
-            deviation[start:end] = np.arange(1, end - start + 1) / max(SPAN, STUCK * lengths.max(initial=1))
+            limit = max(LEVEL_READINGS, FLATLINE_FACTOR * lengths.max(initial=1))
+            deviation[start:end] = np.arange(1, end - start + 1) / limit
 
-    def why(i: int) -> str:
+    def explain(i: int) -> str:
         run = starts[np.searchsorted(starts, i, side="right") - 1]
         return (
             f"exactly {values[i]:g} for {i - run + 1:,} readings in a row; "
-            f"before, it never stood still for more than {longest[i]:,}"
+            f"the longest earlier run of equal values was {longest[i]:,}"
         )
 
-    return Judged(deviation, band.low, band.high, why)
+    return Detection(deviation, band.low, band.high, explain)
 
 
 def _joined(before: Readings, day: Readings) -> tuple[Floats, Floats, Ints]:
-    """Times, values and statuses, as codes, of both, in order."""
+    """Times, values and statuses (as codes) of the readings before the day and those of the day."""
     codes: dict[Hashable, int] = {}
-    given = [codes.setdefault(status, len(codes)) for status in (*before.statuses, *day.statuses)]
-    statuses = np.array(given if len(codes) <= STATUSES else [0] * len(given), np.int64)
+    sequence = [codes.setdefault(status, len(codes)) for status in (*before.statuses, *day.statuses)]
+    statuses = np.array(sequence if len(codes) <= MAX_STATUSES else [0] * len(sequence), np.int64)
     return np.concatenate((before.times, day.times)), np.concatenate((before.values, day.values)), statuses
 
 
 def _holes(times: Floats) -> Ints:
-    """How many holes there were up to each reading: over one, neither steps nor levels are compared.
-
-    A hole is a time between readings of more than three times the usual.
-    """
-    apart = np.diff(times, prepend=times[:1])
-    return np.cumsum(apart > 3 * np.median(apart)) if len(apart) else np.zeros(0, np.int64)
+    """The number of holes up to each reading."""
+    intervals = np.diff(times, prepend=times[:1])
+    return np.cumsum(intervals > HOLE_FACTOR * np.median(intervals)) if len(intervals) else np.zeros(0, np.int64)
 
 
-def _known(statuses: Ints) -> Bools:
-    """Whether a reading's status is one the machine was in for KNOWN of the readings it is compared with."""
-    known = np.zeros(len(statuses), np.bool_)
+def _has_baseline(statuses: Ints) -> Bools:
+    """For each reading: whether its baseline has MIN_BASELINE_READINGS in the same status."""
+    sufficient = np.zeros(len(statuses), np.bool_)
     for status in np.unique(statuses):
-        own = statuses == status
-        known |= own & (counts(own) >= KNOWN)
-    return known
+        members = statuses == status
+        sufficient |= members & (baseline_sizes(members) >= MIN_BASELINE_READINGS)
+    return sufficient
 
 
 def _phases(times: Floats, statuses: Ints) -> Ints:
-    """How long the status of a reading has lasted, by its place in PHASES.
-
-    What was before the first reading is not known; it is taken to be long ago.
-    """
-    began = np.flatnonzero(np.r_[False, statuses[1:] != statuses[:-1]])
-    since = np.searchsorted(began, np.arange(len(statuses)), side="right")
-    start = np.r_[-np.inf, times[began]][since]
+    """The phase of each reading, an index into PHASES. The first status is assumed to have begun long ago."""
+    changes = np.flatnonzero(np.r_[False, statuses[1:] != statuses[:-1]])
+    number = np.searchsorted(changes, np.arange(len(statuses)), side="right")
+    start = np.r_[-np.inf, times[changes]][number]
     phases: Ints = np.ceil(np.log2(np.clip(times - start, 1.0, 4.0 ** (len(PHASES) - 1))) / 2).astype(np.int64)
     return phases
 
 
-def _strongest(parts: Sequence[Judged]) -> Judged:
-    """For each reading what the part says that deviates most; the first of equals."""
-    chosen = np.argmax([part.deviation for part in parts], axis=0)
+def _strongest(parts: Sequence[Detection]) -> Detection:
+    """For each reading the detection with the largest deviation; the first of equal ones."""
+    index = np.argmax([part.deviation for part in parts], axis=0)
 
     def choose(columns: Sequence[Floats]) -> Floats:
-        picked: Floats = np.choose(chosen, columns)
-        return picked
+        chosen: Floats = np.choose(index, columns)
+        return chosen
 
-    return Judged(
+    return Detection(
         choose([part.deviation for part in parts]),
         choose([part.low for part in parts]),
         choose([part.high for part in parts]),
-        lambda i: parts[chosen[i]].why(i),
+        lambda i: parts[index[i]].explain(i),
     )
 
 
-def _last(judged: Judged, size: int) -> Judged:
-    """The last `size` readings of what was judged."""
-    first = len(judged.deviation) - size
-    deviation, low, high = (part[first:] for part in judged[:3])
-    return Judged(deviation, low, high, lambda i: judged.why(first + i))
+def _last(detection: Detection, size: int) -> Detection:
+    """The part of a detection for the last `size` readings."""
+    first = len(detection.deviation) - size
+    deviation, low, high = (column[first:] for column in detection[:3])
+    return Detection(deviation, low, high, lambda i: detection.explain(first + i))

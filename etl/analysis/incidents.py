@@ -1,4 +1,4 @@
-"""Incidents: what detectors say of single readings, put together for people; and silences. Pure, with numpy."""
+"""Incidents: flagged readings grouped for people, and silences."""
 
 from __future__ import annotations
 
@@ -8,71 +8,74 @@ from typing import Any
 
 import numpy as np
 
-from etl.analysis.bands import LAG
-from etl.analysis.detectors import Judged, Readings
+from etl.analysis.bands import LAG_READINGS
+from etl.analysis.detectors import Detection, Readings
+from etl.analysis.past import OpenIncident
 
-GAP = LAG
-"""Flagged readings at most this many readings apart are one incident: 5 minutes at 10 s."""
+MAX_GAP_READINGS = LAG_READINGS
+"""Flagged readings at most this many readings apart belong to one incident: 5 minutes at 10 s."""
+
+SILENT_AFTER_INTERVALS = 10
+SILENT_AFTER_S = 300.0
+"""A machine is silent after the longer of both: ten polls in a row do not fail by chance, and a machine or switch that
+restarts answers again within 5 minutes."""
 
 Incident = dict[str, Any]
 """{"start", "end", "readings", "peak", "expected", "deviation", "detector", "why"}.
 
-`start` and `end` are the times (seconds) of the first and the last flagged reading, `readings` how many were flagged;
-`peak` is the value that deviated most, by `deviation` times what was allowed, `expected` is [low, high] for it. Of a
-change that lasts, `end` is when the detectors take it for the new normal, minutes to hours later.
+`start` and `end` are the times (seconds since the epoch) of the first and the last flagged reading, `readings` is the
+number of flagged ones. `peak` is the value with the largest deviation, `deviation` its distance in units of the limit,
+`expected` the range [low, high] for it. The `end` of a lasting change is when its level has become normal, minutes to
+hours later.
 """
-
-Carried = dict[str, Any]
-"""What passes from night to night for one parameter of a machine, JSON can hold it: {"incident", "quiet"}, its last
-incident and the readings since the last flagged one."""
 
 
 def incidents(
-    day: Readings, judged: dict[str, Judged], carried: Carried | None = None
-) -> tuple[list[Incident], Carried | None]:
-    """The incidents of a day of one parameter, in order, and what to carry to the next day.
+    day: Readings, detections: dict[str, Detection], previous: OpenIncident | None = None
+) -> tuple[list[Incident], OpenIncident | None]:
+    """The incidents of one parameter and day, in order, and the open one for the next day.
 
-    Each is named for the detector that deviates most. `carried` is what the day before gave: where its last incident
-    goes on, the first one here keeps its start, counts its readings, and has the stronger peak of both.
+    An incident has the name of the detector with the largest deviation. `previous` is the open incident of the day
+    before: if it continues, the first incident has its start, the sum of the readings and the stronger peak.
     """
-    if not judged or not len(day.values):
-        return [], carried
+    if not detections or not len(day.values):
+        return [], previous
     size = len(day.values)
-    deviations = np.array([one.deviation for one in judged.values()])
+    deviations = np.array([detection.deviation for detection in detections.values()])
     flagged = np.flatnonzero(deviations.max(axis=0) > 1)
-    quiet = size + (carried["quiet"] if carried else GAP)
-    found = []
+    quiet = size + (previous["quiet"] if previous else MAX_GAP_READINGS)
+    result = []
     if len(flagged):
-        cuts = np.flatnonzero(np.diff(flagged) > GAP) + 1
-        found = [_incident(day, judged, deviations, part) for part in np.split(flagged, cuts)]
-        if carried and carried["quiet"] + flagged[0] < GAP:
-            found[0] = _continued(carried["incident"], found[0])
+        cuts = np.flatnonzero(np.diff(flagged) > MAX_GAP_READINGS) + 1
+        result = [_incident(day, detections, deviations, part) for part in np.split(flagged, cuts)]
+        if previous and previous["quiet"] + flagged[0] < MAX_GAP_READINGS:
+            result[0] = _continued(previous["incident"], result[0])
         quiet = size - 1 - int(flagged[-1])
-    if quiet >= GAP:
-        return found, None
-    last = found[-1] if found else carried["incident"] if carried else None
-    return found, {"incident": last, "quiet": quiet}
+    if quiet >= MAX_GAP_READINGS:
+        return result, None
+    last = result[-1] if result else previous["incident"] if previous else None
+    return result, {"incident": last, "quiet": quiet}
 
 
-def _incident(day: Readings, judged: dict[str, Judged], deviations: Any, flagged: Any) -> Incident:
+def _incident(day: Readings, detections: dict[str, Detection], deviations: Any, flagged: Any) -> Incident:
     """The incident of these flagged readings."""
     strongest, at = np.unravel_index(np.argmax(deviations[:, flagged]), (len(deviations), len(flagged)))
     peak = int(flagged[at])
-    name, one = list(judged.items())[strongest]
+    name, detection = list(detections.items())[strongest]
     return {
         "start": float(day.times[flagged[0]]),
         "end": float(day.times[flagged[-1]]),
         "readings": len(flagged),
         "peak": float(day.values[peak]),
-        "expected": [float(one.low[peak]), float(one.high[peak])],
-        "deviation": float(one.deviation[peak]),
+        "expected": [float(detection.low[peak]), float(detection.high[peak])],
+        "deviation": float(detection.deviation[peak]),
         "detector": name,
-        "why": one.why(peak),
+        "why": detection.explain(peak),
     }
 
 
 def _continued(first: Incident, second: Incident) -> Incident:
-    """One incident of two that midnight parted."""
+    """One incident of two that midnight separates."""
     stronger = max(first, second, key=lambda incident: incident["deviation"])
     return {
         **stronger,
@@ -83,15 +86,14 @@ def _continued(first: Incident, second: Incident) -> Incident:
 
 
 def silences(times: Iterable[float], interval: float, last: float | None, end: float) -> list[Incident]:
-    """The silences of a machine in a day, as incidents with the detector "silence".
+    """The silences of a machine in a day, as incidents of the detector "silence". All times in seconds.
 
-    A silence is more than 10 intervals without a reading, and more than 5 minutes: ten polls in a row do not fail by
-    chance, and a machine or a switch that starts anew is back in 5 minutes. It lasts from the reading before it to the
-    one after it, or to `end`, the end of the day; one that is open at midnight keeps its start by `last`, the machine's
-    last reading before the day (None: it is new, and was not silent before its first). Times in seconds.
+    A silence lasts from the reading before it to the one after it, or to `end`, the end of the day. `last` is the time
+    of the machine's last reading before the day, the start of a silence that was open at midnight; None for a new
+    machine, which was not silent before its first reading.
     """
-    limit = max(10 * interval, 300.0)
-    heard = [*([] if last is None else [last]), *times, end]
+    limit = max(SILENT_AFTER_INTERVALS * interval, SILENT_AFTER_S)
+    moments = [*([] if last is None else [last]), *times, end]
     return [
         {
             "start": before,
@@ -101,15 +103,15 @@ def silences(times: Iterable[float], interval: float, last: float | None, end: f
             "expected": None,
             "deviation": (after - before) / limit,
             "detector": "silence",
-            "why": f"no reading for {_length(after - before)}; one was due every {_length(interval)}",
+            "why": f"no reading for {_duration(after - before)}; the interval is {_duration(interval)}",
         }
-        for before, after in pairwise(heard)
+        for before, after in pairwise(moments)
         if after - before > limit
     ]
 
 
-def _length(seconds: float) -> str:
-    """A length of time, in the unit people would say it in."""
+def _duration(seconds: float) -> str:
+    """A duration in the largest unit of which it has at least two."""
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""analyze_values: average, maximum, minimum and anomalies of a series. Pure."""
+"""analyze_values: average, maximum, minimum and anomalies of a series."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 def analyze_values(data: list[tuple[str, float]], anomaly_threshold: float = 0.2) -> dict[str, Any]:
     """Average, maximum, minimum and anomalies of (timestamp, value) pairs.
 
-    An anomaly is a value whose deviation, |value - average|, is more than `anomaly_threshold` times |average|.
+    An anomaly is a value whose deviation, |value - average|, exceeds `anomaly_threshold` times |average|.
 
     Returns:
-        {"average", "max", "min", "anomalies": [{"timestamp", "value", "deviation"}]}; of no data the three figures
+        {"average", "max", "min", "anomalies": [{"timestamp", "value", "deviation"}]}. Without data the three figures
         are None and there are no anomalies.
 
     Raises:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import orjson
 
 from etl.nightly import history
-from etl.nightly.report import UNMADE, Made, Page, contract, encode, make, write
+from etl.nightly.due import REPORT_ERRORS
+from etl.nightly.report import DayReport, contract, encode, make, write
 from etl.readings.text import plural
 from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP, read_report
@@ -17,9 +18,7 @@ from etl.storage.settings_log import SettingsLog
 from etl.storage.staging import replace_averages
 
 
-def rebuild(
-    settings_log: SettingsLog, unreported: list[str], skip_deleted: bool, record: Record, page: Page | None = None
-) -> Iterator[str]:
+def rebuild(settings_log: SettingsLog, unreported: list[str], skip_deleted: bool, record: Record) -> Iterator[str]:
     """Make every derived file follow from the raw log again; yields a line for each file that changed, and counts.
 
     The caller holds the folder's lock. `unreported` are the closed days without a report. With `skip_deleted` the
@@ -33,7 +32,7 @@ def rebuild(
     for path in repair_ends(settings_log.folder, record):
         yield f"{path}: the torn end was moved to {path.name}.torn"
     yield from _averages(settings_log, skip_deleted, record)
-    yield from _reports(settings_log, unreported, record, page)
+    yield from _reports(settings_log, unreported, record)
 
 
 def _averages(settings_log: SettingsLog, skip_deleted: bool, record: Record) -> Iterator[str]:
@@ -55,21 +54,21 @@ def _averages(settings_log: SettingsLog, skip_deleted: bool, record: Record) -> 
     yield f"{plural(correct, 'averages file')} already correct"
 
 
-def _reports(settings_log: SettingsLog, unreported: list[str], record: Record, page: Page | None) -> Iterator[str]:
+def _reports(settings_log: SettingsLog, unreported: list[str], record: Record) -> Iterator[str]:
     folder = settings_log.folder
     correct, previous = 0, None
     for day in sorted({*folder.reports(), *unreported} & {*folder.days("raw")}):
         path = folder.report_path(day)
         try:
-            computed = make(settings_log, day, known=previous, charted=page is not None)
+            computed = make(settings_log, day, previous=previous, charted=True)
             previous = computed.history
             if path.exists() and _is_correct(read_report(folder, day), computed):
                 if previous:
                     history.keep(folder, previous)
                 correct += 1
                 continue
-            write(folder, computed, page)
-        except UNMADE as error:
+            write(folder, computed)
+        except REPORT_ERRORS as error:
             previous = None
             yield f"{path}: cannot be computed again: {error}"
         else:
@@ -78,7 +77,7 @@ def _reports(settings_log: SettingsLog, unreported: list[str], record: Record, p
     yield f"{plural(correct, 'report')} already correct"
 
 
-def _is_correct(stored: bytes, computed: Made) -> bool:
+def _is_correct(stored: bytes, computed: DayReport) -> bool:
     """Whether a stored report equals the computed one.
 
     Incidents depend on earlier days as well: they may be missing, and where some of those days were deleted, differ.
@@ -88,6 +87,6 @@ def _is_correct(stored: bytes, computed: Made) -> bool:
     try:
         report = orjson.loads(stored)
         figures = contract(report)
-    except (AttributeError, *UNMADE):
+    except (AttributeError, *REPORT_ERRORS):
         return False
-    return encode(figures) == encode(contract(computed.report)) and (figures == report or not computed.sure)
+    return encode(figures) == encode(contract(computed.report)) and (figures == report or not computed.provable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
 import click
@@ -34,4 +35,6 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
+    # OpenBLAS, which numpy brings, would start a thread per core when it is imported; nothing here uses it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     cli(prog_name="etl")

@@ -14,8 +14,7 @@ from etl.cli.output import locked, output_root
 from etl.cli.progress import progress
 from etl.cli.verify import bytes_to_read, verify
 from etl.config.load import Loaded
-from etl.nightly.report import due_days
-from etl.pages.report import report_page
+from etl.nightly.due import due_days
 from etl.readings.days import day_finder
 from etl.storage.appender import Appender
 from etl.storage.events import Events
@@ -47,7 +46,7 @@ def rebuild(loaded: Loaded) -> int:
         try:
             with progress("rebuild", bytes_to_read(folder, {*folder.reports(), *unreported})) as advance:
                 settings_log = SettingsLog(Folder(folder.root, advance), loaded.settings)
-                for line in rebuild_folder(settings_log, unreported, skip_deleted, events.record, report_page):
+                for line in rebuild_folder(settings_log, unreported, skip_deleted, events.record):
                     click.echo(line)
             events.flush()
         except BrokenPipeError:

@@ -19,9 +19,10 @@ from etl.cli.logs import log_to_stderr
 from etl.cli.output import output_root
 from etl.cli.progress import progress
 from etl.config.load import Loaded
-from etl.nightly.job import Job, Result, run
-from etl.nightly.report import UNMADE, due_days, encode, make
-from etl.pages.report import report_page
+from etl.nightly.due import REPORT_ERRORS, due_days
+from etl.nightly.job import Job, Result
+from etl.nightly.report import encode, make
+from etl.nightly.run import run
 from etl.readings.days import due
 from etl.storage.folder import Folder
 from etl.storage.lock import HeldError, take_lock
@@ -79,9 +80,9 @@ def _write_reports(loaded: Loaded, folder: Folder, days: list[str]) -> int:
         for day in days:
             job = Job(str(folder.root), day, loaded.settings, options.workers, options.cluster)
             try:
-                result = run(job, report_page, log.warning, advance)
+                result = run(job, log.warning, advance)
             # Some damage to a compressed file is an OSError as well, so this comes first.
-            except UNMADE as error:
+            except REPORT_ERRORS as error:
                 log.error(
                     "The report of %s cannot be made: %s. Run `etl verify` to see where it is damaged.", day, error
                 )
@@ -109,8 +110,8 @@ def report_closed() -> int:
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     job = msgspec.json.decode(request, type=Job)
     try:
-        result = run(job, report_page, log.warning)
-    except UNMADE as error:
+        result = run(job, log.warning)
+    except REPORT_ERRORS as error:
         result = Result(failure=str(error))
     except OSError as error:
         log.error("The report of %s cannot be written: %s", job.day, error)

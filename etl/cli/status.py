@@ -18,7 +18,7 @@ from etl.cli.output import output_root
 from etl.cli.status_table import show
 from etl.config.load import Loaded
 from etl.live.standing import STATES, state_of
-from etl.nightly.report import due_days
+from etl.nightly.due import due_days
 from etl.readings.days import next_reports
 from etl.readings.records import Settings
 from etl.readings.times import rfc3339

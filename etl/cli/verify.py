@@ -14,7 +14,7 @@ from etl.cli.exits import FOUND, IO_ERROR, OK, ExitError
 from etl.cli.output import output_root
 from etl.cli.progress import progress
 from etl.config.load import Loaded
-from etl.nightly.report import due_days
+from etl.nightly.due import due_days
 from etl.storage.folder import Folder
 from etl.storage.lock import is_held
 from etl.storage.settings_log import SettingsLog

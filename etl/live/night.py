@@ -15,8 +15,8 @@ import msgspec
 
 import etl
 from etl.live.pipeline import Pipeline
+from etl.nightly.due import REPORT_ERRORS, due_days
 from etl.nightly.job import Job, Result
-from etl.nightly.report import UNMADE, due_days
 from etl.readings.days import day_finder
 from etl.storage.retention import compress, delete_old
 from etl.storage.settings_log import SettingsLog
@@ -27,7 +27,7 @@ MAX_WHY = 200
 """Characters of an error in an event."""
 
 MakeReport = Callable[[Job], Result]
-"""Writes the report of a closed day; OSError if it cannot be written now, UNMADE if never from this raw log."""
+"""Writes the report of a closed day; OSError if it cannot be written now, REPORT_ERRORS if never from this raw log."""
 
 log = logging.getLogger("etl")
 
@@ -84,7 +84,7 @@ class Night:
             )
             try:
                 result = self._make_report(job)
-            except UNMADE as error:
+            except REPORT_ERRORS as error:
                 self._record_failure(day, str(error))
                 continue
             log.info("Report of %s written to %s", day, result.path)

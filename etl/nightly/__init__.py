@@ -1,13 +1,14 @@
 """A closed day becomes a report.
 
-    night       a report made, in this process or in a child
-    report      the day's analysis as a report, written
-    analyzing   a day's raw log read and analyzed
-    thinning    a day's series thinned for its charts
-    spill       its columns in a temporary file, read back by machine
-    history     what passes from one night to the next
-    executors   one process, several, or a cluster
-    child       a function in a process of its own at low priority
+    due           which days are due; the errors of a day that cannot be reported
+    job           the order to report a day, and its result
+    run           runs a job
+    report        the report of a day, made and written
+    day           reads and analyzes a day's raw log
+    column_store  the day's columns in a temporary file, read back by machine
+    thinning      a day's series thinned for its charts
+    history       what passes from one night to the next
+    executors     runs the analysis in one process, in several, or on a cluster
 
-Imported by `cli`, `live` and `audit`.
+`due` and `job` do not load numpy; `live` imports only these. Imported by `cli`, `live` and `audit`.
 """

@@ -1,4 +1,4 @@
-"""Where the parts of a day are analyzed: here in turn, in processes beside this one, or on a cluster that exists."""
+"""Where the parts of a day are analyzed: in this process, in worker processes, or on a dask cluster."""
 
 from __future__ import annotations
 
@@ -8,81 +8,79 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import get_context, parent_process
 from typing import Any, NamedTuple, TypeVar
 
-REACHED = 10
-"""Seconds within which a cluster must answer."""
-LOOK = 5.0
-"""Seconds between two looks whether a cluster still has workers."""
-AHEAD = 2
-"""Calls for each worker that are begun before they are asked for; arguments and results wait in memory."""
+CLUSTER_TIMEOUT_S = 10
+"""A cluster that does not answer the first request within this time is not used."""
+CLUSTER_CHECK_S = 5.0
+"""The time between two checks whether the cluster has workers; without them a task would never complete."""
+CALLS_AHEAD = 2
+"""Calls per worker that are submitted before their results are needed; arguments and results take memory meanwhile."""
 
 Result = TypeVar("Result")
 
 
-class Executing(NamedTuple):
-    """How many parts a day is split into, and what maps a function over them, in order and not all at once."""
+class Mapper(NamedTuple):
+    """How many parts a day is split into, and a `map` that returns results in order and runs only a few calls ahead."""
 
     parts: int
     map: Callable[..., Iterator[Any]]
 
 
-HERE = Executing(1, map)
+SERIAL = Mapper(1, map)
 
 
-def executed(
-    work: Callable[[Executing], Result], workers: int, cluster: str | None, tell: Callable[[str], None]
+def run_parallel(
+    work: Callable[[Mapper], Result], workers: int, cluster: str | None, warn: Callable[[str], None]
 ) -> Result:
-    """Do the work on the cluster, if there is one, else in `workers` processes; where that breaks, here in turn.
+    """Run the work on the cluster, if there is one, else in `workers` processes; if that fails, in this process.
 
-    `work` may be called again from its start; `tell` is given a sentence for people when that happens.
+    After a failure `warn` receives a sentence, and `work` is called again from its start.
     """
     if cluster:
         try:
-            with _on_cluster(cluster) as executing:
-                return work(executing)
-        except Exception as error:  # whatever breaks there, the report is made here
+            with _on_cluster(cluster) as mapper:
+                return work(mapper)
+        except Exception as error:  # whatever fails there, this machine can make the report
             why = str(error) or type(error).__name__
-            tell(f"The cluster {cluster} cannot do it: {why}. The report is made on this machine.")
+            warn(f"The cluster {cluster} failed: {why}. The report is made on this machine.")
     if workers > 1:
         try:
-            with _in_processes(workers) as executing:
-                return work(executing)
+            with _in_processes(workers) as mapper:
+                return work(mapper)
         except BrokenExecutor as error:
-            tell(f"A worker process died: {error}. The report is made by one process.")
-    return work(HERE)
+            warn(f"A worker process died: {error}. The report is made by one process.")
+    return work(SERIAL)
 
 
 @contextmanager
-def _in_processes(workers: int) -> Iterator[Executing]:
-    """Work in this process and in others beside it; this one works from the first moment, while they are starting."""
-    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415  one process needs none of this
-    from multiprocessing import get_context  # noqa: PLC0415
+def _in_processes(workers: int) -> Iterator[Mapper]:
+    """A mapper over this process and `workers - 1` others; this one works while the others start."""
+    spawned = workers - 1
+    pending: list[Future[Any]] = []
 
-    others = workers - 1
-    begun: list[Future[Any]] = []
-
-    with ProcessPoolExecutor(others, mp_context=get_context("spawn"), initializer=_follow_parent) as executor:
-        for _ in range(others):
-            _submit(executor, int)  # they start now, while this process loads what it needs
+    with ProcessPoolExecutor(spawned, mp_context=get_context("spawn"), initializer=_exit_with_parent) as executor:
+        for _ in range(spawned):
+            _submit(executor, int)  # starts a worker while this process imports its modules
 
         def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-            begun[:] = [task for task in begun if not task.done()]
-            if len(begun) < AHEAD * others:
-                begun.append(_submit(executor, function, *arguments))
-                return begun[-1]
-            here: Future[Any] = Future()
-            here.set_result(function(*arguments))
-            return here
+            pending[:] = [task for task in pending if not task.done()]
+            if len(pending) < CALLS_AHEAD * spawned:
+                pending.append(_submit(executor, function, *arguments))
+                return pending[-1]
+            local: Future[Any] = Future()
+            local.set_result(function(*arguments))
+            return local
 
-        yield Executing(workers, partial(_mapped, workers, submit, Future.result))
+        yield Mapper(workers, partial(_map_ahead, workers, submit, Future.result))
 
 
 def _submit(executor: Executor, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
-    """Submit a call; the process this may start is deaf to Ctrl-C, which is for the one that ends it."""
+    """Submit a call. Workers that this starts inherit a blocked SIGINT: the parent handles Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return executor.submit(function, *arguments)
@@ -90,55 +88,53 @@ def _submit(executor: Executor, function: Callable[..., Result], *arguments: Any
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _mapped(
+def _map_ahead(
     workers: int,
     submit: Callable[..., Future[Result]],
     wait: Callable[[Future[Result]], Result],
     function: Callable[..., Result],
-    *arguments: Iterable[Any],
+    *iterables: Iterable[Any],
 ) -> Iterator[Result]:
-    """What the builtin map gives, with a few calls begun before they are asked for."""
-    begun: deque[Future[Result]] = deque()
-    for each in zip(*arguments, strict=False):
-        begun.append(submit(function, *each))
-        while begun and (begun[0].done() or len(begun) > 2 * AHEAD * workers):
-            yield wait(begun.popleft())
-    while begun:
-        yield wait(begun.popleft())
+    """Like the builtin map, with a few calls submitted ahead."""
+    pending: deque[Future[Result]] = deque()
+    for arguments in zip(*iterables, strict=False):
+        pending.append(submit(function, *arguments))
+        while pending and (pending[0].done() or len(pending) > 2 * CALLS_AHEAD * workers):
+            yield wait(pending.popleft())
+    while pending:
+        yield wait(pending.popleft())
 
 
-def _follow_parent() -> None:
-    """End this worker when its parent is killed; otherwise it would wait for work forever."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _exit_with_parent() -> None:
+    """Start a thread that ends this worker when its parent dies; otherwise it would wait for work forever."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    from multiprocessing import parent_process  # noqa: PLC0415
-
+def _wait_for_parent() -> None:
     if parent := parent_process():
         parent.join()
         os._exit(1)
 
 
 @contextmanager
-def _on_cluster(address: str) -> Iterator[Executing]:
-    from distributed import Client  # noqa: PLC0415  an extra, and 60 MB
+def _on_cluster(address: str) -> Iterator[Mapper]:
+    from distributed import Client  # noqa: PLC0415  an optional dependency, and 60 MB
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with Client(address, timeout=REACHED, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+    with Client(address, timeout=CLUSTER_TIMEOUT_S, set_as_default=False) as client:  # type: ignore[no-untyped-call]
         threads = sum(client.nthreads().values())
         if not threads:
             raise ConnectionError("it has no workers")
-        executor = client.get_executor(pure=False)  # closing it would wait for workers that may be gone
+        executor = client.get_executor(pure=False)  # never closed: that would wait for workers that may be dead
 
-        yield Executing(threads, partial(_mapped, threads, executor.submit, partial(_watched, client)))
+        yield Mapper(threads, partial(_map_ahead, threads, executor.submit, partial(_checked_result, client)))
 
 
-def _watched(client: Any, task: Future[Any]) -> Any:
-    """The result of a task; a cluster that lost its workers or its scheduler would let us wait forever."""
+def _checked_result(client: Any, task: Future[Any]) -> Any:
+    """Wait for the result of a task, as long as the cluster has a scheduler and workers."""
     while True:
         try:
-            return task.result(timeout=LOOK)
+            return task.result(timeout=CLUSTER_CHECK_S)
         except TimeoutError:
             if client.status != "running" or not client.nthreads():
                 raise ConnectionError("it lost its workers") from None

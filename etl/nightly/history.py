@@ -1,111 +1,153 @@
-"""What passes from night to night: the last readings of each machine, and the incidents that are open.
+"""What passes from one night to the next: the last readings of each machine, and its open incidents.
 
-It follows from the raw log of the days before; the files in reports/history only save reading those again.
+A history follows from the raw logs of the days before; the files in reports/history only save reading those again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from math import ceil
-from typing import IO
+from pathlib import Path
+from typing import IO, NamedTuple
+from weakref import finalize
 from zlib import crc32
 
 import msgspec
 
-from etl.analysis.past import MEMORY, Past
+from etl.analysis.past import BASELINE_READINGS, RULES, Past
 from etl.readings.days import days_before
 from etl.readings.records import Machine, Settings
 from etl.storage.atomic import write_pieces
 from etl.storage.folder import Folder
 
-KEPT = 3
-"""Days whose history is kept: the last one is used, and those before it by a night that is made again."""
-WEEK = 7
-"""Days a machine may stand still and is known when it comes back."""
+KEPT_FILES = 3
+"""The next night uses the newest history; a repeated night uses one of the two before."""
+MAX_ABSENCE_DAYS = 7
+"""A machine without readings for longer than this counts as a new one when it returns."""
 
 
-class History(msgspec.Struct, frozen=True):
-    """What is known of each machine after the readings of `day`, by these fields and detectors."""
+class Inputs(msgspec.Struct, frozen=True):
+    """What a history depends on besides the raw log; one with other inputs is not used."""
 
-    day: str
     fields: tuple[str, ...]
     detectors: tuple[str, ...]
-    machines: dict[str, Past]
+    rules: int
 
 
-def reach(day: str, settings: Settings) -> str:
-    """The first day that a day is compared with: a week and the time MEMORY readings take before it."""
-    return days_before(day, WEEK + ceil(MEMORY * settings.interval / 86_400))
+class History(NamedTuple):
+    """The past of each machine, by its key, after the readings of `day`."""
+
+    day: str
+    inputs: Inputs
+    machines: Mapping[str, Past]
 
 
-def fits(history: History, settings: Settings) -> bool:
-    """Whether it is what these settings need."""
-    return (history.fields, history.detectors) == (tuple(settings.parameters.values()), settings.detectors)
+class _StoredPasts(Mapping[str, Past]):
+    """The pasts in an open history file; each is read when it is accessed, as all take 70 KB of memory a machine."""
+
+    def __init__(self, file: IO[bytes], pieces: dict[str, tuple[int, int]]) -> None:
+        self._file = file
+        self._pieces = pieces  # by machine: offset and size
+        finalize(self, file.close)
+
+    def __getitem__(self, key: str) -> Past:
+        offset, size = self._pieces[key]
+        return _decode_machine(os.pread(self._file.fileno(), size, offset))[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pieces)
+
+    def __len__(self) -> int:
+        return len(self._pieces)
 
 
-def key(machine: Machine) -> str:
-    """A machine as text."""
+def inputs_of(settings: Settings) -> Inputs:
+    """The inputs of a history made under these settings."""
+    return Inputs(tuple(settings.parameters.values()), settings.detectors, RULES)
+
+
+def first_baseline_day(day: str, settings: Settings) -> str:
+    """The first day whose readings can matter to a day: MAX_ABSENCE_DAYS and BASELINE_READINGS intervals before it."""
+    return days_before(day, MAX_ABSENCE_DAYS + ceil(BASELINE_READINGS * settings.interval / 86_400))
+
+
+def machine_key(machine: Machine) -> str:
+    """The key of a machine in a history."""
     return msgspec.json.encode(machine).decode()
 
 
-def stored(folder: Folder, first: str, day: str, settings: Settings) -> History | None:
-    """The newest history from day `first` on and before a day that was kept, is whole and fits."""
-    for kept in reversed([kept for kept in folder.histories() if first <= kept < day]):
+def newest_stored(folder: Folder, first: str, day: str, settings: Settings) -> History | None:
+    """The newest intact history file with the inputs of these settings, from day `first` on and before `day`."""
+    for stored_day in reversed([stored_day for stored_day in folder.histories() if first <= stored_day < day]):
         try:
-            with folder.history_path(kept).open("rb") as file:
-                history = _read(file)
+            history = _read(folder.history_path(stored_day))
         except (OSError, EOFError, msgspec.DecodeError, UnicodeDecodeError):
             continue
-        if history.day == kept and fits(history, settings):
+        if history.day == stored_day and history.inputs == inputs_of(settings):
             return history
     return None
 
 
 def keep(folder: Folder, history: History) -> None:
-    """Write a history, where no KEPT newer ones stand, and delete those that are too old.
+    """Write a history file and delete the oldest ones; without effect if there are KEPT_FILES newer ones.
 
     Raises:
         OSError: it cannot be written.
 
     """
-    if len([day for day in folder.histories() if day > history.day]) >= KEPT:
+    if len([day for day in folder.histories() if day > history.day]) >= KEPT_FILES:
         return
-    write_pieces(folder.history_path(history.day), _pieces(history))
-    for day in folder.histories()[:-KEPT]:
+    write_pieces(folder.history_path(history.day), _encode(history))
+    for day in folder.histories()[:-KEPT_FILES]:
         folder.history_path(day).unlink(missing_ok=True)
 
 
-def _pieces(history: History) -> Iterator[bytes]:
-    """The file of a history: its head, its machines one by one, each behind its length, and a checksum of it all."""
+_decode_head = msgspec.msgpack.Decoder(tuple[str, Inputs]).decode
+_decode_machine = msgspec.msgpack.Decoder(tuple[str, Past]).decode
+
+
+def _encode(history: History) -> Iterator[bytes]:
+    """The bytes of a history file: head and machines, each after its length, then a zero length and a CRC-32."""
     checksum = 0
-    for part in chain([msgspec.structs.replace(history, machines={})], history.machines.items()):
-        encoded = msgspec.msgpack.encode(part)
+    for record in chain([(history.day, history.inputs)], history.machines.items()):
+        encoded = msgspec.msgpack.encode(record)
         for piece in (len(encoded).to_bytes(4), encoded):
             checksum = crc32(piece, checksum)
             yield piece
     yield bytes(4) + checksum.to_bytes(4)
 
 
-def _read(file: IO[bytes]) -> History:
-    """Read the file of a history.
+def _read(path: Path) -> History:
+    """Check a history file and keep it open for its pasts.
 
     Raises:
+        OSError: it cannot be read.
         EOFError, DecodeError, UnicodeDecodeError: it is damaged.
 
     """
+    file = path.open("rb")
+    try:
+        head, pieces = _index(file)
+        return History(*_decode_head(head), _StoredPasts(file, pieces))
+    except BaseException:
+        file.close()
+        raise
+
+
+def _index(file: IO[bytes]) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """The encoded head of a history file, and the offset and size of each machine's record."""
+    head: bytes | None = None
+    pieces: dict[str, tuple[int, int]] = {}
     checksum = 0
-
-    def parts() -> Iterator[bytes]:
-        nonlocal checksum
-        while size := int.from_bytes(length := file.read(4)):
-            encoded = file.read(size)
-            checksum = crc32(length + encoded, checksum)
-            yield encoded
-
-    history = msgspec.msgpack.decode(next(parts(), b""), type=History)
-    machines = msgspec.msgpack.Decoder(tuple[str, Past])
-    history.machines.update(map(machines.decode, parts()))
-    if file.read() != checksum.to_bytes(4):
-        raise EOFError("the history is damaged")
-    return history
+    while size := int.from_bytes(length := file.read(4)):
+        encoded = file.read(size)
+        checksum = crc32(length + encoded, checksum)
+        if head is None:
+            head = encoded
+        else:
+            pieces[_decode_machine(encoded)[0]] = (file.tell() - len(encoded), len(encoded))
+    if head is None or file.read() != checksum.to_bytes(4):
+        raise EOFError("the history is damaged: its checksum differs")
+    return head, pieces

@@ -1,13 +1,16 @@
 """Bytes to readings to moving averages; pure.
 
     records   the records that pass between the rooms
-    wire      bytes to records and back: answers, raw lines, averages lines
+    answers   a body decoded into readings
+    lines     the lines of our own log, encoded and decoded: raw, averages, events, settings
+    blocks    blocks of raw lines decoded into columns
     window    the moving-average window
-    rewind    the windows found backwards from the newest readings
-    fold      averages lines follow from raw lines: shared by everything
+    rewind    windows rebuilt from the newest readings
+    fold      raw lines to averages lines: live polling, start, replay, rebuild and verify share it
+    times     moments as RFC 3339
     days      local days
-    clock     whether the wall clock runs as it should
-    text      text from outside, made safe to show
+    clock     clock jumps
+    text      text for people: printable characters, counts with their nouns
 
 Imported by every room.
 """

@@ -18,7 +18,6 @@ NAMES = (
     "source_down",
     "source_up",
     "rejected",
-    "no_number",
     "repaired",
     "clock_step",
     "truncated",

@@ -1,4 +1,4 @@
-"""A day's columns: sorted by machine, set aside, read back, and the figures of each."""
+"""A day's columns: grouped by machine, stored, read back, and the figures of each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.analysis.columns import OTHER, collect, figures
+from etl.analysis.columns import OTHER_STATUS_CODE, collect, figures
 from etl.analysis.values import analyze_values
-from etl.nightly.spill import Spill
+from etl.nightly.column_store import ColumnStore
 from etl.readings.records import Rows
 
 sources = st.sampled_from(["a", "b", None])
@@ -26,21 +26,21 @@ lines = st.tuples(sources, keys, st.sampled_from([None, "x", ["y"]]), numbers, s
 
 
 def rows_of(block):
-    """A block as the decoder gives it; damaged lines have nothing."""
+    """A block as the decoder returns it; damaged lines have no values."""
     block = [line if line[0] is not None else (None, None, None, None, 0.0, None) for line in block]
     at = [list(column) for column in zip(*block, strict=True)] or [[] for _ in range(6)]
     return Rows(at[0], at[1], at[2], [at[3]], at[4], at[5])
 
 
 def day_of(parts):
-    spill = Spill()
+    store = ColumnStore()
     for part in parts:
-        spill.add(collect(map(rows_of, part), 1))
-    return spill
+        store.add(collect(map(rows_of, part), 1))
+    return store
 
 
 def split(items, cuts):
-    """The items in pieces, some of them empty."""
+    """The items split into pieces, some of them empty."""
     return [
         items[start:end] for start, end in pairwise([0, *sorted(cut % (len(items) + 1) for cut in cuts), len(items)])
     ]
@@ -49,16 +49,16 @@ def split(items, cuts):
 @settings(deadline=None)
 @given(st.lists(lines, max_size=40), st.lists(st.integers(0, 99), max_size=4), st.lists(st.integers(0, 99), max_size=2))
 def test_columns_are_each_machines_lines_however_the_day_is_split(day, blocks, parts):
-    """Into whatever blocks and parts: machines in order of appearance, each with its own lines, in order."""
-    spill = day_of(split(split(day, blocks), parts))
-    assert spill.length == len(day)
+    """For all blocks and parts: machines in order of appearance, each with its lines in order."""
+    store = day_of(split(split(day, blocks), parts))
+    assert store.length == len(day)
     expected = {}
     for number, line in enumerate(day):
         if line[0] is not None:
             expected.setdefault((line[0], line[1]), []).append((number, line))
-    assert spill.machines == list(expected)
+    assert store.machines == list(expected)
     for machine, its in expected.items():
-        columns = spill.columns(machine)
+        columns = store.columns(machine)
         assert columns.readings == len(its)
         assert columns.name == next((line[2] for _, line in reversed(its) if line[2] is not None), None)
         values = np.array([line[3] for _, line in its], float)
@@ -67,71 +67,77 @@ def test_columns_are_each_machines_lines_however_the_day_is_split(day, blocks, p
         texts = list(columns.statuses)
         assert [texts[code] for code in columns.codes] == [line[5] for _, line in its]
         rows = np.arange(len(its))[::2]
-        assert spill.lines(machine, rows).tolist() == [number for number, _ in its][::2]
+        assert store.lines(machine, rows).tolist() == [number for number, _ in its][::2]
 
 
-def test_a_name_holds_until_there_is_another_one():
-    """Parts without a name leave the one that was seen before."""
+def test_the_last_name_counts():
+    """Readings without a name keep the name of an earlier one."""
     named = [("a", 1, name, 1.0, 0.0, "") for name in ("x", None, "y", None)]
     assert day_of([[[line]] for line in named]).columns(("a", 1)).name == "y"
     assert day_of([[named]]).columns(("a", 1)).name == "y"
 
 
-def test_what_comes_after_255_statuses_is_another_one():
-    """A machine has codes for 255 statuses, in whatever parts they come; all others share one."""
+def test_statuses_after_the_first_255_share_a_code():
+    """A machine has codes for 255 statuses, however its day is split into parts."""
     day = [("a", 1, None, 1.0, 0.0, str(n % 300)) for n in range(600)]
     for cuts in ([], [100], [290, 310, 599]):
         columns = day_of([[part] for part in split(day, cuts)]).columns(("a", 1))
-        assert list(columns.statuses) == [str(n) for n in range(OTHER)]
-        assert columns.codes.tolist() == [min(n % 300, OTHER) for n in range(600)]
+        assert list(columns.statuses) == [str(n) for n in range(OTHER_STATUS_CODE)]
+        assert columns.codes.tolist() == [min(n % 300, OTHER_STATUS_CODE) for n in range(600)]
 
 
-def test_what_was_not_asked_for_is_empty():
-    """Without times and statuses, there are none to be read back."""
-    spill = Spill()
-    spill.add(collect([Rows(["a"], [1], [None], [[2.0]])], 1))
-    columns = spill.columns(("a", 1))
+def test_columns_without_times_and_statuses():
+    """Times and codes are empty if the day was read without them."""
+    store = ColumnStore()
+    store.add(collect([Rows(["a"], [1], [None], [[2.0]])], 1))
+    columns = store.columns(("a", 1))
     assert (len(columns.times), len(columns.codes), columns.values[0].tolist()) == (0, 0, [2.0])
 
 
 def nameless():
-    """How many files without a name this process has open."""
+    """The number of files without a name that this process has open."""
     at = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     return sum("(deleted)" in os.readlink(path) for path in at if os.path.lexists(path))
 
 
-def test_the_file_is_gone_with_its_day(monkeypatch, tmp_path):
-    """Nothing stands in the directory for temporary files, and no descriptor stays open."""
+def test_the_file_is_closed_with_its_store(monkeypatch, tmp_path):
+    """The directory for temporary files stays empty, and no descriptor stays open."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = nameless()
-    spill = day_of([[[("a", 1, None, 1.0, 0.0, "x")]]])
+    store = day_of([[[("a", 1, None, 1.0, 0.0, "x")]]])
     assert nameless() == before + 1
     assert list(tmp_path.iterdir()) == []
-    del spill
+    del store
     gc.collect()
     assert nameless() == before
 
 
 def test_a_full_disk_is_named_by_its_directory(monkeypatch, tmp_path):
-    """It may be another one than that of the output folder, where people would look first."""
+    """The error names the directory for temporary files, which may be on another disk than the output folder."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    spill = Spill()
+    store = ColumnStore()
     with open("/dev/full", "wb", buffering=0) as full:
-        monkeypatch.setattr(spill, "_file", full)
+        monkeypatch.setattr(store, "_file", full)
         with pytest.raises(OSError, match=re.escape(str(tmp_path))) as raised:
-            spill.add(collect([Rows(["a"], [1], [None], [[2.0]])], 1))
+            store.add(collect([Rows(["a"], [1], [None], [[2.0]])], 1))
     assert raised.value.errno == errno.ENOSPC
 
 
 @settings(deadline=None)
-@given(st.lists(numbers, max_size=30) | st.lists(st.sampled_from([10.0, 12.0, 8.0, 0.0, -0.0]), max_size=9),
-       st.sampled_from([0.2, 0.0, 1e-9, 3.0]))  # fmt: skip
+@given(
+    st.lists(numbers, max_size=30) | st.lists(st.sampled_from([10.0, 12.0, 8.0, 0.0, -0.0]), max_size=9),
+    st.sampled_from([0.2, 0.0, 1e-9, 3.0]),
+)
 def test_figures_are_those_of_analyze_values_to_the_last_bit(values, threshold):
-    """Readings without a number are left out; anomalies are named by their rows."""
-    found = figures(np.array(values, float), threshold)
+    """Readings without a number are skipped; anomalies are identified by their rows."""
+    result = figures(np.array(values, float), threshold)
     expected = analyze_values([(row, value) for row, value in enumerate(values) if value is not None], threshold)
-    anomalies = zip(found.rows.tolist(), found.values.tolist(), found.deviations.tolist(), strict=True)
-    assert repr(expected) == repr({
-        "average": found.average, "max": found.highest, "min": found.lowest,
-        "anomalies": [{"timestamp": row, "value": value, "deviation": far} for row, value, far in anomalies],
-    })  # fmt: skip
+    anomalies = zip(result.rows.tolist(), result.values.tolist(), result.deviations.tolist(), strict=True)
+    assert repr(expected) == repr(
+        {
+            "average": result.average,
+            "max": result.highest,
+            "min": result.lowest,
+            "anomalies": [{"timestamp": row, "value": value, "deviation": far} for row, value, far in anomalies],
+        }
+    )

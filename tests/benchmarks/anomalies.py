@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from etl.analysis.incidents import GAP
+from etl.analysis.incidents import MAX_GAP_READINGS
 from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
 
@@ -149,11 +149,12 @@ def incidents_of(one: Series, days: list[dict[str, Any]]) -> Outcome:
 
 
 def ruled(one: Series, days: list[dict[str, Any]]) -> Outcome:
-    """The anomalies of the 20 % rule, those at most GAP readings apart as one incident, to compare with."""
+    """The anomalies of the 20 % rule, grouped as incidents are, to compare with."""
     moments = [seconds(anomaly["timestamp"]) for day in days for anomaly in day["anomalies"]]
     flagged = np.isin(one.times, moments)
     places = np.flatnonzero(flagged)
-    return Outcome(one.times[places[np.diff(places, prepend=-GAP - 1) > GAP]], flagged)
+    starts = places[np.diff(places, prepend=-MAX_GAP_READINGS - 1) > MAX_GAP_READINGS]
+    return Outcome(one.times[starts], flagged)
 
 
 class Score(NamedTuple):

@@ -19,15 +19,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 ETL = """
-import sys
-from etl.nightly.job import Job, run
+from pathlib import Path
+from etl.nightly.executors import run_parallel
+from etl.nightly.report import make, write
 from etl.readings.records import Settings
+from etl.storage.folder import Folder
+from etl.storage.settings_log import SettingsLog
 settings = Settings(5, {{"temperature": "temperature", "speed": "fan_speed"}}, "UTC", 10.0, 0.2)
+folder = Folder(Path({folder!r}))
+def report(mapper):
+    write(folder, make(SettingsLog(folder, settings), {day!r}, mapper, charted={page}))
 if __name__ == "__main__":
-    run(Job({folder!r}, {day!r}, settings, {workers}), {page}, print)
-"""
-PAGE = """
-from etl.pages.report import report_page
+    run_parallel(report, {workers}, None, print)
 """
 DUCKDB = """
 import duckdb
@@ -74,7 +77,9 @@ def measure(script: str) -> Run:
     with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
         file.write(script)
         file.flush()
-        process = subprocess.Popen([sys.executable, file.name], env={**os.environ, "PYTHONPATH": os.getcwd()})
+        # OPENBLAS_NUM_THREADS as the command line of etl sets it.
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OPENBLAS_NUM_THREADS": "1"}
+        process = subprocess.Popen([sys.executable, file.name], env=environment)
         _, status, used = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"a run failed with status {status}")
@@ -94,9 +99,9 @@ def main() -> None:
             "file": str(Path(arguments.folder, "raw", f"{arguments.day}.jsonl")),
         }  # fmt: skip
         scripts = {
-            "one": ETL.format(**names, workers=1, page=None),
-            "two": ETL.format(**names, workers=2, page=None),
-            "page": PAGE + ETL.format(**names, workers=1, page="report_page"),
+            "one": ETL.format(**names, workers=1, page=False),
+            "two": ETL.format(**names, workers=2, page=False),
+            "page": ETL.format(**names, workers=1, page=True),
             "duckdb": DUCKDB.format(**names),
             "polars": POLARS.format(**names),
         }

@@ -16,7 +16,8 @@ import orjson
 import pytest
 
 from etl.config import load as config
-from etl.nightly.report import due_days, encode, make_report
+from etl.nightly.due import due_days
+from etl.nightly.report import encode, make_report
 from etl.readings.lines import settings_line
 from etl.readings.records import SettingsEntry
 from etl.storage.derivation import Derivation

@@ -24,7 +24,8 @@ from etl.live import pipeline
 from etl.live.notify import Notifier
 from etl.live.schedule import NIGHTLY_INTERVAL_S, GridTrigger, Schedule
 from etl.live.systemd import Service
-from etl.nightly.report import due_days, encode, make_report
+from etl.nightly.due import due_days
+from etl.nightly.report import encode, make_report
 from etl.readings.clock import Times
 from etl.readings.days import day_finder, length
 from etl.storage.derivation import Derivation

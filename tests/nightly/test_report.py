@@ -1,4 +1,4 @@
-"""The night: one report for each closed day, the same bytes whoever makes it."""
+"""The nightly report: one for each closed day, with the same bytes each time it is made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from etl import analyze_values
 from etl.cli.rebuild import rebuild
 from etl.cli.report import report as report_command
 from etl.live.night import Night
-from etl.nightly.executors import Executing
+from etl.nightly import report as reporting
+from etl.nightly.executors import Mapper
 from etl.nightly.report import make_report, write_report
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
@@ -36,7 +37,7 @@ SETTINGS = Settings(5, {"temperature": "temperature", "speed": "fan_speed"}, "Eu
     st.integers(1, 9),
 )
 def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_factory, groups, damaged, parts):
-    """Damaged lines change nothing, nor does it matter into how many parts the day is split."""
+    """Every machine has the figures of analyze_values; damaged lines and the number of parts change nothing."""
     folder = Folder(tmp_path_factory.mktemp("day"))
     lines, data, at = [], {}, MIDNIGHT
     for machine, temperatures, speeds in groups:
@@ -53,7 +54,7 @@ def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_fac
     path = folder.path("raw", "2026-11-23")
     path.parent.mkdir()
     path.write_bytes(b"".join(lines))
-    report = make_report(SettingsLog(folder, SETTINGS), "2026-11-23", Executing(parts, map))
+    report = make_report(SettingsLog(folder, SETTINGS), "2026-11-23", Mapper(parts, map))
     assert [(entry["source"], entry["id"]) for entry in report["machines"]] == list(data)
     for entry in report["machines"]:
         expected = {p: analyze_values(v, 0.2) for p, v in data[entry["source"], entry["id"]].items()}
@@ -61,34 +62,30 @@ def test_the_report_is_analyze_values_of_each_group_to_the_last_bit(tmp_path_fac
 
 
 @pytest.mark.parametrize(
-    ("detectors", "silences", "said"),
-    [([], [], []), (["telemetry"], ["incidents"], ["incidents", "notes"])],
+    ("detectors", "rules", "silences", "parameter_keys"),
+    [([], [], [], []), (["telemetry"], ["rules"], ["incidents"], ["incidents", "notes"])],
 )
-def test_the_report_has_the_contracts_keys(plant, detectors, silences, said):
-    """Date, zone, interval, threshold and machines stand in the report with what a day of this zone expects.
-
-    Beside them stands what detectors say, if there are any.
-    """
+def test_the_report_has_the_contracts_keys(plant, detectors, rules, silences, parameter_keys):
+    """The report has the keys of the contract, and those of the detectors only if there are detectors."""
     here = plant(start=MIDNIGHT - 4000, timezone="Europe/Berlin", report={"detectors": detectors})
     here.tick(3)
     here.clock.now = MIDNIGHT
     (path,) = here.night()
     assert path == here.folder.report_path("2026-11-22")
     report = orjson.loads(path.read_bytes())
-    assert list(report) == ["date", "timezone", "interval", "threshold", "machines"]
-    assert (report["date"], report["timezone"], report["interval"], report["threshold"]) == (
-        "2026-11-22", "Europe/Berlin", 10, 0.2,
-    )  # fmt: skip
+    assert list(report) == ["date", "timezone", "interval", "threshold", *rules, "machines"]
+    assert (report["date"], report["timezone"]) == ("2026-11-22", "Europe/Berlin")
+    assert (report["interval"], report["threshold"]) == (10, 0.2)
     (machine,) = report["machines"]
     assert list(machine) == ["source", "id", "name", "readings", "expected", "parameters", *silences]
     assert (machine["source"], machine["id"], machine["name"]) == ("machine-1", 1, "DELL G450")
     assert (machine["readings"], machine["expected"]) == (3, 8640)
     assert list(machine["parameters"]) == ["temperature", "speed"]
-    assert list(machine["parameters"]["speed"]) == ["average", "max", "min", "anomalies", *said]
+    assert list(machine["parameters"]["speed"]) == ["average", "max", "min", "anomalies", *parameter_keys]
 
 
 def test_every_closed_day_gets_one_report_when_it_is_due(plant):
-    """Not before report.at, then once; days missed while the process was down are caught up."""
+    """A day is reported once, not before report.at; days missed while the process was down are made up."""
     here = plant(start=MIDNIGHT - 30)
     here.tick(6)
     assert here.night() == []
@@ -107,8 +104,8 @@ def test_every_closed_day_gets_one_report_when_it_is_due(plant):
     assert [event["day"] for event in here.events("report")] == ["2026-11-22", "2026-11-23"]
 
 
-def test_a_report_made_again_has_the_same_bytes(plant):
-    """The report is a function of the raw log: made again, later, it is the same file."""
+def test_a_repeated_report_has_the_same_bytes(plant):
+    """The report is a function of the raw log: repeated later, it is the same file."""
     here = plant(start=MIDNIGHT - 500)
     here.tick(40)
     here.clock.now = MIDNIGHT + 3600
@@ -118,8 +115,8 @@ def test_a_report_made_again_has_the_same_bytes(plant):
     assert write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22").read_bytes() == first
 
 
-def test_after_its_report_a_day_takes_no_line(plant):
-    """With the clock set back behind a reported day its raw log stays as it was reported, also after a restart."""
+def test_a_reported_day_is_not_appended_to(plant):
+    """The raw log of a reported day does not change after the clock is set back, nor after a restart."""
     here = plant(start=MIDNIGHT - 30)
     here.tick(2)
     here.clock.now = MIDNIGHT + 301
@@ -133,8 +130,8 @@ def test_after_its_report_a_day_takes_no_line(plant):
     assert len(here.records("raw")) == 4
 
 
-def test_the_days_last_line_names_the_settings(plant):
-    """A threshold changed during the day holds for the whole of its report; one changed after it does not."""
+def test_the_settings_of_the_last_line_apply(plant):
+    """A threshold changed during the day applies to its whole report; one changed after the day does not."""
     here = plant(start=MIDNIGHT - 100)
     here.tick(3)
     here.config["report"] = {"threshold": 0.01}
@@ -149,20 +146,21 @@ def test_the_days_last_line_names_the_settings(plant):
 
 
 @pytest.mark.parametrize("detectors", [[], ["telemetry"]])
-def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog, detectors):
-    """The page receives the report and the readings of each machine; the report is written without it if it fails."""
+def test_the_page_is_written_before_the_report(plant, caplog, monkeypatch, detectors):
+    """The page receives the report and the series of each machine; if it fails, the report is written without it."""
     here = plant(start=MIDNIGHT - 500, report={"detectors": detectors})
     here.tick(3)
     report_path, page_path = here.folder.report_path("2026-11-22"), here.folder.page_path("2026-11-22")
-    given_ = []
+    calls = []
 
     def page(report, series):
         assert not report_path.exists()
-        given_.append((report, series))
+        calls.append((report, series))
         return b"a page"
 
-    write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22", page=page)
-    ((report, series),) = given_
+    monkeypatch.setattr(reporting, "report_page", page)
+    write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22")
+    ((report, series),) = calls
     assert report == orjson.loads(report_path.read_bytes())
     raw = here.records("raw")
     (segments,) = series
@@ -172,15 +170,14 @@ def test_the_page_is_made_of_the_same_day_and_stands_first(plant, caplog, detect
     assert [value for _, value in readings] == [line["fan_speed"] for line in raw]
     assert page_path.read_bytes() == b"a page"
     report_path.unlink()
-    write_report(
-        SettingsLog(here.folder, here.loaded.settings), "2026-11-22", page=lambda report, series: b"%d" % (1 // 0)
-    )
+    monkeypatch.setattr(reporting, "report_page", lambda report, series: b"%d" % (1 // 0))
+    write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22")
     assert orjson.loads(report_path.read_bytes()) == report
-    assert "cannot be drawn" in caplog.text
+    assert "cannot be rendered" in caplog.text
 
 
 def test_the_commands_write_the_page_too(plant):
-    """`etl report` and `etl rebuild` leave the page beside the report, and a page is no report."""
+    """`etl report` and `etl rebuild` write the page beside the report; a page does not count as a report."""
     here = plant(start=MIDNIGHT - 500)
     here.tick(3)
     here.close()
@@ -195,14 +192,18 @@ def test_the_commands_write_the_page_too(plant):
 
 
 HOSTILE = [
-    b'"id":1,"name":' + b"[" * 252 + b"]" * 252, b'"id":%d' % 10**30, b'"id":1,"timestamp":%d' % 10**30,
-    b'"id":1,"timestamp":"\xff"', b'"id":1,"status":1e999', b'"id":1,"x":"\xff"',
-]  # fmt: skip
+    b'"id":1,"name":' + b"[" * 252 + b"]" * 252,
+    b'"id":%d' % 10**30,
+    b'"id":1,"timestamp":%d' % 10**30,
+    b'"id":1,"timestamp":"\xff"',
+    b'"id":1,"status":1e999',
+    b'"id":1,"x":"\xff"',
+]
 
 
 @pytest.mark.parametrize("fields", HOSTILE)
-def test_no_line_keeps_a_day_from_its_report(plant, fields):
-    """Whatever stands in a line, the report counts exactly the lines that have averages, and can be written."""
+def test_a_day_with_hostile_lines_has_a_report(plant, fields):
+    """Whatever a line contains, the report counts exactly the lines that have averages, and can be written."""
     here = plant(start=MIDNIGHT - 100)
     here.tick(3)
     here.close()
@@ -213,8 +214,8 @@ def test_no_line_keeps_a_day_from_its_report(plant, fields):
     assert sum(machine["readings"] for machine in report["machines"]) == len(averages)
 
 
-def test_a_day_that_cannot_be_reported_keeps_no_other_from_it(plant, caplog):
-    """A report that cannot be made is told once; the other days get theirs, and the night goes on."""
+def test_a_day_that_cannot_be_reported_does_not_stop_the_others(plant, caplog):
+    """A report that cannot be made is logged and recorded once; the other days are reported."""
     here = plant(start=MIDNIGHT - 100)
     here.tick(3)
     here.clock.now = MIDNIGHT + 86_300
@@ -224,7 +225,7 @@ def test_a_day_that_cannot_be_reported_keeps_no_other_from_it(plant, caplog):
 
     def failing(job):
         if job.day == "2026-11-22":
-            raise ValueError("something in it")
+            raise ValueError("a damaged line")
         return report_here(job)
 
     night = Night(here.pipeline, failing)
@@ -235,8 +236,8 @@ def test_a_day_that_cannot_be_reported_keeps_no_other_from_it(plant, caplog):
     assert caplog.text.count("cannot be made") == 1
 
 
-def test_a_damaged_compressed_day_keeps_no_other_from_etl_report(plant, caplog):
-    """It is the raw log that is damaged, and told so; the next day has its report."""
+def test_a_damaged_compressed_day_does_not_stop_etl_report(plant, caplog):
+    """`etl report` logs that the raw log is damaged and exits with 1; the next day has its report."""
     here = plant(start=MIDNIGHT - 100)
     here.tick(3)
     here.clock.now = MIDNIGHT + 86_300

@@ -12,8 +12,8 @@ import yaml
 from etl.config import load as config
 from etl.live.night import Night
 from etl.live.pipeline import Pipeline
-from etl.nightly import job
 from etl.nightly.job import Job, Result
+from etl.nightly.run import run
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "readings.json"
 
@@ -33,8 +33,8 @@ class Clock:
 
 
 def report_here(closed_day: Job) -> Result:
-    """Write a report in this process, without its page."""
-    return job.run(closed_day, None, lambda _: None)
+    """Write a report in this process."""
+    return run(closed_day, lambda _: None)
 
 
 class Plant:

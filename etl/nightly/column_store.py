@@ -1,4 +1,4 @@
-"""A day's columns on the disk: however long the day, a night takes the memory of one part of it and one machine."""
+"""A day's columns in a temporary file, so that a night needs the memory of one part of the day and one machine."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from etl.analysis.columns import Codes, Columns, Lines, Part
 from etl.readings.records import Machine
 
 
-class _Stored(NamedTuple):
-    """A part on the disk: the number of its first line in the day, and where its columns stand."""
+class _StoredPart(NamedTuple):
+    """A part in the file: the number of its first line in the day, and the byte offset of each column."""
 
-    line: int
+    first_line: int
     lines: int
     times: int | None
     values: list[int]
@@ -26,21 +26,21 @@ class _Stored(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A machine's rows in one part: where they begin in its columns, and how many there are."""
+    """A machine's rows in one part: the first row and the number of rows."""
 
-    part: _Stored
+    part: _StoredPart
     start: int
     rows: int
 
 
-class Spill:
-    """The parts of a day, set aside in the system's directory for temporary files and read back machine by machine.
+class ColumnStore:
+    """The parts of a day in a file of the system's directory for temporary files, read back by machine.
 
-    The file has no name, and is gone with this object or its process.
+    The file has no name; it disappears with this object or its process.
     """
 
     def __init__(self) -> None:
-        self._file = cast(IO[bytes], TemporaryFile(buffering=0))  # noqa: SIM115  it is closed with this object
+        self._file = cast(IO[bytes], TemporaryFile(buffering=0))  # noqa: SIM115  closed by the finalizer
         finalize(self, self._file.close)
         self._end = 0
         self._length = 0
@@ -50,27 +50,27 @@ class Spill:
 
     @property
     def length(self) -> int:
-        """How many lines the parts have."""
+        """The number of lines in all parts."""
         return self._length
 
     @property
     def machines(self) -> list[Machine]:
-        """The machines, in order of their first appearance."""
+        """The machines, in order of first appearance."""
         return list(self._pieces)
 
     def add(self, part: Part) -> None:
-        """Set the next part of the day aside.
+        """Write the next part of the day to the file.
 
         Raises:
-            OSError: it cannot be written; the disk may be full.
+            OSError: it cannot be written, for example because the disk is full.
 
         """
-        stored = _Stored(
+        stored = _StoredPart(
             self._length,
             self._write(part.lines),
             self._write(part.times) if len(part.times) else None,
             [self._write(column) for column in part.values],
-            self._write(self._recoded(part)) if len(part.codes) else None,
+            self._write(self._day_codes(part)) if len(part.codes) else None,
         )
         start = 0
         for machine, name, rows in zip(part.machines, part.names, part.counts, strict=True):
@@ -80,29 +80,29 @@ class Spill:
             start += rows
         self._length += part.length
 
-    def _recoded(self, part: Part) -> NDArray[np.uint8]:
-        """The codes of a part as those of the day, in whose order OTHER begins."""
+    def _day_codes(self, part: Part) -> NDArray[np.uint8]:
+        """The status codes of a part, translated to those of the day."""
         codes = []
         split = np.split(part.codes, np.cumsum(part.counts))[:-1]
-        for machine, statuses, its in zip(part.machines, part.statuses, split, strict=True):
-            known = self._statuses.setdefault(machine, Codes())
-            codes.append(np.array([known[status] for status in statuses], np.uint8)[its])
+        for machine, statuses, part_codes in zip(part.machines, part.statuses, split, strict=True):
+            day_codes = self._statuses.setdefault(machine, Codes())
+            codes.append(np.array([day_codes[status] for status in statuses], np.uint8)[part_codes])
         return np.concatenate(codes)
 
     def _write(self, column: NDArray[Any]) -> int:
-        """Where a column now stands."""
-        at, left = self._end, column.data.cast("B")
-        self._end += len(left)
+        """Append a column to the file; its byte offset."""
+        offset, rest = self._end, column.data.cast("B")
+        self._end += len(rest)
         try:
-            while left:
-                left = left[self._file.write(left) :]
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
-            # A file without a name: what is full may be another disk than that of the output folder.
+            # The file has no name, and the full disk may be another one than that of the output folder.
             raise OSError(error.errno, error.strerror, f"{gettempdir()} (TMPDIR)") from error
-        return at
+        return offset
 
     def columns(self, machine: Machine) -> Columns:
-        """A machine's day, read back."""
+        """Read the day of a machine."""
         pieces = self._pieces[machine]
         parts = [piece.part for piece in pieces]
         values = zip(*(part.values for part in parts), strict=True)
@@ -116,18 +116,18 @@ class Spill:
         )
 
     def lines(self, machine: Machine, rows: Lines) -> Lines:
-        """The numbers of the lines, counted from 0 in the day, of some rows of a machine."""
+        """The line numbers, counted from 0 in the day, of these rows of a machine."""
         pieces = self._pieces[machine]
         lines = self._read(np.uint32, pieces, [piece.part.lines for piece in pieces]).astype(np.intp)
-        lines += np.repeat([piece.part.line for piece in pieces], [piece.rows for piece in pieces])
+        lines += np.repeat([piece.part.first_line for piece in pieces], [piece.rows for piece in pieces])
         return lines[rows]
 
     def _read(self, kind: type[np.generic], pieces: list[_Piece], offsets: Iterable[int | None]) -> NDArray[Any]:
-        """One column of a machine, from where it stands in each part; empty where it was not asked for."""
+        """Read one column of a machine from its offset in each part; empty if the parts do not have it."""
         size, file = np.dtype(kind).itemsize, self._file.fileno()
-        found = [
+        data = [
             os.pread(file, size * piece.rows, offset + size * piece.start)
             for piece, offset in zip(pieces, offsets, strict=True)
             if offset is not None
         ]
-        return np.frombuffer(b"".join(found), kind)
+        return np.frombuffer(b"".join(data), kind)

@@ -1,0 +1,78 @@
+"""The detectors and notes of one machine and day, and what passes to its next day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etl.analysis.bands import Bools
+from etl.analysis.columns import Codes, Columns, Floats
+from etl.analysis.detectors import DETECTORS, Detection, Readings
+from etl.analysis.incidents import Incident, incidents, silences
+from etl.analysis.notes import notes
+from etl.analysis.past import BASELINE_READINGS, DetectionSettings, OpenIncident, Past, Tail
+
+_EMPTY_TAIL = Tail(b"", b"", b"", [], None)
+
+
+class ParameterDay(NamedTuple):
+    """The incidents and notes of one parameter, and its tail for the next day."""
+
+    incidents: list[Incident]
+    notes: list[str]
+    tail: Tail
+
+
+class MachineDay(NamedTuple):
+    """The silences of a machine, its parameters, and its past for the next day."""
+
+    silences: list[Incident]
+    parameters: list[ParameterDay]
+    past: Past
+
+
+def analyze_machine(columns: Columns, past: Past | None, settings: DetectionSettings) -> MachineDay:
+    """Run the detectors on a machine's day. A past that ends before `settings.start` is ignored."""
+    if past is not None and past.last < settings.start:
+        past = None
+    tails = past.tails if past else [_EMPTY_TAIL] * len(columns.values)
+    parameters = []
+    for values, tail in zip(columns.values, tails, strict=True):
+        day = _readings(columns.times, values, columns.codes, columns.statuses, ~np.isnan(values))
+        parameters.append(_analyze_parameter(day, tail, settings))
+    silent = silences(columns.times.tolist(), settings.interval, past.last if past else None, settings.end)
+    return MachineDay(silent, parameters, Past(float(columns.times[-1]), [entry.tail for entry in parameters]))
+
+
+def _analyze_parameter(day: Readings, tail: Tail, settings: DetectionSettings) -> ParameterDay:
+    times, values = np.frombuffer(tail.times), np.frombuffer(tail.values)
+    codes = np.frombuffer(tail.codes, np.uint8)
+    before = _readings(times, values, codes, tail.statuses, times >= settings.start)
+    detections: dict[str, Detection] = {}
+    if len(day.values):
+        detections = {name: DETECTORS[name](before, day) for name in settings.detectors}
+    day_incidents, open_incident = incidents(day, detections, tail.open_incident)
+    return ParameterDay(day_incidents, notes(day.values, settings.threshold), _tail(before, day, open_incident))
+
+
+def _readings(
+    times: Floats, values: Floats, codes: NDArray[np.uint8], statuses: Iterable[str | None], selected: Bools
+) -> Readings:
+    """The selected readings, with their statuses as text."""
+    # All statuses without a code share a text; a field with that many is no status, and the detectors ignore it.
+    texts = [*statuses, "another"]
+    return Readings(times[selected], values[selected], [texts[code] for code in codes[selected].tolist()])
+
+
+def _tail(before: Readings, day: Readings, open_incident: OpenIncident | None) -> Tail:
+    """The last BASELINE_READINGS of both."""
+    times, values = (
+        np.concatenate(columns)[-BASELINE_READINGS:].tobytes() for columns in zip(before[:2], day[:2], strict=True)
+    )
+    texts = Codes()
+    statuses = [*before.statuses, *day.statuses][-BASELINE_READINGS:]
+    codes = bytes(texts[cast("str | None", status)] for status in statuses)
+    return Tail(times, values, codes, list(texts), open_incident)

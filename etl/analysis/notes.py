@@ -1,0 +1,61 @@
+"""Notes for the reader of a report where the 20 % rule of analyze_values says little. They change no anomaly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from etl.analysis.bands import formatter
+from etl.analysis.columns import Floats
+
+FEW_READINGS = 30
+"""With fewer readings the average is unreliable: its standard error exceeds 18 % of the standard deviation."""
+
+MIN_EXPLAINED_VARIANCE = 0.9
+"""Two groups count as levels if they explain this share of the variance; of a sine they explain 0.81, of Gaussian noise
+0.64."""
+
+MIN_LEVEL_SHARE = 0.1
+"""A level holds at least this share of the readings; rarer values are what the 20 % rule is meant to flag."""
+
+
+def notes(values: Floats, threshold: float) -> list[str]:
+    """Sentences on why the anomalies of a day's finite values may be misleading; usually none."""
+    if not len(values):
+        return []
+    sentences = []
+    if len(values) < FEW_READINGS:
+        readings = f"{len(values)} reading" + "s" * (len(values) > 1)
+        sentences.append(f"only {readings}: the average, and with it the anomalies, are unreliable")
+    # Scaled to the largest value, so that no square overflows.
+    unit = float(np.max(np.abs(values))) or 1.0
+    scaled = values / unit
+    average, spread = float(scaled.mean()), float(scaled.std())
+    flagged = np.mean(np.abs(scaled - average) > threshold * abs(average))
+    text = formatter(unit * spread)
+    levels = _levels(np.sort(scaled))
+    if levels and flagged > MIN_LEVEL_SHARE:
+        low, high = (text(unit * level) for level in levels)
+        sentences.append(
+            f"the values alternate between two levels, about {low} and {high}, like a machine that switches on and "
+            f"off: {100 * flagged:.0f} % of the readings are anomalies, most of them normal"
+        )
+    elif abs(average) < spread:
+        sentences.append(
+            f"the average, {text(unit * average)}, is smaller than the standard deviation, {text(unit * spread)}: "
+            f"normal values deviate from it by more than {100 * threshold:g} %"
+        )
+    return sentences
+
+
+def _levels(ascending: Floats) -> tuple[float, float] | None:
+    """The means of the two groups of values that explain most of the variance, or None if they explain too little."""
+    size = len(ascending)
+    low = np.arange(max(1, int(MIN_LEVEL_SHARE * size)), size - int(MIN_LEVEL_SHARE * size))
+    variance = ascending.var()
+    if not len(low) or not variance:
+        return None
+    sums = np.cumsum(ascending)
+    below, above = sums[low - 1] / low, (sums[-1] - sums[low - 1]) / (size - low)
+    explained = low * (size - low) / size**2 * (above - below) ** 2 / variance
+    best = np.argmax(explained)
+    return (float(below[best]), float(above[best])) if explained[best] > MIN_EXPLAINED_VARIANCE else None

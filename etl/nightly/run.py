@@ -1,0 +1,58 @@
+"""A job is run: the report of a closed day is made, by as many workers as the job has, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from etl.nightly.executors import Mapper, run_parallel
+from etl.nightly.job import Job, Result
+from etl.nightly.report import make, write
+from etl.readings.text import plural
+from etl.storage.folder import Folder, Progress, no_progress
+from etl.storage.settings_log import SettingsLog
+
+
+def run(job: Job, warn: Callable[[str], None], progress: Progress = no_progress) -> Result:
+    """Write the report of a closed day and its page; `warn` receives a sentence if workers or the cluster failed.
+
+    Raises:
+        REPORT_ERRORS: it cannot be made from this raw log.
+        OSError: it cannot be written.
+
+    """
+    settings_log = SettingsLog(Folder(Path(job.folder), progress), job.settings)
+    return run_parallel(partial(_write, settings_log, job.day), job.workers, job.cluster, warn)
+
+
+def _write(settings_log: SettingsLog, day: str, mapper: Mapper) -> Result:
+    day_report = make(settings_log, day, mapper, charted=True)
+    return Result(str(write(settings_log.folder, day_report)), summary(day_report.report))
+
+
+def summary(report: dict[str, Any]) -> dict[str, Any]:
+    """A report in a sentence and its counts, for a notification."""
+    machines = report["machines"]
+    anomalies = [
+        (sum(len(parameter["anomalies"]) for parameter in machine["parameters"].values()), machine["source"])
+        for machine in machines
+    ]
+    total = sum(count for count, _ in anomalies)
+    readings = sum(machine["readings"] for machine in machines)
+    expected = sum(machine["expected"] for machine in machines)
+    text = (
+        f"{report['date']}: {plural(len(machines), 'machine')}, {readings:,} of {expected:,.0f} readings, "
+        f"{'1 anomaly' if total == 1 else f'{total:,} anomalies'}"
+    )
+    if total:
+        text += f", most of them from {max(anomalies)[1]}"
+    return {
+        "text": text,
+        "day": report["date"],
+        "machines": len(machines),
+        "readings": readings,
+        "expected": expected,
+        "anomalies": total,
+    }
