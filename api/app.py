@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from api.console import Views, console_routes, page_routes
+from api.console import Views, page_routes, state_routes
 from api.docs import describe, docs_routes
 from api.guard import Guard, guard_with
 from api.machines import Machines
@@ -27,24 +27,15 @@ HEADERS = {
 """Headers of every response that does not set its own."""
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def create_app(
     machines: Machines,
     views: Views | None = None,
-    now: Callable[[], datetime] = _utc_now,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     guard: Guard | None = None,
 ) -> Flask:
-    """Build the application.
+    """Build the application; without `views` it has no console, without a guard it needs no token.
 
-    Args:
-        machines: the simulated machines.
-        views: the state of a running process; without it there is no console.
-        now: returns the time of a simulated reading.
-        guard: which requests are refused; by default no token is needed.
-
+    `now` returns the time of a simulated reading.
     """
     guard = guard or Guard()
     app = Flask(__name__, static_folder=None)
@@ -57,7 +48,7 @@ def create_app(
     app.register_error_handler(Exception, _internal_error)
     app.register_blueprint(machine_routes(machines, now))
     if views:
-        app.register_blueprint(console_routes(views))
+        app.register_blueprint(state_routes(views))
         app.register_blueprint(page_routes(views))
     app.register_blueprint(docs_routes(describe(len(machines), console=bool(views), token=bool(guard.token))))
     return app
@@ -71,9 +62,7 @@ def _add_headers(response: Response) -> Response:
 
 def _http_error(error: HTTPException) -> Response:
     response = json_response({"error": error.description}, error.code or 500)
-    for name, value in error.get_headers():
-        if name in ("Allow", "Retry-After"):
-            response.headers[name] = value
+    response.headers.extend(header for header in error.get_headers() if header[0] in ("Allow", "Retry-After"))
     return response
 
 

@@ -47,39 +47,20 @@ class Views(NamedTuple):
     """The stylesheet of the charts, which precedes the console's own."""
 
 
-def console_routes(views: Views) -> Blueprint:
+def state_routes(views: Views) -> Blueprint:
     """Build the routes that return the state of a running process."""
-    routes = Blueprint("console", __name__)
-
-    @routes.get("/averages")
-    def averages() -> Response:
-        return _json_list(views.averages())
-
-    @routes.get("/events")
-    def events() -> Response:
-        return _json_list(views.events())
-
-    @routes.get("/reports")
-    def reports() -> Response:
-        return json_response(views.reports())
-
-    @routes.get("/reports/<day>")
-    def report(day: str) -> Response:
-        return _report(views, day)
-
-    @routes.get("/healthz")
-    def healthz() -> Response:
-        return json_response({"status": "ok"})
-
-    @routes.get("/metrics")
-    def metrics() -> Response:
-        return Response(views.metrics(), mimetype="text/plain; version=0.0.4; charset=utf-8")
-
-    @routes.get("/readyz")
-    def readyz() -> Response:
-        reasons = views.not_ready()
-        return json_response({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
-
+    routes = Blueprint("state", __name__)
+    functions: dict[str, Callable[..., Response]] = {
+        "/averages": lambda: _json_list(views.averages()),
+        "/events": lambda: _json_list(views.events()),
+        "/reports": lambda: json_response(views.reports()),
+        "/reports/<day>": lambda day: _report(views, day),
+        "/healthz": lambda: json_response({"status": "ok"}),
+        "/metrics": lambda: Response(views.metrics(), mimetype="text/plain; version=0.0.4; charset=utf-8"),
+        "/readyz": lambda: _readiness(views.not_ready()),
+    }
+    for path, function in functions.items():
+        routes.add_url_rule(path, path, function)
     return routes
 
 
@@ -118,16 +99,15 @@ def _report(views: Views, day: str) -> Response:
     """The report of a day: its page for a client that prefers HTML, else its JSON."""
     if not _is_day(day):
         abort(404, "The path of a report ends with its date, such as /reports/2026-11-22")
-    page = views.report_page(day) if _prefers_html() and day in views.reports() else None
-    content = page or views.report(day)
+    mimetype = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    page = views.report_page(day) if mimetype == "text/html" and day in views.reports() else None
+    if page:
+        headers = {"Vary": "Accept", "Content-Security-Policy": REPORT_POLICY}
+        return Response(page, headers=headers, mimetype="text/html")
+    content = views.report(day)
     if content is None:
         abort(404, f"There is no report of {day}")
-    headers = {"Vary": "Accept"} | ({"Content-Security-Policy": REPORT_POLICY} if page else {})
-    return Response(content, headers=headers, mimetype="text/html" if page else "application/json")
-
-
-def _prefers_html() -> bool:
-    return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+    return Response(content, headers={"Vary": "Accept"}, mimetype="application/json")
 
 
 def _query() -> dict[str, str]:
@@ -149,6 +129,10 @@ def _is_day(day: str) -> bool:
         return date.fromisoformat(day).isoformat() == day
     except ValueError:
         return False
+
+
+def _readiness(reasons: list[str]) -> Response:
+    return json_response({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 
 def _json_list(lines: Iterable[bytes]) -> Response:

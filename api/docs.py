@@ -19,8 +19,7 @@ def describe(machines: int, *, console: bool, token: bool) -> dict[str, Any]:
     """The OpenAPI document of a server with this many machines, without its console or its token if it has none."""
     document: dict[str, Any] = orjson.loads((files("api") / "openapi.json").read_bytes())
     document["components"]["parameters"]["machine"]["schema"]["maximum"] = machines
-    operations = [(path, operation) for path, methods in document["paths"].items() for operation in methods.values()]
-    for path, operation in operations:
+    for path, operation in [(path, item) for path, methods in document["paths"].items() for item in methods.values()]:
         if not console and "console" in operation["tags"]:
             del document["paths"][path]
         elif not token and operation.pop("security", None):

@@ -21,10 +21,9 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?")
 class Guard(NamedTuple):
     """The checks of a request: each needs a Host header that names this server; a write needs the `token`, if set.
 
-    These names are accepted: IP addresses, names without a dot, the hostname of this machine, and `host`, the address
-    the server listens on. If other machines can reach it (`exposed`), also the hostname in any domain, as the server
-    cannot know the domains. A page of another site that resolves its own name to this server (DNS rebinding) sends that
-    name, which has a dot.
+    Accepted are IP addresses, names without a dot, the hostname of this machine, `host` (the address the server listens
+    on), and if other machines can reach it (`exposed`) the hostname in any domain. A page of another site that resolves
+    its own name to this server (DNS rebinding) sends that name, which has a dot.
     """
 
     token: str = ""

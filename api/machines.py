@@ -10,8 +10,6 @@ from typing import Any
 
 STATUSES = ("STARTED", "ERROR", "IDLE", "COMPLETED")
 
-DAY_S = 86_400.0
-
 
 class Machines:
     """Machines numbered from 1, each with a status that stays until it is set again; IDLE at first. Thread-safe."""
@@ -40,7 +38,7 @@ class Machines:
 
         Both follow a daily wave with noise. One reading in a hundred jumps, so that a report has anomalies to show.
         """
-        wave = math.sin(2 * math.pi * (now.timestamp() / DAY_S + number / 7))
+        wave = math.sin(2 * math.pi * (now.timestamp() / 86_400 + number / 7))
         with self._lock:
             jump = self._random.random() < 0.01
             temperature_noise, speed_noise = self._random.gauss(0, 0.6), self._random.gauss(0, 12)

@@ -23,10 +23,17 @@ def serve(app: Flask, host: str, port: int) -> int:
     """Listen, and serve from daemon threads until the process ends; the port, which the system chooses for port 0.
 
     Raises:
-        OSError: the server cannot listen on this address, for example because the port is in use.
+        OSError: the server cannot listen on this address.
 
     """
-    listener = _listen(host, port)
+    family, address = _resolve(host, port)
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
     server = create_server(
         app,
         sockets=[listener],
@@ -53,26 +60,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
-    """The address to listen on.
-
-    Raises:
-        OSError: the name cannot be resolved.
-
-    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return family, socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
     except UnicodeError:  # the name cannot be encoded for DNS
         raise OSError(errno.EADDRNOTAVAIL, "this is not a valid address") from None
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family, address = _resolve(host, port)
-    listener = socket.socket(family)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
