@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from itertools import chain, zip_longest
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 from etl.audit.differences import line_difference
 from etl.audit.findings import Finding, Findings
@@ -15,29 +14,22 @@ from etl.audit.snapshot import Snapshot
 from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError
 from etl.readings.text import plural
-from etl.readings.times import rfc3339
+from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP
 from etl.storage.settings_log import SettingsLog
 
-GAP_AFTER_INTERVALS = 3
-"""Intervals without a reading of any source that are reported as a gap."""
 
-
-class _DayFindings(NamedTuple):
-    """The findings about a day's logs, in the order they are reported."""
-
-    damaged: Findings
-    differing: Findings
-    file_ends: Findings
-    gaps: Findings
+class _DayFindings:
+    def __init__(self) -> None:
+        self.damaged, self.differing, self.file_ends, self.gaps = (Findings() for _ in range(4))
 
 
 class LogCheck:
     """Checks the logs of one day after the other, oldest first; `counts` has the lines checked."""
 
     def __init__(self, settings_log: SettingsLog, snapshot: Snapshot) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts = Counter({"raw line": 0, "averages line": 0})
         self._settings_log = settings_log
         self._snapshot = snapshot
         self._derivation = Derivation(settings_log)
@@ -47,14 +39,9 @@ class LogCheck:
 
     def check(self, day: str) -> Iterator[Finding]:
         """The findings about a day: damaged raw lines, differing averages, the ends of both files, gaps."""
-        findings = _DayFindings(Findings(), Findings(), Findings(), Findings())
-        self._compare(day, findings)
-        return chain(*findings)
-
-    def _compare(self, day: str, findings: _DayFindings) -> None:
-        """Compare a day's averages with the ones derived from its raw log."""
+        findings = _DayFindings()
         path = self._settings_log.folder.path("averages", day)
-        stored = self._lines("averages", day, self._snapshot.averages.get(day, 0), findings)
+        stored = self._lines("averages", day, self._snapshot.averages.get(day, 0), findings.file_ends)
         derived = self._derivation.fold(day, self._raw(day, findings))
         missing = surplus = 0
         for number, (line, expected) in enumerate(zip_longest(stored, derived), start=1):
@@ -67,26 +54,26 @@ class LogCheck:
                 missing += 1
             else:
                 findings.differing.add(f"{path}:{number}: {line_difference(line, expected)}")
-        if any(findings.file_ends):
-            return  # a file that cannot be read to its end has no end to compare
-        if surplus:
-            text = f"{plural(surplus, 'surplus line')} at the end; `etl rebuild` derives the day again"
-            findings.file_ends.add(f"{path}: {text}", surplus)
-        if self._snapshot.averages and day < min(self._snapshot.averages):
-            findings.file_ends.add(f"{path}: does not exist; output.keep_days deletes averages before the raw log", 0)
-        elif missing and not self._may_be_unfinished(day):
-            text = f"{plural(missing, 'missing or torn line')} at the end; `etl rebuild` derives the day again"
-            findings.file_ends.add(f"{path}: {text}", missing)
+        if not any(findings.file_ends):  # a file that cannot be read to its end has no end to compare
+            self._check_end(day, path, missing, surplus, findings.file_ends)
+        return chain(findings.damaged, findings.differing, findings.file_ends, findings.gaps)
 
-    def _may_be_unfinished(self, day: str) -> bool:
-        """Whether a running process may still append averages to a day: no later day has any."""
-        later = [size for later_day, size in self._snapshot.averages.items() if later_day > day]
-        return self._snapshot.is_running and not any(later)
+    def _check_end(self, day: str, path: Path, missing: int, surplus: int, findings: Findings) -> None:
+        averages = self._snapshot.averages
+        if averages and day < min(averages):
+            findings.add(f"{path}: does not exist; output.keep_days deletes averages before the raw log", 0)
+            missing = 0
+        elif self._snapshot.is_running and not any(size for later, size in averages.items() if later > day):
+            missing = 0  # the process may not have appended them yet
+        for count, noun in ((surplus, "surplus line"), (missing, "missing or torn line")):
+            if count:
+                text = f"{plural(count, noun)} at the end; `etl rebuild` derives the day again"
+                findings.add(f"{path}: {text}", count)
 
     def _raw(self, day: str, findings: _DayFindings) -> Iterator[bytes]:
         """The complete raw lines of a day; adds those that are damaged and the gaps between them to `findings`."""
         path, snapshot = self._settings_log.folder.path("raw", day), self._snapshot
-        for number, line in enumerate(self._lines("raw", day, snapshot.raw[day], findings), start=1):
+        for number, line in enumerate(self._lines("raw", day, snapshot.raw[day], findings.file_ends), start=1):
             if not line.endswith(b"\n"):
                 if not (snapshot.is_running and day == max(snapshot.raw)):
                     text = f"the line is torn; `etl rebuild` moves it to {path.name}.torn"
@@ -102,13 +89,13 @@ class LogCheck:
                 findings.damaged.add(f"{path}:{number}: the line is damaged: {error}")
             else:
                 gap_s = polled_at - self._last_reading_at
-                if gap_s > GAP_AFTER_INTERVALS * self._settings_log.at(day, number).interval:
+                if gap_s > SILENT_AFTER_INTERVALS * self._settings_log.at(day, number).interval:
                     text = f"no reading of any source for {gap_s:,.1f} s, since {rfc3339(self._last_reading_at)}"
                     findings.gaps.add(f"{path}:{number}: {text}", 0)
                 self._last_reading_at = polled_at
             yield line
 
-    def _lines(self, kind: str, day: str, size: int, findings: _DayFindings) -> Iterator[bytes]:
+    def _lines(self, kind: str, day: str, size: int, findings: Findings) -> Iterator[bytes]:
         """The lines in the first `size` bytes of a day's file; the last one may be torn."""
         if not size:
             return
@@ -121,7 +108,7 @@ class LogCheck:
                         return
         except (OSError, *DAMAGED_GZIP) as error:
             path = self._settings_log.folder.path(kind, day)
-            findings.file_ends.add(*unreadable(path, "cannot be read", error, self._snapshot.is_running))
+            findings.add(*unreadable(path, "cannot be read", error, self._snapshot.is_running))
 
 
 def unreadable(path: Path, problem: str, error: Exception, is_running: bool) -> Finding:

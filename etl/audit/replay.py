@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,8 +56,12 @@ def replay(
         days = staged.days("raw")
         present = [day for day in days if _is_present(folder, staged, day)]
         added = [day for day in days if day not in present]
-        _refuse_past(folder, added)
         if added:
+            newest = folder.newest_day("raw")
+            if added[0] < newest:
+                raise RefusedError(
+                    f"{added[0]} lies before {newest}, the earliest day that can be added to {folder.root}"
+                )
             entry = settings_log.entry_for(settings, added[0], 1)
             _write_averages(SettingsLog(folder, settings, [entry] if entry else []), staged, added, progress)
             move_into_place(settings_log, staged, added, entry)
@@ -68,17 +72,16 @@ def _write_raw(staged: Folder, recording: Recording, files: Iterable[Path], reje
     """Sort the raw lines into the files of their days; the number of readings."""
     pending: dict[str, list[bytes]] = {}
     pending_bytes = readings = 0
-    for file in files:
-        for item in recording.read(file):
-            if isinstance(item, Rejection):
-                reject(item)
-                continue
-            pending.setdefault(item.day, []).append(item.data)
-            readings += item.readings
-            pending_bytes += len(item.data)
-            if pending_bytes > MAX_PENDING_BYTES:
-                _append_raw(staged, pending)
-                pending, pending_bytes = {}, 0
+    for item in chain.from_iterable(map(recording.read, files)):
+        if isinstance(item, Rejection):
+            reject(item)
+            continue
+        pending.setdefault(item.day, []).append(item.data)
+        readings += item.readings
+        pending_bytes += len(item.data)
+        if pending_bytes > MAX_PENDING_BYTES:
+            _append_raw(staged, pending)
+            pending, pending_bytes = {}, 0
     _append_raw(staged, pending)
     return readings
 
@@ -89,23 +92,12 @@ def _append_raw(staged: Folder, pending: dict[str, list[bytes]]) -> None:
 
 
 def _is_present(folder: Folder, staged: Folder, day: str) -> bool:
-    """Whether the folder has this day already, with the same bytes.
-
-    Raises:
-        RefusedError: it has the day with other bytes.
-
-    """
+    """Whether the folder has this day already with the same bytes; raises RefusedError if it has others."""
     if day not in folder.days("raw"):
         return False
     if all(stored == block for stored, block in zip_longest(folder.blocks("raw", day), staged.blocks("raw", day))):
         return True
     raise RefusedError(f"{folder.root} has other readings of {day}")
-
-
-def _refuse_past(folder: Folder, added: list[str]) -> None:
-    newest = folder.newest_day("raw")
-    if added and added[0] < newest:
-        raise RefusedError(f"{added[0]} lies before {newest}, the earliest day that can be added to {folder.root}")
 
 
 def _write_averages(settings_log: SettingsLog, staged: Folder, days: list[str], progress: Progress) -> None:

@@ -44,12 +44,9 @@ class Proof:
 
     def summary(self) -> str:
         """The last line: what was checked, and how much of it is wrong."""
-        checked = {"day": len(self._snapshot.raw)}
-        for noun in ("raw line", "averages line"):
-            checked[noun] = self._logs.counts[noun]
-        checked["report"] = self._reports.counts["report"]
-        counts = ", ".join(plural(number, noun) for noun, number in checked.items())
-        return f"{counts} checked: " + (f"{self.wrong:,} wrong" if self.wrong else "sound")
+        counts = {"day": len(self._snapshot.raw), **self._logs.counts, "report": self._reports.checked}
+        checked = ", ".join(plural(number, noun) for noun, number in counts.items())
+        return f"{checked} checked: " + (f"{self.wrong:,} wrong" if self.wrong else "sound")
 
     def _findings(self) -> Iterator[Finding]:
         root, snapshot = self._folder.root, self._snapshot
@@ -57,7 +54,9 @@ class Proof:
             problem = "has no raw log" if root.exists() else "does not exist"
             yield Finding(f"{root}: the folder {problem}; check output.folder")
             return
-        yield from self._settings()
+        for entry in self._settings_log.damaged:
+            if not (entry.is_torn and snapshot.is_running):
+                yield Finding(f"{self._folder.settings_path}:{entry.line}: {entry.why}; the entry is ignored")
         yield from self._without_raw_log()
         for day in sorted({*snapshot.raw, *snapshot.reports}):
             if day in snapshot.raw:
@@ -66,23 +65,13 @@ class Proof:
         for path, size in torn_files(root):
             yield Finding(f"{path}: holds {plural(size, 'byte')} of torn lines that were cut off", 0)
 
-    def _settings(self) -> Iterator[Finding]:
-        path = self._folder.settings_path
-        for entry in self._settings_log.damaged:
-            if not (entry.is_torn and self._snapshot.is_running):
-                yield Finding(f"{path}:{entry.line}: {entry.why}; the entry is ignored")
-
     def _without_raw_log(self) -> Iterator[Finding]:
         """Averages and reports whose raw log is gone, as output.keep_days leaves reports."""
         raw, reports = self._snapshot.raw, self._snapshot.reports
-        for path, days in (
-            (self._folder.root / "averages", self._snapshot.averages),
-            (self._folder.reports_path, reports),
-        ):
-            orphans = sorted({*days} - {*raw})
-            if orphans:
+        for kind, days in (("averages", self._snapshot.averages), ("reports", reports)):
+            if orphans := sorted({*days} - {*raw}):
                 text = f"{plural(len(orphans), 'day')} without a raw log cannot be checked: {day_range(orphans)}"
-                yield Finding(f"{path}: {text}", 0)
+                yield Finding(f"{self._folder.root / kind}: {text}", 0)
         if reports and reports[-1] > max(raw):
             text = "newer than every reading, so `etl run` would write to the day after it; move it out of the folder"
             yield Finding(f"{self._folder.report_path(reports[-1])}: {text}")

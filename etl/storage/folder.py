@@ -221,15 +221,6 @@ def _count(path: Path, _inode: int, _size: int, _changed: int) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(READ_BYTES), b""))
 
 
-def read_report(folder: Folder, day: str) -> bytes:
-    """The bytes of a day's report.
-
-    Raises:
-        OSError: it cannot be read.
-
-    """
-    return folder.report_path(day).read_bytes()
-
 
 def day_of_file(name: str) -> str | None:
     """The day that a file of ours is named for, compressed or not; None for any other name."""
