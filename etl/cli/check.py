@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC
 from ipaddress import ip_address
 from pathlib import Path
 
 import click
 
-from etl.cli.command import config_option, echo_error, load_config
+from etl.cli.command import config_option, execute
+from etl.cli.exits import OK
+from etl.cli.output import output_root
 from etl.config.load import Loaded
 from etl.config.schema import schema
-from etl.readings.days import next_change, next_reports
+from etl.readings.days import begins, next_change, next_reports
 from etl.readings.text import plural
 
 CURL_FROM_SOURCES = 300
@@ -33,34 +35,31 @@ def command(file: Path, as_schema: bool) -> None:
     if as_schema:
         click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
     else:
-        click.echo(summary(load_config(file, echo_error), time.time()))
+        execute(file, check)
 
 
-def summary(loaded: Loaded, now: float) -> str:
-    """The summary of a valid config, a text of several lines; `now` in seconds since the epoch."""
-    config, zone = loaded.config, loaded.zone
-    lines = [
-        f"{plural(len(loaded.sources), 'source')}, polled every {config.interval:g} s, written to "
-        f"{loaded.path(config.output.folder)}",
-        f"averages over {plural(config.window, 'reading')} of {', '.join(config.parameters)}",
-        f"API {_api(loaded)}",
-        f"next reports ({loaded.settings.timezone}):",
-    ]
+def check(loaded: Loaded) -> int:
+    """Print the summary of a valid config; the exit code."""
+    config, zone, root = loaded.config, loaded.zone, output_root(loaded)
+    click.echo(f"{plural(len(loaded.sources), 'source')}, polled every {config.interval:g} s, written to {root}")
     over_http = sum(1 for source in loaded.sources if source.url)
     if over_http >= CURL_FROM_SOURCES and config.transport == "requests":
-        lines.insert(
-            1, f"{plural(over_http, 'source')} over HTTP: transport: curl polls them with far less CPU (extra fleet)"
+        click.echo(
+            f"{plural(over_http, 'source')} over HTTP: transport: curl polls them with far less CPU (extra fleet)"
         )
+    click.echo(f"averages over {plural(config.window, 'reading')} of {', '.join(config.parameters)}")
+    click.echo(f"API {_api(loaded)}")
+    click.echo(f"next reports ({loaded.settings.timezone}):")
+    now = time.time()
     reports = next_reports(now, config.report.at, zone, LISTED_REPORTS)
     change = next_change(now, zone)
     if change:
-        eve = datetime.combine(change, datetime.min.time(), tzinfo=zone).timestamp()
-        around = next_reports(eve - 86_400, config.report.at, zone, LISTED_REPORTS)
-        reports += [report for report in around if report not in reports]
-    lines += [f"  {day}: {due:%Y-%m-%d %H:%M %z} ({due.astimezone(UTC):%Y-%m-%dT%H:%MZ})" for day, due in reports]
+        reports += next_reports(begins(change.isoformat(), zone) - 86_400, config.report.at, zone, LISTED_REPORTS)
+    for day, due in dict.fromkeys(reports):
+        click.echo(f"  {day}: {due:%Y-%m-%d %H:%M %z} ({due.astimezone(UTC):%Y-%m-%dT%H:%MZ})")
     if change:
-        lines.append(f"the clocks change on {change}")
-    return "\n".join(lines)
+        click.echo(f"the clocks change on {change}")
+    return OK
 
 
 def _api(loaded: Loaded) -> str:

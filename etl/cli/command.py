@@ -12,10 +12,11 @@ from typing import NoReturn
 
 import click
 
-from etl.cli.exits import BAD_CONFIG, INTERRUPTED, ExitError
+from etl.cli.exits import BAD_CONFIG, HELD, INTERRUPTED, ExitError
 from etl.cli.logs import Format, log_to_stderr
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
+from etl.storage.lock import HeldError
 
 config_option = click.option(
     "--config",
@@ -37,30 +38,22 @@ log_format_option = click.option(
 def execute(file: Path, work: Callable[[Loaded], int], log_format: Format = "text") -> NoReturn:
     """Load the config, do the work, and end the process with the exit code that `work` returns."""
     log_to_stderr(log_format)
-    report_error = echo_error if log_format == "text" else logging.getLogger("etl").error
+    problem = ""
     try:
-        code = work(load_config(file, report_error))
+        code = work(load(file))
     except KeyboardInterrupt:
-        report_error("Interrupted. No file is half-written; run the command again to complete it.")
-        code = INTERRUPTED
-    except ExitError as error:
-        report_error(str(error))
-        code = error.code
-    leave(code)
-
-
-def load_config(file: Path, report_error: Callable[[str], None]) -> Loaded:
-    """Load a config; with a problem in it, report that and exit."""
-    try:
-        return load(file)
+        code, problem = INTERRUPTED, "Interrupted. No file is half-written; run the command again to complete it."
     except ConfigError as error:
-        report_error(str(error))
-        sys.exit(BAD_CONFIG)
-
-
-def echo_error(message: str) -> None:
-    """Write a message to stderr."""
-    click.echo(message, err=True)
+        code, problem = BAD_CONFIG, str(error)
+    except HeldError as error:
+        code, problem = HELD, f"{error}. Stop that process first, or set another output.folder."
+    except ExitError as error:
+        code, problem = error.code, str(error)
+    if problem and log_format == "json":
+        logging.getLogger("etl").error(problem)
+    elif problem:
+        click.echo(problem, err=True)
+    leave(code)
 
 
 def leave(code: int) -> NoReturn:

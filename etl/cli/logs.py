@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Literal
 
 import orjson
@@ -15,7 +14,7 @@ Format = Literal["text", "json"]
 
 def log_to_stderr(log_format: Format) -> None:
     """Configure the root logger to write to stderr."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if log_format == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(_Json())

@@ -40,13 +40,9 @@ def once(loaded: Loaded) -> int:
         pipeline.close()
         pipeline.files.close()
         stdout.close(STDOUT_PATIENCE_S)
-        if pipeline.writer.unwritten:
-            raise ExitError(
-                f"{plural(pipeline.writer.unwritten, 'reading')} could not be written: {pipeline.standing.stuck}",
-                IO_ERROR,
-            )
-        if not pipeline.standing.counts["answered"]:
-            raise ExitError(
-                "No source answered. Is the machine on? `python -m api` starts a simulated one.", UNAVAILABLE
-            )
-        return OK
+        standing, unwritten = pipeline.standing, pipeline.writer.unwritten
+        if unwritten:
+            raise ExitError(f"{plural(unwritten, 'reading')} could not be written: {standing.stuck}", IO_ERROR)
+        if standing.counts["answered"]:
+            return OK
+        raise ExitError("No source answered. Is the machine on? `python -m api` starts a simulated one.", UNAVAILABLE)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from etl.cli.exits import CANNOT_CREATE, HELD, ExitError
+from etl.cli.exits import CANNOT_CREATE, ExitError
 from etl.config.load import Loaded
-from etl.storage.lock import HeldError, renew_lock, take_lock
+from etl.storage.lock import renew_lock, take_lock
 
 SUBFOLDERS = ("raw", "averages", "events", "reports")
 
@@ -26,13 +26,12 @@ def locked(root: Path) -> Iterator[Callable[[], None]]:
     Yields a function that takes the lock again if the folder was deleted and recreated; call it periodically.
 
     Raises:
-        ExitError: another process holds the folder, or it cannot be created or written.
+        HeldError: another process holds the folder, now or when the lock is taken again.
+        ExitError: it cannot be created or written.
 
     """
     try:
         lock = take_lock(root)
-    except HeldError as error:
-        raise _held(error) from None
     except OSError as error:
         raise ExitError(
             f"{root} cannot be created or written: {error.strerror}. Check output.folder and its owner.", CANNOT_CREATE
@@ -44,21 +43,11 @@ def locked(root: Path) -> Iterator[Callable[[], None]]:
             lock = renew_lock(root, lock)
 
     try:
-        _create_subfolders(root)
+        for folder in [root / kind for kind in SUBFOLDERS]:
+            with suppress(OSError):
+                folder.mkdir(exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise ExitError(f"{folder} cannot be written. Check its owner and mode.", CANNOT_CREATE)
         yield renew
-    except HeldError as error:
-        raise _held(error) from None
     finally:
         os.close(lock)
-
-
-def _create_subfolders(root: Path) -> None:
-    for kind in SUBFOLDERS:
-        with suppress(OSError):
-            (root / kind).mkdir(exist_ok=True)
-        if not os.access(root / kind, os.W_OK | os.X_OK):
-            raise ExitError(f"{root / kind} cannot be written. Check its owner and mode.", CANNOT_CREATE)
-
-
-def _held(error: HeldError) -> ExitError:
-    return ExitError(f"{error}. Stop that process first, or set another output.folder.", HELD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import click
 
@@ -15,15 +15,9 @@ PRINT_INTERVAL_S = 10.0
 """Seconds between two plain lines: short work prints none, and a log file stays short."""
 
 
-@contextmanager
-def progress(task: str, total_bytes: int) -> Iterator[Progress]:
-    """Show the progress of a task over `total_bytes`; yields the function to call with the bytes done since the last.
-
-    A context manager: the bar disappears at its end.
-    """
-    display = _bar if sys.stderr.isatty() else _lines
-    with display(task, total_bytes) as advance:
-        yield advance
+def progress(task: str, total_bytes: int) -> AbstractContextManager[Progress]:
+    """Show the progress of a task; the context is the function to call with the bytes done since its last call."""
+    return _bar(task, total_bytes) if sys.stderr.isatty() else _lines(task, total_bytes)
 
 
 @contextmanager

@@ -59,10 +59,7 @@ def command(file: Path, log_format: Format, insecure: bool) -> None:
 
 
 def run(loaded: Loaded, insecure: bool) -> int:
-    """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code.
-
-    `insecure` lets every host that reaches the API write to it.
-    """
+    """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code."""
     serves = loaded.config.api.serve
     if serves:
         from etl.cli.serving import refuse_exposed, serve_pipeline  # noqa: PLC0415  Flask is loaded only to serve
@@ -75,8 +72,8 @@ def run(loaded: Loaded, insecure: bool) -> int:
         stdout = Stdout()
         traces = Traces(len(loaded.config.parameters), time.time()) if serves else None
         pipeline = Pipeline(loaded, time.time, stdout, traces)
-        if serves:
-            serve_pipeline(pipeline)
+        if traces:
+            serve_pipeline(pipeline, traces)
         _record_start(pipeline, time.time())
         writer = threading.Thread(target=_write, args=(pipeline, signals), name="writer", daemon=True)
         writer.start()
@@ -91,20 +88,15 @@ def run(loaded: Loaded, insecure: bool) -> int:
         schedule = Schedule(loaded.config.interval, pipeline.poller.poll, night.run, time.time)
         schedule.set_sources(pipeline.names)
         schedule.start()
-        log.info(_started(pipeline))
+        polling = f"Polling {plural(len(pipeline.names), 'source')} every {loaded.config.interval:g} s"
+        console = f"; console at {loaded.config.api.address}" if serves else ""
+        log.info("%s; writing to %s%s", polling, pipeline.folder.root, console)
         service = Service()
         service.ready(loaded.config.interval)
         watch(Parts(pipeline, schedule, signals, service, notifier), renew_lock=renew_lock)
         service.stopping()
         schedule.stop()
         return _finish(pipeline, writer, stdout, signals)
-
-
-def _started(pipeline: Pipeline) -> str:
-    config = pipeline.loaded.config
-    sources, console = plural(len(pipeline.names), "source"), f"; console at {config.api.address}"
-    polling = f"Polling {sources} every {config.interval:g} s; writing to {pipeline.folder.root}"
-    return polling + console if config.api.serve else polling
 
 
 class Parts(NamedTuple):

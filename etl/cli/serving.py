@@ -13,7 +13,7 @@ from api.machines import Machines
 from api.server import is_loopback, serve
 from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
 from etl.config.model import Api
-from etl.live.console import Console
+from etl.live.console import Console, Traces
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
 from etl.pages.console import machine_charts, shared_styles
@@ -37,15 +37,18 @@ def refuse_exposed(api: Api) -> None:
         )
 
 
-def serve_pipeline(pipeline: Pipeline) -> None:
+def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
     """Serve the simulated machines and what the pipeline knows, from threads of their own.
 
     Raises:
         ExitError: the address cannot be listened on.
 
     """
-    config = pipeline.loaded.config.api
-    folder = pipeline.folder
+    config, folder = pipeline.loaded.config.api, pipeline.folder
+
+    def console() -> Console:
+        return Console(pipeline.loaded, pipeline.standing, traces)  # a reload replaces `loaded`
+
     views = Views(
         averages=lambda: list(pipeline.standing.latest.values()),
         events=lambda: list(pipeline.events.latest),
@@ -54,8 +57,8 @@ def serve_pipeline(pipeline: Pipeline) -> None:
         not_ready=pipeline.not_ready,
         metrics=lambda: exposition(pipeline),
         report_page=lambda day: _read(folder.page_path(day)),
-        overview=lambda mark: console(pipeline).overview(time.time(), mark, pipeline.not_ready()),
-        machine=lambda source, machine_id: _machine(console(pipeline), source, machine_id),
+        overview=lambda mark: console().overview(time.time(), mark, pipeline.not_ready()),
+        machine=lambda source, machine_id: _machine(console(), source, machine_id),
         styles=shared_styles(),
     )
     try:
@@ -65,16 +68,8 @@ def serve_pipeline(pipeline: Pipeline) -> None:
         raise _cannot_listen(config, error) from None
 
 
-def console(pipeline: Pipeline) -> Console:
-    """The console of a pipeline as it is configured now."""
-    if pipeline.traces is None:
-        raise ValueError("a pipeline that serves needs traces")
-    return Console(pipeline.loaded, pipeline.standing, pipeline.traces)
-
-
-def _machine(running: Console, source: str, machine_id: Any) -> dict[str, Any] | None:
-    """What the console shows of one machine: its charts as HTML, and its number if it is simulated."""
-    readings = running.machine(source, machine_id)
+def _machine(console: Console, source: str, machine_id: Any) -> dict[str, Any] | None:
+    readings = console.machine(source, machine_id)
     return readings and {"simulated": readings["simulated"], "charts": machine_charts(readings)}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -43,8 +42,8 @@ def status(loaded: Loaded, as_json: bool) -> int:
     """Print the state of every source; the exit code."""
     folder = Folder(output_root(loaded))
     if not folder.days("raw") and not folder.days("events"):
-        exists = "is not a folder" if folder.root.exists() else "does not exist"
-        problem = "is empty" if folder.root.is_dir() else exists
+        root = folder.root
+        problem = "is empty" if root.is_dir() else "is not a folder" if root.exists() else "does not exist"
         raise ExitError(f"{folder.root} {problem}. Start `etl run`, or check output.folder.", FOUND)
     names = [source.name for source in loaded.sources]
     try:
@@ -53,14 +52,14 @@ def status(loaded: Loaded, as_json: bool) -> int:
         problem = f"{error.filename or folder.root} cannot be read: {error.strerror or error}."
         raise ExitError(problem, IO_ERROR) from None
     if as_json:
-        sys.stdout.buffer.write(encode(state))
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
     else:
         show(state, sys.stdout)
     return OK
 
 
 def read_state(
-    folder: Folder, names: Iterable[str], settings: Settings, report_at: str, now: float, running: bool
+    folder: Folder, names: list[str], settings: Settings, report_at: str, now: float, running: bool
 ) -> dict[str, Any]:
     """The state of each source, the worst first, and of the reports; times as RFC 3339, ages in seconds.
 
@@ -70,7 +69,6 @@ def read_state(
         OSError: a file cannot be read.
 
     """
-    names = list(names)
     last = last_readings(folder, set(names), list(settings.parameters.values()))
     down = down_events(folder)
     sources = [_source(name, last.get(name), down.get(name), settings, now) for name in names]
@@ -114,8 +112,3 @@ def _source(
 
 def _age(at: float | None, now: float) -> float | None:
     return None if at is None else round(max(0.0, now - at), 3)
-
-
-def encode(state: dict[str, Any]) -> bytes:
-    """The state as one JSON document."""
-    return msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n"

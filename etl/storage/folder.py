@@ -221,7 +221,6 @@ def _count(path: Path, _inode: int, _size: int, _changed: int) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(READ_BYTES), b""))
 
 
-
 def day_of_file(name: str) -> str | None:
     """The day that a file of ours is named for, compressed or not; None for any other name."""
     match = _DAY.fullmatch(name)
