@@ -49,12 +49,7 @@ def serve(app: Flask, host: str, port: int) -> int:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on this address or name.
-
-    Raises:
-        OSError: the name cannot be resolved.
-
-    """
+    """Whether only this machine can reach a server on this address or name; OSError if it cannot be resolved."""
     _, address = _resolve(host, 0)
     return ip_address(address[0].partition("%")[0]).is_loopback
 

@@ -71,12 +71,7 @@ class Recording:
         self._decode_line = raw_decoder(())
 
     def read(self, path: Path) -> Iterator[Lines | Rejection]:
-        """The readings of a file, and the lines that are not readings.
-
-        Raises:
-            OSError: it cannot be read.
-
-        """
+        """The readings of a file, and the lines that are not readings; OSError if it cannot be read."""
         source = self._sources.get(path.resolve())
         stem = Path(path.name.removesuffix(".gz")).stem
         is_followed = source is not None and path.suffix == ".jsonl"

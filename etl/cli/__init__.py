@@ -1,9 +1,8 @@
 """What a person runs: a file per command, imported when the command is called.
 
     main           the command line
-    command        options, loading the config, ending with an exit code
+    command        options, loading the config, locking the output folder, ending with an exit code
     exits          exit codes
-    output         the output folder, locked
     run            etl run: the long-lived process
     serving        its API
     once           etl once

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import click
 
-from etl.cli.command import config_option, execute
+from etl.cli.command import config_option, execute, output_root
 from etl.cli.exits import OK
-from etl.cli.output import output_root
 from etl.config.load import Loaded
 from etl.config.schema import schema
 from etl.readings.days import begins, next_change, next_reports

@@ -1,22 +1,23 @@
-"""What every command shares: its options, loading the config, and ending with an exit code."""
+"""What the commands share: options, loading the config, locking the output folder, ending with an exit code."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from etl.cli.exits import BAD_CONFIG, HELD, INTERRUPTED, ExitError
+from etl.cli.exits import BAD_CONFIG, CANNOT_CREATE, HELD, INTERRUPTED, ExitError
 from etl.cli.logs import Format, log_to_stderr
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
-from etl.storage.lock import HeldError
+from etl.storage.folder import KINDS
+from etl.storage.lock import HeldError, renew_lock, take_lock
 
 config_option = click.option(
     "--config",
@@ -63,3 +64,42 @@ def leave(code: int) -> NoReturn:
         with suppress(OSError):
             stream.flush()
     os._exit(code)
+
+
+def output_root(loaded: Loaded) -> Path:
+    """The output folder of a config."""
+    return loaded.path(loaded.config.output.folder)
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[Callable[[], None]]:
+    """Lock an output folder and create its subfolders.
+
+    Yields a function that takes the lock again if the folder was deleted and recreated; call it periodically.
+
+    Raises:
+        HeldError: another process holds the folder, now or when the lock is taken again.
+        ExitError: it cannot be created or written.
+
+    """
+    try:
+        lock = take_lock(root)
+    except OSError as error:
+        raise ExitError(
+            f"{root} cannot be created or written: {error.strerror}. Check output.folder and its owner.", CANNOT_CREATE
+        ) from None
+
+    def renew() -> None:
+        nonlocal lock
+        with suppress(OSError):
+            lock = renew_lock(root, lock)
+
+    try:
+        for folder in [root / kind for kind in (*KINDS, "reports")]:
+            with suppress(OSError):
+                folder.mkdir(exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise ExitError(f"{folder} cannot be written. Check its owner and mode.", CANNOT_CREATE)
+        yield renew
+    finally:
+        os.close(lock)

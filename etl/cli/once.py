@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from etl.cli.command import config_option, execute, log_format_option
+from etl.cli.command import config_option, execute, locked, log_format_option, output_root
 from etl.cli.exits import IO_ERROR, OK, UNAVAILABLE, ExitError
 from etl.cli.logs import Format
-from etl.cli.output import locked, output_root
 from etl.config.load import Loaded
 from etl.live.pipeline import Pipeline
 from etl.live.stdout import Stdout

@@ -11,9 +11,8 @@ import click
 from etl.audit.recording import Recording, Rejection
 from etl.audit.replay import RefusedError
 from etl.audit.replay import replay as import_files
-from etl.cli.command import config_option, execute
+from etl.cli.command import config_option, execute, locked, output_root
 from etl.cli.exits import CANNOT_CREATE, FOUND, OK, USAGE, ExitError
-from etl.cli.output import locked, output_root
 from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.readings.days import day_finder

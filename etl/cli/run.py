@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import click
 
-from etl.cli.command import config_option, execute, log_format_option
+from etl.cli.command import config_option, execute, locked, log_format_option, output_root
 from etl.cli.exits import IO_ERROR, OK
 from etl.cli.logs import Format
-from etl.cli.output import locked, output_root
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
 from etl.live.console import Traces

@@ -20,12 +20,7 @@ from etl.pages.console import machine_charts, shared_styles
 
 
 def refuse_exposed(api: Api) -> None:
-    """Check that no other host could write to the API without a token.
-
-    Raises:
-        ExitError: it could, or the address cannot be listened on.
-
-    """
+    """Raise ExitError if another host could write to the API without a token, or the address is not valid."""
     try:
         exposed = not api.token and not is_loopback(api.host)
     except OSError as error:
@@ -38,12 +33,7 @@ def refuse_exposed(api: Api) -> None:
 
 
 def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
-    """Serve the simulated machines and what the pipeline knows, from threads of their own.
-
-    Raises:
-        ExitError: the address cannot be listened on.
-
-    """
+    """Serve the simulated machines and the state of the pipeline from daemon threads; ExitError if it cannot listen."""
     config, folder = pipeline.loaded.config.api, pipeline.folder
 
     def console() -> Console:

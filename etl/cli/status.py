@@ -11,9 +11,8 @@ from zoneinfo import ZoneInfo
 import click
 import msgspec
 
-from etl.cli.command import config_option, execute
+from etl.cli.command import config_option, execute, output_root
 from etl.cli.exits import FOUND, IO_ERROR, OK, ExitError
-from etl.cli.output import output_root
 from etl.cli.status_table import show
 from etl.config.load import Loaded
 from etl.live.standing import STATES, state_of

@@ -9,9 +9,8 @@ from pathlib import Path
 import click
 
 from etl.audit.verify import Proof
-from etl.cli.command import config_option, execute
+from etl.cli.command import config_option, execute, output_root
 from etl.cli.exits import FOUND, IO_ERROR, OK, ExitError
-from etl.cli.output import output_root
 from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.nightly.due import due_days
