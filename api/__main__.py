@@ -1,7 +1,5 @@
 """Serve the simulated machines alone: python -m api."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """The WSGI application: its routes, and the headers and errors common to all of them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime

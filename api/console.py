@@ -1,7 +1,5 @@
 """The console and the state of a running process, read through functions that the caller passes in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from datetime import date
 from importlib.resources import files

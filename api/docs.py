@@ -1,7 +1,5 @@
 """/openapi.json and /docs: the description of the API, for programs and for people."""
 
-from __future__ import annotations
-
 import hashlib
 from base64 import b64encode
 from functools import reduce

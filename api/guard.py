@@ -1,7 +1,5 @@
 """Refuses requests that come from other sites, name another host, or write without the token."""
 
-from __future__ import annotations
-
 import hmac
 import re
 import socket

@@ -1,7 +1,5 @@
 """The simulated machines and their status. No Flask."""
 
-from __future__ import annotations
-
 import math
 import random
 import threading

@@ -1,7 +1,5 @@
 """/data, /status and /machines: the simulated machines over HTTP."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The WSGI server: waitress, set up to stay idle while there are no requests."""
 
-from __future__ import annotations
-
 import errno
 import socket
 import threading

@@ -1,7 +1,5 @@
 """Where two JSON values differ, in words."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import suppress

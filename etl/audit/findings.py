@@ -1,7 +1,5 @@
 """The results of a check."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The averages of each day checked against its raw log, line by line."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, zip_longest

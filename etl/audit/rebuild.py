@@ -1,7 +1,5 @@
 """Averages and reports derived again from the raw log, a day at a time; each file is complete or unchanged."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 

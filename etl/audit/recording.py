@@ -1,7 +1,5 @@
 """Recorded readings read back: JSON arrays and JSON lines, plain or .gz, as raw lines and the day of each."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Iterator
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Recorded readings imported through the same steps as live ones: days are added completely or not at all."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, zip_longest
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The report of each day checked against the one computed again from the raw log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any

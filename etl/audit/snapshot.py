@@ -1,7 +1,5 @@
 """How far the folder reached when a check began, so that a running process cannot make the check see half a write."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from contextlib import suppress

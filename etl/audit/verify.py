@@ -1,7 +1,5 @@
 """The folder checked: every averages line and every report must follow from the raw log and its settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

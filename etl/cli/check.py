@@ -1,7 +1,5 @@
 """etl check: the config validated and summarized, without network."""
 
-from __future__ import annotations
-
 import json
 import time
 from datetime import UTC

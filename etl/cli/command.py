@@ -1,7 +1,5 @@
 """What the commands share: options, loading the config, locking the output folder, ending with an exit code."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

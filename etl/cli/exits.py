@@ -1,7 +1,5 @@
 """Exit codes, and the error that ends a command with one of them."""
 
-from __future__ import annotations
-
 OK = 0
 FOUND = 1
 USAGE = 2

@@ -1,7 +1,5 @@
 """The log on stderr: text for people, or one JSON object per line for programs."""
 
-from __future__ import annotations
-
 import logging
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The command line: each command is a module of this package, imported when it is called."""
 
-from __future__ import annotations
-
 import os
 from importlib import import_module
 

@@ -1,7 +1,5 @@
 """etl once: one tick over all sources."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Progress of a long command on stderr: a bar on a terminal, else a plain line every few seconds."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """etl rebuild: averages and reports derived again from the raw log."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

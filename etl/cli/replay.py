@@ -1,7 +1,5 @@
 """etl replay: recorded readings imported as if they had been polled."""
 
-from __future__ import annotations
-
 import logging
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """etl report: the anomaly reports of closed days; `etl run` calls the same command for its nightly job."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """etl run: the long-lived process, its parts started and stopped in order."""
 
-from __future__ import annotations
-
 import logging
 import os
 import resource

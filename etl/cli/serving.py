@@ -1,7 +1,5 @@
 """The API of a running process: simulated machines, console, reports, metrics. Only this module imports `api`."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """etl status: the state of every source, read from the output folder without its lock."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of `etl status`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import IO, Any
 

@@ -1,7 +1,5 @@
 """etl verify: the folder checked against its raw log."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -1,13 +1,11 @@
 """Charts as SVG, styled by templates/charts.css: a parameter over time, its average, the band, markers outside it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain
 from math import ceil, floor, isfinite, log10
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
@@ -61,7 +59,7 @@ class Band(NamedTuple):
     margin: float
 
     @classmethod
-    def around(cls, average: float | None, threshold: float) -> Band | None:
+    def around(cls, average: float | None, threshold: float) -> Self | None:
         """The band that extends `threshold` times the average to either side; None without an average."""
         return None if average is None else cls(average, min(threshold * abs(average), MAX_VALUE))
 

@@ -1,7 +1,5 @@
 """The parts of the console that etl draws: the charts of one machine, and the styles shared with the report page."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from math import fsum, isfinite
 from typing import Any

@@ -1,7 +1,5 @@
 """The report page: a day's JSON report and charts of its machines as one HTML file that refers to no other file."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import date

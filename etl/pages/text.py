@@ -1,7 +1,5 @@
 """Values of any kind as text for a page: one line each, in a fixed format."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from math import floor
 from typing import Any
