@@ -18,11 +18,9 @@ IDLE_WAKEUP_S = 60
 
 
 def serve(app: Flask, host: str, port: int) -> int:
-    """Listen, and serve from daemon threads until the process ends; the port, which the system chooses for port 0.
+    """Serve from daemon threads until the process ends; the port, which the system chooses for port 0.
 
-    Raises:
-        OSError: the server cannot listen on this address.
-
+    OSError if the server cannot listen on this address.
     """
     family, address = _resolve(host, port)
     listener = socket.socket(family)
@@ -42,8 +40,7 @@ def serve(app: Flask, host: str, port: int) -> int:
         ident=None,
     )
     threading.Thread(target=server.run, name="api", daemon=True).start()
-    bound_port: int = listener.getsockname()[1]
-    return bound_port
+    return int(listener.getsockname()[1])
 
 
 def is_loopback(host: str) -> bool:

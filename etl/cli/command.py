@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from etl.cli.exits import BAD_CONFIG, CANNOT_CREATE, HELD, INTERRUPTED, ExitError
-from etl.cli.logs import Format, log_to_stderr
+from etl.cli.logs import log_to_stderr
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
 from etl.storage.folder import KINDS
@@ -34,7 +34,7 @@ log_format_option = click.option(
 )
 
 
-def execute(file: Path, work: Callable[[Loaded], int], log_format: Format = "text") -> NoReturn:
+def execute(file: Path, work: Callable[[Loaded], int], log_format: str = "text") -> NoReturn:
     """Load the config, do the work, and end the process with the exit code that `work` returns."""
     log_to_stderr(log_format)
     problem = ""

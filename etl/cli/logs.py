@@ -1,17 +1,14 @@
 """The log on stderr: text for people, or one JSON object per line for programs."""
 
 import logging
-from typing import Literal
 
 import orjson
 
 from etl.readings.times import rfc3339
 
-Format = Literal["text", "json"]
 
-
-def log_to_stderr(log_format: Format) -> None:
-    """Configure the root logger to write to stderr."""
+def log_to_stderr(log_format: str) -> None:
+    """Configure the root logger to write to stderr, as text or, for the format "json", as JSON."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if log_format == "json":
         for handler in logging.getLogger().handlers:

@@ -7,7 +7,6 @@ import click
 
 from etl.cli.command import config_option, execute, locked, log_format_option, output_root
 from etl.cli.exits import IO_ERROR, OK, UNAVAILABLE, ExitError
-from etl.cli.logs import Format
 from etl.config.load import Loaded
 from etl.live.pipeline import Pipeline
 from etl.live.stdout import Stdout
@@ -20,7 +19,7 @@ STDOUT_PATIENCE_S = 5.0
 @click.command("once")
 @config_option
 @log_format_option
-def command(file: Path, log_format: Format) -> None:
+def command(file: Path, log_format: str) -> None:
     """Poll every source once, write the answers, and exit.
 
     Exit code 0, or 69 if no source answered.

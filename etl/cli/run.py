@@ -15,7 +15,6 @@ import click
 
 from etl.cli.command import config_option, execute, locked, log_format_option, output_root
 from etl.cli.exits import IO_ERROR, OK
-from etl.cli.logs import Format
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
 from etl.live.console import Traces
@@ -47,7 +46,7 @@ log = logging.getLogger("etl")
 @config_option
 @log_format_option
 @click.option("--insecure", is_flag=True, help="Let every host that reaches api.host write to the API without a token.")
-def command(file: Path, log_format: Format, insecure: bool) -> None:
+def command(file: Path, log_format: str, insecure: bool) -> None:
     """Poll, average, write and report until SIGTERM or Ctrl-C.
 
     Readings and averages go to the output folder and, as JSON lines, to stdout; the log goes to stderr.

@@ -61,10 +61,6 @@ def read_state(
     """The state of each source, the worst first, and of the reports; times as RFC 3339, ages in seconds.
 
     The bytes read are limited, however large the folder is: a source whose last reading lies further back has none.
-
-    Raises:
-        OSError: a file cannot be read.
-
     """
     last = last_readings(folder, set(names), list(settings.parameters.values()))
     down = down_events(folder)

@@ -3,7 +3,6 @@
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -28,6 +27,9 @@ MAX_DEVIATIONS = 5
 """Anomalies of a parameter that the page lists; the JSON report has all of them."""
 
 Report = dict[str, Any]
+
+_ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_ENVIRONMENT.filters.update(plain=plain, number=number, amount=count, counted=counted, share=share)
 
 
 def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> bytes:
@@ -58,14 +60,7 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
         "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
         "limits": {"open": MAX_OPEN, "rows": MAX_ROWS, "incidents": MAX_INCIDENTS},
     }
-    return _environment().get_template("report.html").render(context).encode("utf-8", "replace")
-
-
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
-    environment = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(plain=plain, number=number, amount=count, counted=counted, share=share)
-    return environment
+    return _ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
 
 
 def _machine(place: int, machine: Report, day: date, zone: ZoneInfo) -> dict[str, Any]:
