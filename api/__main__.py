@@ -49,8 +49,7 @@ def main(host: str, port: int, machines: int, insecure: bool) -> None:
         port = serve(create_app(Machines(machines), guard=Guard(token or "", host, exposed)), host, port)
     except OSError as error:
         _fail(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port with --port.", IO_ERROR)
-    noun = "machine" if machines == 1 else "machines"
-    click.echo(f"Serving {machines} {noun} on http://{host}:{port}/data", err=True)
+    click.echo(f"Serving {machines} machine{'s' * (machines > 1)} on http://{host}:{port}/data", err=True)
     signal.sigwait(stop_signals)
 
 

@@ -20,13 +20,6 @@ class Machines:
     def __len__(self) -> int:
         return len(self._statuses)
 
-    def __contains__(self, number: int) -> bool:
-        return 1 <= number <= len(self._statuses)
-
-    def status(self, number: int) -> str:
-        """The status of a machine."""
-        return self._statuses[number - 1]
-
     def set_status(self, number: int, status: str) -> None:
         """Set the status of a machine, one of STATUSES."""
         self._statuses[number - 1] = status
@@ -47,7 +40,7 @@ class Machines:
             "fan_speed": round(min(1000.0, max(0.0, fan_speed)), 2),
             "id": number,
             "name": "DELL G450",
-            "status": self.status(number),
+            "status": self._statuses[number - 1],
             "temperature": round(min(100.0, max(20.0, temperature)), 2),
             "timestamp": now.isoformat(timespec="microseconds"),
         }

@@ -100,12 +100,10 @@ class Recording:
 
     def _array(self, file: _Input, body: bytes) -> Iterator[Lines | Rejection]:
         try:
-            items = orjson.loads(body)
+            for number, item in enumerate(orjson.loads(body), 1):
+                yield self._item(file, number, item)
         except orjson.JSONDecodeError as error:
             yield Rejection(file.path, 1, f"the array is not JSON: {error}")
-            return
-        for number, item in enumerate(items, 1):
-            yield self._item(file, number, item)
 
     def _block(self, file: _Input, block: bytes, line: int, offset: int) -> Iterator[Lines | Rejection]:
         """The lines of a block: all at once if they are raw lines of one day, else one by one."""

@@ -27,7 +27,6 @@ class Proof:
         self, settings_log: SettingsLog, unreported: list[str], is_running: Callable[[Path], bool] = is_held
     ) -> None:
         self.wrong = 0
-        self._folder = settings_log.folder
         self._snapshot = take_snapshot(settings_log.folder, is_running)
         # Read after the snapshot, so that it has the entries that govern every line in it.
         self._settings_log = SettingsLog(settings_log.folder, settings_log.default)
@@ -47,29 +46,29 @@ class Proof:
         return f"{checked} checked: " + (f"{self.wrong:,} wrong" if self.wrong else "sound")
 
     def _findings(self) -> Iterator[Finding]:
-        root, snapshot = self._folder.root, self._snapshot
+        folder, snapshot = self._settings_log.folder, self._snapshot
         if not snapshot.raw:
-            problem = "has no raw log" if root.exists() else "does not exist"
-            yield Finding(f"{root}: the folder {problem}; check output.folder")
+            problem = "has no raw log" if folder.root.exists() else "does not exist"
+            yield Finding(f"{folder.root}: the folder {problem}; check output.folder")
             return
         for entry in self._settings_log.damaged:
             if not (entry.is_torn and snapshot.is_running):
-                yield Finding(f"{self._folder.settings_path}:{entry.line}: {entry.why}; the entry is ignored")
+                yield Finding(f"{folder.settings_path}:{entry.line}: {entry.why}; the entry is ignored")
         yield from self._without_raw_log()
         for day in sorted({*snapshot.raw, *snapshot.reports}):
             if day in snapshot.raw:
                 yield from self._logs.check(day)
             yield from self._reports.check(day)
-        for path, size in torn_files(root):
+        for path, size in torn_files(folder.root):
             yield Finding(f"{path}: holds {plural(size, 'byte')} of torn lines that were cut off", 0)
 
     def _without_raw_log(self) -> Iterator[Finding]:
         """Averages and reports whose raw log is gone, as output.keep_days leaves reports."""
-        raw, reports = self._snapshot.raw, self._snapshot.reports
+        folder, raw, reports = self._settings_log.folder, self._snapshot.raw, self._snapshot.reports
         for kind, days in (("averages", self._snapshot.averages), ("reports", reports)):
             if orphans := sorted({*days} - {*raw}):
                 text = f"{plural(len(orphans), 'day')} without a raw log cannot be checked: {day_range(orphans)}"
-                yield Finding(f"{self._folder.root / kind}: {text}", 0)
+                yield Finding(f"{folder.root / kind}: {text}", 0)
         if reports and reports[-1] > max(raw):
             text = "newer than every reading, so `etl run` would write to the day after it; move it out of the folder"
-            yield Finding(f"{self._folder.report_path(reports[-1])}: {text}")
+            yield Finding(f"{folder.report_path(reports[-1])}: {text}")

@@ -41,15 +41,11 @@ def command(file: Path, day: str | None, closed: bool) -> None:
     """
     if closed:
         leave(report_closed())
-    day = _parse_day(day) if day else None
-    execute(file, lambda loaded: report(loaded, day))
-
-
-def _parse_day(day: str) -> str:
     try:
-        return date.fromisoformat(day).isoformat()
+        day = date.fromisoformat(day).isoformat() if day else None
     except ValueError:
         raise click.BadParameter(f"{day!r} is not a date; write it as 2026-11-22", param_hint="--date") from None
+    execute(file, lambda loaded: report(loaded, day))
 
 
 def report(loaded: Loaded, day: str | None) -> int:

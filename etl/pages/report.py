@@ -45,7 +45,6 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
     notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"]]
     charted = notable[:MAX_CHARTED]
     for machine in charted:
-        machine["charted"] = True
         machine["figures"] = _figures(machine, report, series[machine["place"]], axis)
     style = (shared_styles() + (TEMPLATES / "report.css").read_bytes()).decode()
     context = {
@@ -74,9 +73,6 @@ def _machine(place: int, machine: Report, day: date, zone: ZoneInfo) -> dict[str
         "details": ", ".join(details),
         "anomalies": sum(len(figures["anomalies"]) for figures in machine["parameters"].values()),
         "incidents": _incidents(machine, day, zone),
-        "periods": {name: _periods(figures, zone) for name, figures in machine["parameters"].items()},
-        "silences": _periods(machine, zone),
-        "charted": False,
     }
 
 
@@ -111,9 +107,10 @@ def _figures(
 ) -> list[dict[str, Any]]:
     """A chart of each parameter with anomalies or incidents; of each parameter if the machine itself has incidents."""
     day, zone = date.fromisoformat(report["date"]), ZoneInfo(report["timezone"])
+    silences = _periods(report["machines"][machine["place"]], zone)
     figures = []
     for parameter, result in machine["parameters"].items():
-        anomalies, periods = result["anomalies"], machine["periods"][parameter] + machine["silences"]
+        anomalies, periods = result["anomalies"], _periods(result, zone) + silences
         if not (anomalies or periods):
             continue
         label = (
