@@ -1,12 +1,15 @@
-"""Bytes to readings to moving averages; pure.
+"""Answers become raw lines, and raw lines become averages lines; pure: no I/O.
 
     records   the records that pass between the rooms
-    wire      bytes to records and back: answers, raw lines, averages lines
+    answers   parses an answer into readings, or rejects it
+    lines     encodes and decodes raw lines, averages lines and events
+    blocks    decodes many raw lines at once into columns
     window    the moving-average window
-    rewind    the windows found backwards from the newest readings
-    fold      averages lines follow from raw lines: shared by everything
+    rewind    rebuilds the windows from readings in reverse order
+    fold      derives averages lines from raw lines; the only place that does
     days      local days
-    clock     whether the wall clock runs as it should
+    times     times as text, and the limit of silence
+    clock     detects jumps of the wall clock
     text      text from outside, made safe to show
 
 Imported by every room.
