@@ -19,7 +19,6 @@ from etl.nightly.executors import SERIAL, Mapper
 from etl.nightly.history import History, first_baseline_day, keep
 from etl.nightly.thinning import ThinnedSeries
 from etl.pages.charts import Segments
-from etl.pages.report import report_page
 from etl.readings.days import length
 from etl.readings.times import rfc3339
 from etl.storage.atomic import write_whole
@@ -88,6 +87,8 @@ def write(folder: Folder, day_report: DayReport) -> Path:
 
 
 def _render(report: dict[str, Any], series: Series) -> bytes | None:
+    from etl.pages.report import report_page  # noqa: PLC0415  jinja takes 10 MB, and verify draws no page
+
     try:
         return report_page(report, series)
     except Exception:
