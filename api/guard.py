@@ -43,11 +43,11 @@ def guard_with(guard: Guard) -> Callable[[], Response | None]:
             abort(403, "Requests from other sites are refused")
         if not _names_this_server(request.headers.get("Host", ""), accepted):
             abort(400, "The Host header names another server; use the IP address of this machine, or set api.host")
-        if guard.token and request.method not in ("GET", "HEAD") and not _has_token(guard.token):
-            refusal = json_response({"error": "Writes need the token: send Authorization: Bearer TOKEN"}, 401)
-            refusal.headers["WWW-Authenticate"] = "Bearer"
-            return refusal
-        return None
+        if not guard.token or request.method in ("GET", "HEAD") or _has_token(guard.token):
+            return None
+        refusal = json_response({"error": "Writes need the token: send Authorization: Bearer TOKEN"}, 401)
+        refusal.headers["WWW-Authenticate"] = "Bearer"
+        return refusal
 
     return refuse
 

@@ -12,7 +12,6 @@
     verify         etl verify
     rebuild        etl rebuild
     status         etl status
-    status_table   its table
     progress       progress bars
     logs           the log on stderr
 

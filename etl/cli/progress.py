@@ -24,13 +24,7 @@ def _bar(task: str, total_bytes: int) -> Iterator[Progress]:
     from rich import progress as rich  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
-    columns = [
-        rich.TextColumn(task),
-        rich.BarColumn(),
-        rich.DownloadColumn(),
-        rich.TransferSpeedColumn(),
-        rich.TimeRemainingColumn(),
-    ]
+    columns = (task, rich.BarColumn(), rich.DownloadColumn(), rich.TransferSpeedColumn(), rich.TimeRemainingColumn())
     # Lines printed to stdout meanwhile appear above the bar if both are the terminal, and are not redirected otherwise.
     with rich.Progress(
         *columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()

@@ -17,8 +17,7 @@ from freezegun import freeze_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.cli.status import read_state
-from etl.cli.status_table import MAX_ROWS, show
+from etl.cli.status import MAX_ROWS, read_state, show
 from etl.readings.lines import raw_line
 from etl.storage import folder as folders
 from etl.storage.folder import Folder
