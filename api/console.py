@@ -54,7 +54,7 @@ def state_routes(views: Views) -> Blueprint:
         "/reports": lambda: json_response(views.reports()),
         "/reports/<day>": lambda day: _report(views, day),
         "/healthz": lambda: json_response({"status": "ok"}),
-        "/metrics": lambda: Response(views.metrics(), mimetype="text/plain; version=0.0.4; charset=utf-8"),
+        "/metrics": lambda: Response(views.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8"),
         "/readyz": lambda: _readiness(views.not_ready()),
     }
     for path, function in functions.items():

@@ -183,6 +183,7 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signal
     if pipeline.writer.unwritten or writer.is_alive():
         log.error("%s could not be written to %s", plural(pipeline.writer.unwritten, "reading"), pipeline.folder.root)
         return IO_ERROR
+    log.info("Stopped by %s", signals.reason)
     return IO_ERROR if signals.failed else OK
 
 

@@ -547,3 +547,9 @@ def test_an_invalid_option_is_a_usage_error(arguments):
     """An invalid option is exit code 2."""
     result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, result.output[:7]) == (2, "Usage: ")
+
+
+def test_metrics_have_the_content_type_of_prometheus():
+    """The text format of Prometheus is named with its version and one charset: Prometheus 3 refuses two."""
+    answer = console().get("/metrics")
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
