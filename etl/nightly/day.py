@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 
 from etl.analysis.columns import Columns, Figures, Part, collect, figures
@@ -20,7 +21,7 @@ from etl.analysis.machine_day import MachineDay, analyze_machine
 from etl.analysis.past import DetectionSettings, Past
 from etl.nightly.column_store import ColumnStore
 from etl.nightly.executors import Mapper
-from etl.nightly.history import History, first_baseline_day, inputs_of, machine_key, newest_stored
+from etl.nightly.history import History, first_baseline_day, inputs_of, newest_stored
 from etl.readings.blocks import block_decoder
 from etl.readings.days import begins, day_after
 from etl.readings.lines import raw_decoder, timestamp_of
@@ -69,13 +70,10 @@ class AnalyzedMachine(NamedTuple):
 
 
 class AnalyzedDay(NamedTuple):
-    """A day's machines in order of first appearance, the blocks of its raw log, and the history for the next day.
-
-    `columns` reads the columns of a machine.
-    """
+    """A day's machines in order of first appearance, their columns, and the history for the next day."""
 
     machines: dict[Machine, AnalyzedMachine]
-    columns: Callable[[Machine], Columns]
+    store: ColumnStore
     blocks: list[Block]
     history: History | None
 
@@ -91,13 +89,15 @@ def analyze(
     store, blocks = _read_day(task, with_times)
     machines, settings = store.machines, task.settings
     detection = _detection_settings(task.day, settings, until) if previous else None
-    keys = [machine_key(machine) for machine in machines]
+    keys = [msgspec.json.encode(machine).decode() for machine in machines]
     pasts = (previous.machines.get(key) if previous else None for key in keys)
     # Columns are read when a call needs them and not kept. Figures alone cost less than sending columns to a worker.
     mapping = task.mapper.map if detection else map
     results = mapping(partial(_analyze_machine, detection, settings.threshold), map(store.columns, machines), pasts)
     analyzed = {
-        machine: result._replace(figures=[_with_lines(column, store, machine) for column in result.figures])
+        machine: result._replace(
+            figures=[column._replace(rows=store.lines(machine, column.rows)) for column in result.figures]
+        )
         for machine, result in zip(machines, results, strict=True)
     }
     history = None
@@ -107,15 +107,10 @@ def analyze(
             for key, result in zip(keys, analyzed.values(), strict=True)
             if result.detection is not None
         }
-        absent = {key: previous.machines[key] for key in previous.machines if key not in current}
-        recent = {key: past for key, past in absent.items() if past.last >= detection.start}
+        absent = ((key, previous.machines[key]) for key in previous.machines if key not in current)
+        recent = {key: past for key, past in absent if past.last >= detection.start}
         history = History(task.day, previous.inputs, recent | current)
-    return AnalyzedDay(analyzed, store.columns, blocks, history)
-
-
-def _with_lines(column: Figures, store: ColumnStore, machine: Machine) -> Figures:
-    """The figures with line numbers of the day in place of rows."""
-    return column._replace(rows=store.lines(machine, column.rows)) if len(column.rows) else column
+    return AnalyzedDay(analyzed, store, blocks, history)
 
 
 def _detection_settings(day: str, settings: Settings, until: float) -> DetectionSettings:
@@ -219,7 +214,7 @@ def timestamps(task: DayTask, analyzed: AnalyzedDay) -> dict[int, Any]:
     split = np.array_split(lines, SHARES_PER_WORKER * parts if parts > 1 else 1)
     shares = [share.tolist() for share in split if len(share)]
     starts = [block.line for block in analyzed.blocks]
-    blocks = (analyzed.blocks[_block_of(starts, share[0]) : _block_of(starts, share[-1]) + 2] for share in shares)
+    blocks = (analyzed.blocks[bisect(starts, share[0]) - 1 : bisect(starts, share[-1]) + 1] for share in shares)
     results = task.mapper.map(partial(read_timestamps, task.folder.root, task.day), blocks, shares)
     return dict(zip(chain.from_iterable(shares), chain.from_iterable(results), strict=True))
 
@@ -237,10 +232,10 @@ def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int])
     decode, starts = raw_decoder(()), [block.line for block in blocks]
     stamps = []
     with Folder(root).open_anywhere("raw", day) as file:
-        for number, block_lines in groupby(lines, partial(_block_of, starts)):
-            next_line, offset = blocks[number]
+        for number, block_lines in groupby(lines, partial(bisect, starts)):
+            next_line, offset = blocks[number - 1]
             file.seek(offset)
-            text = BytesIO(file.read(blocks[number + 1].offset - offset if number + 1 < len(blocks) else -1))
+            text = BytesIO(file.read(blocks[number].offset - offset if number < len(blocks) else -1))
             for line in block_lines:
                 raw = next(islice(text, line - next_line, None), b"")
                 if not raw:
@@ -248,8 +243,3 @@ def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int])
                 stamps.append(timestamp_of(decode(raw)))
                 next_line = line + 1
     return stamps
-
-
-def _block_of(starts: list[int], line: int) -> int:
-    """The index of the block that holds a line; `starts` are the first lines of the blocks."""
-    return bisect_right(starts, line) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from math import floor, inf, log10
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ from etl.nightly.day import AnalyzedMachine, DayTask, analyze, history_before, t
 from etl.nightly.executors import SERIAL, Mapper
 from etl.nightly.history import History, first_baseline_day, keep
 from etl.nightly.thinning import ThinnedSeries
-from etl.pages.charts import Segments
 from etl.pages.report import report_page
 from etl.readings.days import length
 from etl.readings.times import rfc3339
@@ -39,9 +38,6 @@ EXPECTED_DIGITS = 4
 """Significant digits of the width of an incident's expected range; its ends are rounded to the same decimal place. With
 MIN_RELATIVE_WIDTH these are at most 13 significant digits of an end, where a float has 15."""
 
-Series = Sequence[Mapping[str, Segments]]
-"""The readings of each machine by parameter, thinned for its charts, in the order of the report."""
-
 
 class DayReport(NamedTuple):
     """A report, the history for the next day if the settings have detectors, and the series if there is to be a page.
@@ -50,49 +46,34 @@ class DayReport(NamedTuple):
     """
 
     report: dict[str, Any]
-    series: Series | None
+    series: ThinnedSeries | None
     history: History | None
     provable: bool
 
 
-def write_report(settings_log: SettingsLog, day: str, mapper: Mapper = SERIAL) -> Path:
-    """Make and write a day's report and its page; the same raw log gives the same bytes.
-
-    Raises:
-        FileNotFoundError: there is no raw log of that day.
-        OSError: the report cannot be written.
-
-    """
-    return write(settings_log.folder, make(settings_log, day, mapper, charted=True))
-
-
 def write(folder: Folder, day_report: DayReport) -> Path:
-    """Write a report; its path.
+    """Write a report, and before it its history and its page, so that a report always has both; its path.
 
-    The history and the page are written before it, so that a report always has both, except for a page that failed to
-    render.
+    Only a page that cannot be rendered is left out.
 
     Raises:
         OSError: it cannot be written.
 
     """
-    report = day_report.report
-    if day_report.history:
-        keep(folder, day_report.history)
+    report, series, history, _ = day_report
     day = report["date"]
-    if day_report.series is not None and (page := _render(report, day_report.series)):
-        write_whole(folder.page_path(day), page)
+    if history:
+        keep(folder, history)
+    if series is not None:
+        try:
+            page = report_page(report, series)
+        except Exception:
+            log.exception("The page of %s cannot be rendered; the report is written without it", day)
+        else:
+            write_whole(folder.page_path(day), page)
     path = folder.report_path(day)
     write_whole(path, encode(report))
     return path
-
-
-def _render(report: dict[str, Any], series: Series) -> bytes | None:
-    try:
-        return report_page(report, series)
-    except Exception:
-        log.exception("The page of %s cannot be rendered; the report is written without it", report["date"])
-        return None
 
 
 def encode(report: dict[str, Any]) -> bytes:
@@ -102,11 +83,6 @@ def encode(report: dict[str, Any]) -> bytes:
     except orjson.JSONEncodeError:
         # orjson refuses integers beyond 64 bits and names nested too deep; msgspec encodes whatever it decoded.
         return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
-
-
-def make_report(settings_log: SettingsLog, day: str, mapper: Mapper = SERIAL) -> dict[str, Any]:
-    """The report of `make`."""
-    return make(settings_log, day, mapper).report
 
 
 def make(
@@ -147,7 +123,7 @@ def make(
                 "name": machine.name,
                 "readings": machine.readings,
                 "expected": expected,
-                **_parameters(machine, list(settings.parameters), stamps),
+                **_parameters(machine, settings.parameters, stamps),
             }
             for (source, key), machine in analyzed.machines.items()
         ],
@@ -155,7 +131,7 @@ def make(
     first = first_baseline_day(day, settings)
     deleted = {*folder.reports()} - {*folder.days("raw")}
     provable = not any(first <= earlier < day for earlier in deleted)
-    series = ThinnedSeries(day, settings, list(analyzed.machines), analyzed.columns) if charted else None
+    series = ThinnedSeries(day, settings, analyzed.store) if charted else None
     return DayReport(report, series, analyzed.history, provable)
 
 
@@ -172,24 +148,22 @@ def _without_detector_keys(entry: Any) -> Any:
     return {key: entry[key] for key in entry if key not in DETECTOR_KEYS} if isinstance(entry, dict) else entry
 
 
-def _parameters(machine: AnalyzedMachine, names: list[str], stamps: dict[int, Any]) -> dict[str, Any]:
+def _parameters(machine: AnalyzedMachine, names: Iterable[str], stamps: dict[int, Any]) -> dict[str, Any]:
     """The entries of a machine's parameters, and its silences."""
-    parameters = [_figures(column, stamps) for column in machine.figures]
+    parameters = {name: _figures(column, stamps) for name, column in zip(names, machine.figures, strict=True)}
     if not machine.detection:
-        return {"parameters": dict(zip(names, parameters, strict=True))}
-    for entry, detected in zip(parameters, machine.detection.parameters, strict=True):
+        return {"parameters": parameters}
+    for entry, detected in zip(parameters.values(), machine.detection.parameters, strict=True):
         entry |= {"incidents": list(map(_incident, detected.incidents)), "notes": detected.notes}
-    silences = list(map(_incident, machine.detection.silences))
-    return {"parameters": dict(zip(names, parameters, strict=True)), "incidents": silences}
+    return {"parameters": parameters, "incidents": list(map(_incident, machine.detection.silences))}
 
 
 def _incident(incident: dict[str, Any]) -> dict[str, Any]:
     """An incident with times as text and rounded figures; its peak is a reading's value and stays exact."""
     start, end, deviation, expected = (incident[key] for key in ("start", "end", "deviation", "expected"))
     if expected:
-        low, high = expected
-        width = high - low or max(abs(low), abs(high)) or 1.0
-        expected = [_rounded(low, width, EXPECTED_DIGITS), _rounded(high, width, EXPECTED_DIGITS)]
+        width = expected[1] - expected[0] or max(map(abs, expected)) or 1.0
+        expected = [_rounded(edge, width, EXPECTED_DIGITS) for edge in expected]
     return {
         **incident,
         "start": rfc3339(start),

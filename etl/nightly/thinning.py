@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from etl.analysis.columns import Columns
+from etl.nightly.column_store import ColumnStore
 from etl.pages.charts import GAP_AFTER_INTERVALS, Segments
 from etl.readings.days import begins, day_after
-from etl.readings.records import Machine, Settings
+from etl.readings.records import Settings
 
 BUCKETS = 288
 """Time buckets of a day: five minutes each. A chart keeps the lowest and the highest reading of each bucket."""
@@ -21,18 +21,16 @@ BUCKETS = 288
 class ThinnedSeries(Sequence[dict[str, Segments]]):
     """The thinned readings of each machine by parameter; a machine's columns are read when it is accessed."""
 
-    def __init__(
-        self, day: str, settings: Settings, machines: Sequence[Machine], columns: Callable[[Machine], Columns]
-    ) -> None:
+    def __init__(self, day: str, settings: Settings, store: ColumnStore) -> None:
         zone = ZoneInfo(settings.timezone)
         self._start, self._end = begins(day, zone), begins(day_after(day), zone)
-        self._settings, self._machines, self._columns = settings, machines, columns
+        self._settings, self._store, self._machines = settings, store, store.machines
 
     def __len__(self) -> int:
         return len(self._machines)
 
     def __getitem__(self, place: Any) -> Any:
-        columns = self._columns(self._machines[place])
+        columns = self._store.columns(self._machines[place])
         return {
             parameter: thin(columns.times, values, self._start, self._end, self._settings.interval)
             for parameter, values in zip(self._settings.parameters, columns.values, strict=True)
