@@ -9,28 +9,23 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from etl.analysis.columns import Floats
+from etl.analysis.columns import Bools, Floats, Ints
 from etl.analysis.past import BASELINE_READINGS
 
 LAG_READINGS = 30
-"""The newest readings are left out of the baseline, so that a developing fault cannot widen its own band. The same
-number as one incident may bridge; with many more, a slow wave would leave its band."""
+"""The newest readings are left out of the baseline, so that a developing fault cannot widen its own band; with many
+more, a slow wave would leave its band."""
 
 MIN_BASELINE_READINGS = 120
 """A baseline, of all readings or of those in one status or phase, needs this many readings: 20 minutes at 10 s. With
 fewer nothing is flagged. Twice LEVEL_READINGS, so that both means of a level change lie inside it."""
 
 MAX_DEVIATION = 1e6
-"""Deviations are capped here, so that they stay finite; larger ones would carry no more information."""
+"""Deviations are capped, so that they stay finite."""
 
 MIN_RELATIVE_WIDTH = 1e-9
-"""A band that is narrower than this share of the values has only rounding errors in it: the value never moved, and
-nothing can be said about how far it may move."""
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+"""A band that is narrower than this share of the values has only rounding errors in it: the value never moved."""
 
 
 class Band(NamedTuple):
@@ -104,8 +99,8 @@ def baseline_sizes(used: Bools) -> Ints:
 def third_lowest(series: Floats) -> Floats:
     """For each reading the third-lowest value of its baseline; infinite if that has fewer than three values.
 
-    The series is cut into blocks of BASELINE_READINGS. Every baseline is then the end of one block and the start of the
-    next, and the three lowest values of all block ends and block starts are found in one pass over the blocks.
+    With the series cut into blocks of BASELINE_READINGS, every baseline is the end of one block and the start of the
+    next; one pass over the blocks finds the three lowest values of all ends and starts.
     """
     size = len(series)
     blocks = -(-(size + LAG_READINGS) // BASELINE_READINGS) + 1

@@ -23,10 +23,9 @@ restarts answers again within 5 minutes."""
 Incident = dict[str, Any]
 """{"start", "end", "readings", "peak", "expected", "deviation", "detector", "why"}.
 
-`start` and `end` are the times (seconds since the epoch) of the first and the last flagged reading, `readings` is the
-number of flagged ones. `peak` is the value with the largest deviation, `deviation` its distance in units of the limit,
-`expected` the range [low, high] for it. The `end` of a lasting change is when its level has become normal, minutes to
-hours later.
+`start` and `end` are the times (seconds since the epoch) of the first and the last flagged reading, `readings` is their
+number; a lasting change ends when its level has become normal, minutes to hours later. `peak` is the value with the
+largest `deviation`, in units of the limit, and `expected` the range [low, high] for it.
 """
 
 
@@ -38,7 +37,7 @@ def incidents(
     An incident has the name of the detector with the largest deviation. `previous` is the open incident of the day
     before: if it continues, the first incident has its start, the sum of the readings and the stronger peak.
     """
-    if not detections or not len(day.values):
+    if not detections:
         return [], previous
     size = len(day.values)
     deviations = np.array([detection.deviation for detection in detections.values()])
@@ -58,7 +57,6 @@ def incidents(
 
 
 def _incident(day: Readings, detections: dict[str, Detection], deviations: Any, flagged: Any) -> Incident:
-    """The incident of these flagged readings."""
     strongest, at = np.unravel_index(np.argmax(deviations[:, flagged]), (len(deviations), len(flagged)))
     peak = int(flagged[at])
     name, detection = list(detections.items())[strongest]
@@ -77,12 +75,8 @@ def _incident(day: Readings, detections: dict[str, Detection], deviations: Any, 
 def _continued(first: Incident, second: Incident) -> Incident:
     """One incident of two that midnight separates."""
     stronger = max(first, second, key=lambda incident: incident["deviation"])
-    return {
-        **stronger,
-        "start": first["start"],
-        "end": second["end"],
-        "readings": first["readings"] + second["readings"],
-    }
+    readings = first["readings"] + second["readings"]
+    return {**stronger, "start": first["start"], "end": second["end"], "readings": readings}
 
 
 def silences(times: Iterable[float], interval: float, last: float | None, end: float) -> list[Incident]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from etl.analysis.bands import Bools
-from etl.analysis.columns import Codes, Columns, Floats
-from etl.analysis.detectors import DETECTORS, Detection, Readings
+from etl.analysis.columns import Bools, Codes, Columns, Floats
+from etl.analysis.detectors import DETECTORS, Readings
 from etl.analysis.incidents import Incident, incidents, silences
 from etl.analysis.notes import notes
 from etl.analysis.past import BASELINE_READINGS, DetectionSettings, OpenIncident, Past, Tail
@@ -51,9 +50,7 @@ def _analyze_parameter(day: Readings, tail: Tail, settings: DetectionSettings) -
     times, values = np.frombuffer(tail.times), np.frombuffer(tail.values)
     codes = np.frombuffer(tail.codes, np.uint8)
     before = _readings(times, values, codes, tail.statuses, times >= settings.start)
-    detections: dict[str, Detection] = {}
-    if len(day.values):
-        detections = {name: DETECTORS[name](before, day) for name in settings.detectors}
+    detections = {name: DETECTORS[name](before, day) for name in settings.detectors if len(day.values)}
     day_incidents, open_incident = incidents(day, detections, tail.open_incident)
     return ParameterDay(day_incidents, notes(day.values, settings.threshold), _tail(before, day, open_incident))
 
@@ -61,7 +58,6 @@ def _analyze_parameter(day: Readings, tail: Tail, settings: DetectionSettings) -
 def _readings(
     times: Floats, values: Floats, codes: NDArray[np.uint8], statuses: Iterable[str | None], selected: Bools
 ) -> Readings:
-    """The selected readings, with their statuses as text."""
     # All statuses without a code share a text; a field with that many is no status, and the detectors ignore it.
     texts = [*statuses, "another"]
     return Readings(times[selected], values[selected], [texts[code] for code in codes[selected].tolist()])
@@ -74,5 +70,5 @@ def _tail(before: Readings, day: Readings, open_incident: OpenIncident | None) -
     )
     texts = Codes()
     statuses = [*before.statuses, *day.statuses][-BASELINE_READINGS:]
-    codes = bytes(texts[cast("str | None", status)] for status in statuses)
+    codes = bytes(map(texts.__getitem__, statuses))
     return Tail(times, values, codes, list(texts), open_incident)

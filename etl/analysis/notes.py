@@ -6,6 +6,7 @@ import numpy as np
 
 from etl.analysis.bands import formatter
 from etl.analysis.columns import Floats
+from etl.readings.text import plural
 
 FEW_READINGS = 30
 """With fewer readings the average is unreliable: its standard error exceeds 18 % of the standard deviation."""
@@ -24,7 +25,7 @@ def notes(values: Floats, threshold: float) -> list[str]:
         return []
     sentences = []
     if len(values) < FEW_READINGS:
-        readings = f"{len(values)} reading" + "s" * (len(values) > 1)
+        readings = plural(len(values), "reading")
         sentences.append(f"only {readings}: the average, and with it the anomalies, are unreliable")
     # Scaled to the largest value, so that no square overflows.
     unit = float(np.max(np.abs(values))) or 1.0
