@@ -16,14 +16,11 @@ from etl.analysis.past import BASELINE_READINGS
 LAG_READINGS = 30
 """The newest readings are left out of the baseline, so that a developing fault cannot widen its own band; with many
 more, a slow wave would leave its band."""
-
 MIN_BASELINE_READINGS = 120
 """A baseline, of all readings or of those in one status or phase, needs this many readings: 20 minutes at 10 s. With
 fewer nothing is flagged. Twice LEVEL_READINGS, so that both means of a level change lie inside it."""
-
 MAX_DEVIATION = 1e6
 """Deviations are capped, so that they stay finite."""
-
 MIN_RELATIVE_WIDTH = 1e-9
 """A band that is narrower than this share of the values has only rounding errors in it: the value never moved."""
 
@@ -110,9 +107,9 @@ def third_lowest(series: Floats) -> Floats:
     ends = [part[:, ::-1].ravel()[:size] for part in _running_lowest(table[:, ::-1])]
     starts = []
     for part in _running_lowest(table):
-        part[:, 1:] = part[:, :-1].copy()
-        part[:, 0] = np.inf
-        starts.append(part.ravel()[BASELINE_READINGS : BASELINE_READINGS + size])
+        # A block start ends before its reading, and has no values at the first reading of a block.
+        part[:, -1] = np.inf
+        starts.append(part.ravel()[BASELINE_READINGS - 1 : BASELINE_READINGS - 1 + size])
     (a, b, c), (x, y, z) = ends, starts
     third: Floats = np.minimum(np.minimum(c, z), np.minimum(np.maximum(a, y), np.maximum(b, x)))
     return third

@@ -30,24 +30,18 @@ from etl.analysis.past import BASELINE_READINGS
 VALUE_SIGMAS = 5.0
 """The half width of a band of values, in sigmas of Gaussian noise. At 8,640 readings a day noise alone causes a false
 incident once in some months; at 4 sigma every second day."""
-
 CHANGE_SIGMAS = 10.0
 """The half width of a band of changes: twice VALUE_SIGMAS, 3.3 times the largest earlier change, because few changes
 are independent. Neighbouring means share readings, and a machine may change seldom."""
-
 LEVEL_READINGS = 60
 """The readings in the mean that is a level, and the shortest flatline of a stuck sensor: 10 minutes at 10 s. Longer
 than a transition, shorter than a shift of work."""
-
 FLATLINE_FACTOR = 3
 """A flatline is flagged if it lasts this many times longer than any earlier one."""
-
 REGULATED_SIGMAS = 5.0
 """`history_mad` flags values at this many robust sigmas from the median."""
-
 MAX_STATUSES = 16
 """A status field with more different texts is a comment, and is ignored."""
-
 PHASES = (
     "immediately after",
     "1 to 4 s after",
@@ -58,11 +52,9 @@ PHASES = (
     "more than 17 minutes after",
 )
 """The time since the status changed, in powers of 4 seconds, because transitions decay exponentially."""
-
 MIN_STATUS_BAND_SHARE = 0.1
 """The band of a status is at least this share as wide as the band of all readings, because the noise within the few
 periods of a status does not show how far periods differ, for example with the load."""
-
 HOLE_FACTOR = 3
 """A time between two readings of more than this many times the median is a hole: no change is computed across it."""
 
@@ -121,11 +113,10 @@ def status_band(before: Readings, day: Readings) -> Detection:
     bands = Band(*np.full((len(Band._fields), len(values)), np.nan))
     if np.any(statuses != statuses[:1]):
         for group, size in zip(*np.unique(groups, return_counts=True), strict=True):
-            if size <= MIN_BASELINE_READINGS:
-                continue
-            members = groups == group
-            for column, part in zip(bands, band_of(values, VALUE_SIGMAS, resolution, members), strict=True):
-                column[members] = part[members]
+            if size > MIN_BASELINE_READINGS:
+                members = groups == group
+                for column, part in zip(bands, band_of(values, VALUE_SIGMAS, resolution, members), strict=True):
+                    column[members] = part[members]
         bands = at_least(bands, MIN_STATUS_BAND_SHARE, band_of(values, VALUE_SIGMAS, resolution))
 
     def explain(i: int) -> str:

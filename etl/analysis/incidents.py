@@ -14,7 +14,6 @@ from etl.analysis.past import OpenIncident
 
 MAX_GAP_READINGS = LAG_READINGS
 """Flagged readings at most this many readings apart belong to one incident: 5 minutes at 10 s."""
-
 SILENT_AFTER_INTERVALS = 10
 SILENT_AFTER_S = 300.0
 """A machine is silent after the longer of both: ten polls in a row do not fail by chance, and a machine or switch that

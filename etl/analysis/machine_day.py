@@ -14,8 +14,6 @@ from etl.analysis.incidents import Incident, incidents, silences
 from etl.analysis.notes import notes
 from etl.analysis.past import BASELINE_READINGS, DetectionSettings, OpenIncident, Past, Tail
 
-_EMPTY_TAIL = Tail(b"", b"", b"", [], None)
-
 
 class ParameterDay(NamedTuple):
     """The incidents and notes of one parameter, and its tail for the next day."""
@@ -37,7 +35,7 @@ def analyze_machine(columns: Columns, past: Past | None, settings: DetectionSett
     """Run the detectors on a machine's day. A past that ends before `settings.start` is ignored."""
     if past is not None and past.last < settings.start:
         past = None
-    tails = past.tails if past else [_EMPTY_TAIL] * len(columns.values)
+    tails = past.tails if past else [Tail(b"", b"", b"", [], None)] * len(columns.values)
     parameters = []
     for values, tail in zip(columns.values, tails, strict=True):
         day = _readings(columns.times, values, columns.codes, columns.statuses, ~np.isnan(values))

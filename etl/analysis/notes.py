@@ -10,11 +10,9 @@ from etl.readings.text import plural
 
 FEW_READINGS = 30
 """With fewer readings the average is unreliable: its standard error exceeds 18 % of the standard deviation."""
-
 MIN_EXPLAINED_VARIANCE = 0.9
 """Two groups count as levels if they explain this share of the variance; of a sine they explain 0.81, of Gaussian noise
 0.64."""
-
 MIN_LEVEL_SHARE = 0.1
 """A level holds at least this share of the readings; rarer values are what the 20 % rule is meant to flag."""
 

@@ -9,7 +9,6 @@ import msgspec
 RULES = 1
 """The number of the detectors' rules. Increment it with every change of what they compute: incidents are compared, and
 histories continued, only under the same rules."""
-
 BASELINE_READINGS = 2000
 """Earlier readings that a reading is compared with: 5.5 hours at 10 s, a week at 5 minutes. Few enough that a new mode
 of operation becomes normal soon; enough that the third-lowest and third-highest are a quantile of 1 in 700."""

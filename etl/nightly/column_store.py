@@ -53,12 +53,7 @@ class ColumnStore:
         return list(self._pieces)
 
     def add(self, part: Part) -> None:
-        """Write the next part of the day to the file.
-
-        Raises:
-            OSError: it cannot be written, for example because the disk is full.
-
-        """
+        """Write the next part of the day to the file; an OSError names the directory for temporary files."""
         stored = _StoredPart(
             self.length,
             self._write(part.lines),

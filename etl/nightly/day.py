@@ -35,6 +35,9 @@ MAX_PARTS = 64
 SHARES_PER_WORKER = 4
 """Lines are read back in this many shares per worker, so that one that is done takes another share."""
 
+Selection = tuple[tuple[str, ...], bool, bool]
+"""The arguments of block_decoder: the fields to decode, whether times, and whether statuses."""
+
 
 class DayTask(NamedTuple):
     """The day to analyze, its settings, and where the analysis runs."""
@@ -43,14 +46,6 @@ class DayTask(NamedTuple):
     day: str
     settings: Settings
     mapper: Mapper
-
-
-class Selection(NamedTuple):
-    """The parts of a reading to decode: the fields of the parameters, and whether times and statuses."""
-
-    fields: tuple[str, ...]
-    times: bool
-    statuses: bool
 
 
 class Block(NamedTuple):
@@ -83,8 +78,8 @@ def analyze(
 ) -> AnalyzedDay:
     """Analyze a day; the detectors run only with the history of the days before, `previous`.
 
-    No machine is silent after `until` (seconds since the epoch). The columns have times if the detectors run or
-    `with_times`.
+    No machine is silent after `until` (seconds since the epoch). The columns have times if the settings have detectors
+    or `with_times`.
     """
     store, blocks = _read_day(task, with_times)
     machines, settings = store.machines, task.settings
@@ -102,11 +97,8 @@ def analyze(
     }
     history = None
     if previous and detection:
-        current = {
-            key: result.detection.past
-            for key, result in zip(keys, analyzed.values(), strict=True)
-            if result.detection is not None
-        }
+        results_by_key = zip(keys, analyzed.values(), strict=True)
+        current = {key: result.detection.past for key, result in results_by_key if result.detection}
         absent = ((key, previous.machines[key]) for key in previous.machines if key not in current)
         recent = {key: past for key, past in absent if past.last >= detection.start}
         history = History(task.day, previous.inputs, recent | current)
@@ -129,7 +121,7 @@ def _analyze_machine(
 
 
 def history_before(task: DayTask, candidate: History | None = None) -> History:
-    """The history of the days before a day: the newest one there is, continued with the raw logs since then.
+    """The newest history of a day before, continued with the raw logs since then.
 
     `candidate` is used instead of the stored ones if it is of an earlier day and has the inputs of the settings.
     """
@@ -150,9 +142,8 @@ def history_before(task: DayTask, candidate: History | None = None) -> History:
 def _read_day(task: DayTask, with_times: bool) -> tuple[ColumnStore, list[Block]]:
     """Read a day's raw log into a column store; also the blocks it was read in."""
     detectors = bool(task.settings.detectors)
-    selection = Selection(tuple(task.settings.parameters.values()), with_times or detectors, detectors)
-    store = ColumnStore()
-    blocks: list[Block] = []
+    selection = tuple(task.settings.parameters.values()), with_times or detectors, detectors
+    store, blocks = ColumnStore(), list[Block]()
     for part_blocks, part in _parts(task, selection):
         blocks += [block._replace(line=block.line + store.length) for block in part_blocks]
         store.add(part)
@@ -172,26 +163,19 @@ def _parts(task: DayTask, selection: Selection) -> Iterator[tuple[list[Block], P
             yield part
         folder.progress(size)
         return
-    read = partial(read_part, folder.root, day, selection)
+    read = partial(_read_part, folder.root, day, selection)
     for (start, end), part in zip(offsets, mapper.map(read, *zip(*offsets, strict=True)), strict=True):
         folder.progress((size if end is None else end) - start)
         yield part
 
 
-def read_part(root: Path, day: str, selection: Selection, start: int, end: int | None) -> tuple[list[Block], Part]:
-    """Read the lines between two byte offsets of a day's raw log; runs in a worker.
-
-    Raises:
-        OSError, EOFError: the file does not exist, or ends before `end`.
-
-    """
+def _read_part(root: Path, day: str, selection: Selection, start: int, end: int | None) -> tuple[list[Block], Part]:
+    """Read the lines between two byte offsets of a day's raw log; runs in a worker."""
     return _read(Folder(root).blocks("raw", day, start, end), selection)
 
 
 def _read(blocks: Iterable[tuple[int, bytes]], selection: Selection) -> tuple[list[Block], Part]:
-    decode = block_decoder(*selection)
-    starts: list[Block] = []
-    lines = 0
+    decode, starts, lines = block_decoder(*selection), list[Block](), 0
 
     def decoded() -> Iterator[Rows]:
         nonlocal lines
@@ -201,8 +185,7 @@ def _read(blocks: Iterable[tuple[int, bytes]], selection: Selection) -> tuple[li
             lines += len(rows.sources)
             yield rows
 
-    part = collect(decoded(), len(selection.fields))
-    return starts, part
+    return starts, collect(decoded(), len(selection[0]))
 
 
 def timestamps(task: DayTask, analyzed: AnalyzedDay) -> dict[int, Any]:

@@ -48,13 +48,7 @@ class _StoredPasts(Mapping[str, Past]):
     """The pasts in a history file; each is read when it is accessed, as all take 70 KB of memory a machine."""
 
     def __init__(self, path: Path) -> None:
-        """Check and index a file, which stays open as long as this object.
-
-        Raises:
-            OSError: it cannot be read.
-            EOFError, DecodeError, UnicodeDecodeError: it is damaged.
-
-        """
+        """Check and index a file, which stays open as long as this object; EOFError and others if it is damaged."""
         file = self._file = path.open("rb")
         finalize(self, file.close)
         self._pieces: dict[str, tuple[int, int]] = {}  # by machine: offset and size
@@ -104,12 +98,7 @@ def newest_stored(folder: Folder, first: str, day: str, settings: Settings) -> H
 
 
 def keep(folder: Folder, history: History) -> None:
-    """Write a history file and delete the oldest ones; without effect if there are KEPT_FILES newer ones.
-
-    Raises:
-        OSError: it cannot be written.
-
-    """
+    """Write a history file and delete the oldest ones; without effect if there are KEPT_FILES newer ones."""
     if len([day for day in folder.histories() if day > history.day]) >= KEPT_FILES:
         return
     write_pieces(folder.history_path(history.day), _encode(history))

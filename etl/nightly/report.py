@@ -29,18 +29,15 @@ log = logging.getLogger("etl")
 
 DETECTOR_KEYS = ("rules", "incidents", "notes")
 """The keys that only a report with detectors has. Their values depend on earlier days too."""
-
 DEVIATION_DIGITS = 6
-"""Significant digits of an incident's deviation. Rounding hides the last bits of numpy's results, which differ between
-processors, so that the report has the same bytes on all of them."""
-
+"""Significant digits of an incident's deviation; the last bits of numpy's results differ between processors."""
 EXPECTED_DIGITS = 4
-"""Significant digits of the width of an incident's expected range; its ends are rounded to the same decimal place. With
+"""Significant digits of the width of an incident's expected range, and the decimal place of its ends. With
 MIN_RELATIVE_WIDTH these are at most 13 significant digits of an end, where a float has 15."""
 
 
 class DayReport(NamedTuple):
-    """A report, the history for the next day if the settings have detectors, and the series if there is to be a page.
+    """A report, the series if there is to be a page, and the history for the next day if there are detectors.
 
     `provable` is whether the raw logs of all days that its incidents depend on still exist.
     """
@@ -55,10 +52,6 @@ def write(folder: Folder, day_report: DayReport) -> Path:
     """Write a report, and before it its history and its page, so that a report always has both; its path.
 
     Only a page that cannot be rendered is left out.
-
-    Raises:
-        OSError: it cannot be written.
-
     """
     report, series, history, _ = day_report
     day = report["date"]
@@ -93,9 +86,8 @@ def make(
     until: float = inf,
     charted: bool = False,
 ) -> DayReport:
-    """Analyze a day's raw log under the settings of its last line.
+    """Report a day's raw log under the settings of its last line; the same log gives the same bytes with any mapper.
 
-    The result is the same to the last bit, however many parts the day is split into and wherever they are read.
     `previous` is the history of an earlier day, if the caller has one; it saves reading the stored one. `until`
     (seconds since the epoch) is now, if the day is not over. There are series for a page only if `charted`.
 
@@ -179,12 +171,8 @@ def _rounded(value: float, scale: float, digits: int) -> float:
 
 
 def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
-    anomalies = [
-        {"timestamp": stamps[line], "value": value, "deviation": deviation}
-        for line, value, deviation in zip(
-            column.rows.tolist(), column.values.tolist(), column.deviations.tolist(), strict=True
-        )
-    ]
+    rows = zip(column.rows.tolist(), column.values.tolist(), column.deviations.tolist(), strict=True)
+    anomalies = [{"timestamp": stamps[line], "value": value, "deviation": deviation} for line, value, deviation in rows]
     return {"average": column.average, "max": column.highest, "min": column.lowest, "anomalies": anomalies}
 
 

@@ -40,11 +40,9 @@ class ThinnedSeries(Sequence[dict[str, Segments]]):
 def thin(
     times: NDArray[np.float64], values: NDArray[np.float64], start: float, end: float, interval: float
 ) -> Segments:
-    """Thin a series, and split it at its gaps.
+    """The first lowest and highest reading of each bucket and both readings beside each gap, split at the gaps.
 
-    Of each bucket the lowest and the highest reading are kept, the first of them where several are equal, and both
-    readings beside each gap. `times`, `start` and `end` are seconds since the epoch; a value is NaN where a reading has
-    none.
+    `times`, `start` and `end` are seconds since the epoch; a value is NaN where a reading has none.
     """
     finite = np.isfinite(values)
     times, values = times[finite], values[finite]
