@@ -1,7 +1,5 @@
 """Rolling bands: the range in which a value is expected, derived from the readings before it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from math import floor, log10

@@ -1,7 +1,5 @@
 """A day's readings as columns per machine, and the figures of analyze_values for each column."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import count
@@ -22,7 +20,7 @@ OTHER_STATUS_CODE = 255
 """The code of all statuses after the first 255: a field with that many texts is a comment, not a status."""
 
 
-class Codes(dict["str | None", int]):
+class Codes(dict[str | None, int]):
     """The code of each status, in order of first appearance; looking up a new status assigns a code to it."""
 
     def __missing__(self, status: str | None) -> int:

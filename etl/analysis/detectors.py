@@ -4,8 +4,6 @@ A detector takes two `Readings` of one parameter of one machine: those before th
 those of the day. No constant is fitted to a data set; the reason for each stands beside it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

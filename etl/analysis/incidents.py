@@ -1,7 +1,5 @@
 """Incidents: flagged readings grouped for people, and silences."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any

@@ -1,7 +1,5 @@
 """The detectors and notes of one machine and day, and what passes to its next day."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

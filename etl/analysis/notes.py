@@ -1,7 +1,5 @@
 """Notes for the reader of a report where the 20 % rule of analyze_values says little. They change no anomaly."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from etl.analysis.bands import formatter

@@ -1,7 +1,5 @@
 """What passes from one day to the next for each machine. It does not load numpy."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import msgspec

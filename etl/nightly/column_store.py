@@ -1,7 +1,5 @@
 """A day's columns in a temporary file, so that a night needs the memory of one part of the day and one machine."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from tempfile import TemporaryFile, gettempdir

@@ -1,7 +1,5 @@
 """A day's raw log is read in parts and analyzed machine by machine, in one process or in several."""
 
-from __future__ import annotations
-
 from bisect import bisect
 from collections.abc import Iterable, Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Where the parts of a day are analyzed: in this process, in worker processes, or on a dask cluster."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

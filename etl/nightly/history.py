@@ -3,8 +3,6 @@
 A history follows from the raw logs of the days before; the files in reports/history only save reading those again.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from itertools import chain

@@ -1,7 +1,5 @@
 """The report of a day: made from its analysis, and written whole or not at all."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable
 from math import floor, inf, log10

@@ -1,7 +1,5 @@
 """A job is run: the report of a closed day is made, by as many workers as the job has, and written."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

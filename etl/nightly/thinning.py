@@ -1,7 +1,5 @@
 """Reduces a day's series to the readings its chart needs, with numpy: a machine sends up to 864,000 readings a day."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
