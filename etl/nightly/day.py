@@ -173,7 +173,9 @@ def _read_part(root: Path, day: str, selection: Selection, start: int, end: int 
 
 
 def _read(blocks: Iterable[tuple[int, bytes]], selection: Selection) -> tuple[list[Block], Part]:
-    decode, starts, lines = block_decoder(*selection), list[Block](), 0
+    decode = block_decoder(*selection)
+    starts: list[Block] = []
+    lines = 0
 
     def decoded() -> Iterator[Rows]:
         nonlocal lines

@@ -58,7 +58,8 @@ def run_parallel(
 @contextmanager
 def _in_processes(workers: int) -> Iterator[Mapper]:
     """A mapper over this process and `workers - 1` others; this one works while the others start."""
-    spawned, pending = workers - 1, list[Future[Any]]()
+    spawned = workers - 1
+    pending: list[Future[Any]] = []
     with ProcessPoolExecutor(spawned, mp_context=get_context("spawn"), initializer=_exit_with_parent) as executor:
         for _ in range(spawned):
             _submit(executor, int)  # starts a worker while this process imports its modules
