@@ -9,6 +9,7 @@ import numpy as np
 from etl.analysis.bands import LAG_READINGS
 from etl.analysis.detectors import Detection, Readings
 from etl.analysis.past import OpenIncident
+from etl.readings.records import DetectorName
 
 MAX_GAP_READINGS = LAG_READINGS
 """Flagged readings at most this many readings apart belong to one incident: 5 minutes at 10 s."""
@@ -27,7 +28,7 @@ largest `deviation`, in units of the limit, and `expected` the range [low, high]
 
 
 def incidents(
-    day: Readings, detections: dict[str, Detection], previous: OpenIncident | None = None
+    day: Readings, detections: dict[DetectorName, Detection], previous: OpenIncident | None = None
 ) -> tuple[list[Incident], OpenIncident | None]:
     """The incidents of one parameter and day, in order, and the open one for the next day.
 
@@ -53,7 +54,7 @@ def incidents(
     return result, {"incident": last, "quiet": quiet}
 
 
-def _incident(day: Readings, detections: dict[str, Detection], deviations: Any, flagged: Any) -> Incident:
+def _incident(day: Readings, detections: dict[DetectorName, Detection], deviations: Any, flagged: Any) -> Incident:
     strongest, at = np.unravel_index(np.argmax(deviations[:, flagged]), (len(deviations), len(flagged)))
     peak = int(flagged[at])
     name, detection = list(detections.items())[strongest]

@@ -1,6 +1,6 @@
 """What passes from one day to the next for each machine. It does not load numpy."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -33,16 +33,3 @@ class Past(msgspec.Struct, frozen=True):
 
     last: float
     tails: list[Tail]
-
-
-class DetectionSettings(NamedTuple):
-    """The settings of the detectors for one day; `threshold` is that of the 20 % rule, all times are in seconds.
-
-    Readings before `start` are ignored; nothing is silent after `end`, the end of the day.
-    """
-
-    detectors: tuple[str, ...]
-    threshold: float
-    interval: float
-    start: float
-    end: float

@@ -16,7 +16,7 @@ import numpy as np
 
 from etl.analysis.columns import Columns, Figures, Part, collect, figures
 from etl.analysis.machine_day import MachineDay, analyze_machine
-from etl.analysis.past import DetectionSettings, Past
+from etl.analysis.past import Past
 from etl.nightly.column_store import ColumnStore
 from etl.nightly.executors import Mapper
 from etl.nightly.history import History, first_baseline_day, inputs_of, newest_stored
@@ -81,12 +81,12 @@ def analyze(
     """
     store, blocks = _read_day(task, with_times)
     machines, settings = store.machines, task.settings
-    detection = _detection_settings(task.day, settings, until) if previous else None
+    period = _detection_period(task.day, settings, until) if previous else None
     keys = [msgspec.json.encode(machine).decode() for machine in machines]
     pasts = (previous.machines.get(key) if previous else None for key in keys)
     # Columns are read when a call needs them and not kept. Figures alone cost less than sending columns to a worker.
-    mapping = task.mapper.map if detection else map
-    results = mapping(partial(_analyze_machine, detection, settings.threshold), map(store.columns, machines), pasts)
+    mapping = task.mapper.map if period else map
+    results = mapping(partial(_analyze_machine, settings, period), map(store.columns, machines), pasts)
     analyzed = {
         machine: result._replace(
             figures=[column._replace(rows=store.lines(machine, column.rows)) for column in result.figures]
@@ -94,27 +94,27 @@ def analyze(
         for machine, result in zip(machines, results, strict=True)
     }
     history = None
-    if previous and detection:
+    if previous and period:
         results_by_key = zip(keys, analyzed.values(), strict=True)
         current = {key: result.detection.past for key, result in results_by_key if result.detection}
         absent = ((key, previous.machines[key]) for key in previous.machines if key not in current)
-        recent = {key: past for key, past in absent if past.last >= detection.start}
+        recent = {key: past for key, past in absent if past.last >= period[0]}
         history = History(task.day, previous.inputs, recent | current)
     return AnalyzedDay(analyzed, store, blocks, history)
 
 
-def _detection_settings(day: str, settings: Settings, until: float) -> DetectionSettings:
+def _detection_period(day: str, settings: Settings, until: float) -> tuple[float, float]:
+    """The start of the first day that matters to a day, and the end of the day or `until` (seconds since the epoch)."""
     zone = ZoneInfo(settings.timezone)
-    start, end = begins(first_baseline_day(day, settings), zone), begins(day_after(day), zone)
-    return DetectionSettings(settings.detectors, settings.threshold, settings.interval, start, min(end, until))
+    return begins(first_baseline_day(day, settings), zone), min(begins(day_after(day), zone), until)
 
 
 def _analyze_machine(
-    detection: DetectionSettings | None, threshold: float, columns: Columns, past: Past | None
+    settings: Settings, period: tuple[float, float] | None, columns: Columns, past: Past | None
 ) -> AnalyzedMachine:
     """Analyze one machine's day; runs in a worker."""
-    machine_day = analyze_machine(columns, past, detection) if detection else None
-    column_figures = [figures(values, threshold) for values in columns.values]
+    machine_day = analyze_machine(columns, past, settings, *period) if period else None
+    column_figures = [figures(values, settings.threshold) for values in columns.values]
     return AnalyzedMachine(columns.name, columns.readings, column_figures, machine_day)
 
 
