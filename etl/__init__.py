@@ -1,19 +1,19 @@
 """Machine telemetry: polls machines, keeps every reading and its moving averages, reports the day's anomalies.
 
-The rooms, along the life of a reading; imports go one way, from the top down:
+The rooms (packages); a room imports only from rooms below it:
 
-    cli        what a person runs
-    live       the running pipeline
-    audit      the folder proved: verify, rebuild, replay
-    nightly    a closed day becomes a report
-    sources    a source becomes answers
-    storage    the output folder
-    analysis   what a day's values say
+    cli        the commands
+    live       the parts of `etl run`
+    audit      verify, rebuild, replay
+    nightly    makes the report of a closed day
+    sources    polls sources
+    storage    reads and writes the output folder
+    analysis   figures, incidents and notes of a machine's day
     pages      charts and HTML from plain dicts
     config     config.yaml
-    readings   bytes to readings to moving averages
+    readings   answers to raw lines, raw lines to averages lines
 
-The raw log with settings.jsonl is the only state: everything else is derived from it, and can be derived again.
+The raw log and settings.jsonl are the only state; everything else can be derived from them again.
 """
 
 from etl.analysis import analyze_values

@@ -16,7 +16,6 @@ from etl.nightly.day import AnalyzedMachine, DayTask, analyze, history_before, t
 from etl.nightly.executors import SERIAL, Mapper
 from etl.nightly.history import History, first_baseline_day, keep
 from etl.nightly.thinning import ThinnedSeries
-from etl.pages.report import report_page
 from etl.readings.days import length
 from etl.readings.times import rfc3339
 from etl.storage.atomic import write_whole
@@ -28,9 +27,9 @@ log = logging.getLogger("etl")
 DETECTOR_KEYS = ("rules", "incidents", "notes")
 """The keys that only a report with detectors has. Their values depend on earlier days too."""
 DEVIATION_DIGITS = 6
-"""Significant digits of an incident's deviation; the last bits of numpy's results differ between processors."""
+"""Significant digits of an incident's deviation. Rounding hides the last bits, in which processors differ."""
 EXPECTED_DIGITS = 4
-"""Significant digits of the width of an incident's expected range, and the decimal place of its ends. With
+"""Significant digits of the width of an incident's expected range; its ends are rounded to the same decimal place. With
 MIN_RELATIVE_WIDTH these are at most 13 significant digits of an end, where a float has 15."""
 
 
@@ -56,6 +55,8 @@ def write(folder: Folder, day_report: DayReport) -> Path:
     if history:
         keep(folder, history)
     if series is not None:
+        from etl.pages.report import report_page  # noqa: PLC0415  jinja takes 10 MB, and verify draws no page
+
         try:
             page = report_page(report, series)
         except Exception:

@@ -471,7 +471,7 @@ def test_a_process_killed_during_the_report_makes_it_at_the_next_start(plant, mo
     (path,) = here.night()
     assert path.read_bytes() == wanted
     left = [path.name for path in here.folder.reports_path.rglob("*") if path.is_file()]
-    assert sorted(left) == ["2026-11-22.json", *["2026-11-22.msgpack"] * len(detectors)]
+    assert sorted(left) == ["2026-11-22.html", "2026-11-22.json", *["2026-11-22.msgpack"] * len(detectors)]
 
 
 @pytest.mark.parametrize(

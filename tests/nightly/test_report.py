@@ -13,8 +13,8 @@ from etl import analyze_values
 from etl.cli.rebuild import rebuild
 from etl.cli.report import report as report_command
 from etl.live.night import Night
-from etl.nightly import report as reporting
 from etl.nightly.executors import Mapper
+from etl.pages import report as pages
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
 from etl.readings.window import number
@@ -158,7 +158,7 @@ def test_the_page_is_written_before_the_report(plant, caplog, monkeypatch, detec
         calls.append((report, series))
         return b"a page"
 
-    monkeypatch.setattr(reporting, "report_page", page)
+    monkeypatch.setattr(pages, "report_page", page)
     write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22")
     ((report, series),) = calls
     assert report == orjson.loads(report_path.read_bytes())
@@ -170,7 +170,7 @@ def test_the_page_is_written_before_the_report(plant, caplog, monkeypatch, detec
     assert [value for _, value in readings] == [line["fan_speed"] for line in raw]
     assert page_path.read_bytes() == b"a page"
     report_path.unlink()
-    monkeypatch.setattr(reporting, "report_page", lambda report, series: b"%d" % (1 // 0))
+    monkeypatch.setattr(pages, "report_page", lambda report, series: b"%d" % (1 // 0))
     write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22")
     assert orjson.loads(report_path.read_bytes()) == report
     assert "cannot be rendered" in caplog.text
