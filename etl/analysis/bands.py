@@ -1,7 +1,5 @@
 """Rolling bands: the range in which a value is expected, derived from the readings before it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from math import floor, log10
@@ -9,28 +7,20 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from etl.analysis.columns import Floats
+from etl.analysis.columns import Bools, Floats, Ints
 from etl.analysis.past import BASELINE_READINGS
 
 LAG_READINGS = 30
-"""The newest readings are left out of the baseline, so that a developing fault cannot widen its own band. The same
-number as one incident may bridge; with many more, a slow wave would leave its band."""
-
+"""The newest readings are left out of the baseline, so that a developing fault cannot widen its own band; with many
+more, a slow wave would leave its band."""
 MIN_BASELINE_READINGS = 120
 """A baseline, of all readings or of those in one status or phase, needs this many readings: 20 minutes at 10 s. With
 fewer nothing is flagged. Twice LEVEL_READINGS, so that both means of a level change lie inside it."""
-
 MAX_DEVIATION = 1e6
-"""Deviations are capped here, so that they stay finite; larger ones would carry no more information."""
-
+"""Deviations are capped, so that they stay finite."""
 MIN_RELATIVE_WIDTH = 1e-9
-"""A band that is narrower than this share of the values has only rounding errors in it: the value never moved, and
-nothing can be said about how far it may move."""
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+"""A band that is narrower than this share of the values has only rounding errors in it: the value never moved."""
 
 
 class Band(NamedTuple):
@@ -104,8 +94,8 @@ def baseline_sizes(used: Bools) -> Ints:
 def third_lowest(series: Floats) -> Floats:
     """For each reading the third-lowest value of its baseline; infinite if that has fewer than three values.
 
-    The series is cut into blocks of BASELINE_READINGS. Every baseline is then the end of one block and the start of the
-    next, and the three lowest values of all block ends and block starts are found in one pass over the blocks.
+    With the series cut into blocks of BASELINE_READINGS, every baseline is the end of one block and the start of the
+    next; one pass over the blocks finds the three lowest values of all ends and starts.
     """
     size = len(series)
     blocks = -(-(size + LAG_READINGS) // BASELINE_READINGS) + 1
@@ -115,9 +105,9 @@ def third_lowest(series: Floats) -> Floats:
     ends = [part[:, ::-1].ravel()[:size] for part in _running_lowest(table[:, ::-1])]
     starts = []
     for part in _running_lowest(table):
-        part[:, 1:] = part[:, :-1].copy()
-        part[:, 0] = np.inf
-        starts.append(part.ravel()[BASELINE_READINGS : BASELINE_READINGS + size])
+        # A block start ends before its reading, and has no values at the first reading of a block.
+        part[:, -1] = np.inf
+        starts.append(part.ravel()[BASELINE_READINGS - 1 : BASELINE_READINGS - 1 + size])
     (a, b, c), (x, y, z) = ends, starts
     third: Floats = np.minimum(np.minimum(c, z), np.minimum(np.maximum(a, y), np.maximum(b, x)))
     return third

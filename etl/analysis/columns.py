@@ -1,8 +1,8 @@
 """A day's readings as columns per machine, and the figures of analyze_values for each column."""
 
-from __future__ import annotations
-
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import count
 from math import fsum
 from typing import Any, NamedTuple
 
@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from etl.readings.records import Machine, Rows
 
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Lines = NDArray[np.intp]
 
 OTHER_STATUS_CODE = 255
 """The code of all statuses after the first 255: a field with that many texts is a comment, not a status."""
 
 
-class Codes(dict["str | None", int]):
+class Codes(dict[str | None, int]):
     """The code of each status, in order of first appearance; looking up a new status assigns a code to it."""
 
     def __missing__(self, status: str | None) -> int:
@@ -45,12 +47,11 @@ class Columns(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The rows of a part of a day, grouped by machine.
+    """The rows of a part of a day, grouped by machine in order of first appearance.
 
-    `length` is the number of lines in the part, damaged ones included. `machines`, `names`, `statuses` and `counts`
-    (rows) have an item per machine, in order of first appearance; the other fields have an item per row. `lines` are
-    line numbers, counted from 0 in the part; `codes` are indices into the machine's `statuses`; times and values are as
-    in Columns.
+    `length` is the number of lines, damaged ones included. `machines`, `names`, `statuses` and `counts` (rows) have an
+    item per machine, the other fields one per row. `lines` are counted from 0 in the part; `codes` are indices into the
+    machine's `statuses`; times and values are as in Columns.
     """
 
     length: int
@@ -75,30 +76,27 @@ class Figures(NamedTuple):
     deviations: Floats
 
 
-class _Numbers(dict["tuple[str | None, Any]", int]):
-    """The number of each machine, in order of first appearance. Damaged lines belong to the machine (None, None)."""
-
-    def __missing__(self, machine: tuple[str | None, Any]) -> int:
-        number = self[machine] = len(self)
-        return number
-
-
 def collect(blocks: Iterable[Rows], parameters: int) -> Part:
     """Group the rows of blocks by machine, in order of first appearance; of damaged lines only the number remains."""
-    numbers = _Numbers()
+    # By machine, in order of first appearance; damaged lines belong to the machine (None, None).
+    numbers: dict[tuple[str | None, Any], int] = defaultdict(count(1).__next__, {(None, None): 0})
     names, statuses = list[Any](), list[str | None]()
     owners, times = [np.empty(0, np.uint32)], [np.empty(0)]
     columns = [[np.empty(0)] for _ in range(parameters)]
     for rows in blocks:
         # No Python code runs per row here: a loop over the rows would take longer than decoding them.
-        owner = map(numbers.__getitem__, zip(rows.sources, rows.ids, strict=True))
-        owners.append(np.fromiter(owner, np.uint32, len(rows.ids)))
+        block_owners = map(numbers.__getitem__, zip(rows.sources, rows.ids, strict=True))
+        owners.append(np.fromiter(block_owners, np.uint32, len(rows.ids)))
         names.extend(rows.names)
         times.append(np.array(rows.times or (), float))
         statuses.extend(rows.statuses or ())
         for column, values in zip(columns, rows.values, strict=True):
             column.append(np.array(values, float))
-    machines, lines, counts = _by_machine(numbers, np.concatenate(owners))
+    machines = [(source, key) for source, key in numbers if source is not None]
+    owner = np.concatenate(owners)
+    damaged, *counts = np.bincount(owner, minlength=len(numbers)).tolist()
+    # numpy sorts integers of up to 16 bits by radix sort, several times as fast as longer ones.
+    lines = np.argsort(owner.astype(np.min_scalar_type(len(numbers))), kind="stable")[damaged:]
     machine_lines = np.split(lines, np.cumsum(counts))[:-1]
     polled = np.concatenate(times)
     machine_codes: list[dict[str | None, int]] = [{} for _ in machines]
@@ -111,26 +109,12 @@ def collect(blocks: Iterable[Rows], parameters: int) -> Part:
         machines,
         [_last_name(names, its_lines) for its_lines in machine_lines],
         list(map(list, machine_codes)),
-        counts.tolist(),
+        counts,
         lines.astype(np.uint32),
         polled[lines] if len(polled) else polled,
         [np.concatenate(column)[lines] for column in columns],
         np.array(codes, np.uint32),
     )
-
-
-def _by_machine(numbers: _Numbers, owners: NDArray[np.uint32]) -> tuple[list[Machine], Lines, Lines]:
-    """The machines, the line numbers grouped by machine, and the number of lines of each."""
-    counts = np.bincount(owners, minlength=len(numbers))
-    # numpy sorts integers of up to 16 bits by radix sort, several times as fast as longer ones.
-    lines = np.argsort(owners.astype(np.min_scalar_type(len(numbers))), kind="stable")
-    machines = [(source, key) for source, key in numbers if source is not None]
-    if len(machines) < len(numbers):
-        damaged = numbers[None, None]
-        start = counts[:damaged].sum()
-        lines = np.delete(lines, np.s_[start : start + counts[damaged]])
-        counts = np.delete(counts, damaged)
-    return machines, lines, counts
 
 
 def _last_name(names: list[Any], lines: Lines) -> Any:

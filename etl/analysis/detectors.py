@@ -1,15 +1,10 @@
 """Detectors: how far each reading of a day deviates from the earlier readings of its machine.
 
-A detector is a function of two `Readings` of one parameter of one machine: those before the day (at most
-BASELINE_READINGS) and those of the day. It returns a `Detection` of the day. DETECTORS has them by name. `telemetry`
-and `status_band` compare a reading only with the BASELINE_READINGS before it, so midnight has no influence on them.
-
-No constant is fitted to a data set; the reason for each stands beside it.
+A detector takes two `Readings` of one parameter of one machine: those before the day (at most BASELINE_READINGS) and
+those of the day. No constant is fitted to a data set; the reason for each stands beside it.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +14,6 @@ from etl.analysis.bands import (
     LAG_READINGS,
     MIN_BASELINE_READINGS,
     Band,
-    Bools,
-    Ints,
     at_least,
     band_of,
     baseline_sizes,
@@ -29,31 +22,24 @@ from etl.analysis.bands import (
     outside,
     resolution_of,
 )
-from etl.analysis.columns import Floats
+from etl.analysis.columns import Bools, Floats, Ints
 from etl.analysis.past import BASELINE_READINGS
 
 VALUE_SIGMAS = 5.0
-"""The half width of a band of values, in sigmas of Gaussian noise. A machine sends 8,640 readings a day: at 5 sigma
-noise alone causes a false incident once in some months, at 4 sigma every second day."""
-
+"""The half width of a band of values, in sigmas of Gaussian noise. At 8,640 readings a day noise alone causes a false
+incident once in some months; at 4 sigma every second day."""
 CHANGE_SIGMAS = 10.0
-"""The half width of a band of changes, from reading to reading or from level to level. Neighbouring means share
-readings, and a machine may change seldom, so few changes are independent: twice VALUE_SIGMAS, which is 3.3 times the
-largest earlier change."""
-
+"""The half width of a band of changes: twice VALUE_SIGMAS, 3.3 times the largest earlier change, because few changes
+are independent. Neighbouring means share readings, and a machine may change seldom."""
 LEVEL_READINGS = 60
 """The readings in the mean that is a level, and the shortest flatline of a stuck sensor: 10 minutes at 10 s. Longer
 than a transition, shorter than a shift of work."""
-
 FLATLINE_FACTOR = 3
 """A flatline is flagged if it lasts this many times longer than any earlier one."""
-
 REGULATED_SIGMAS = 5.0
 """`history_mad` flags values at this many robust sigmas from the median."""
-
 MAX_STATUSES = 16
 """A status field with more different texts is a comment, and is ignored."""
-
 PHASES = (
     "immediately after",
     "1 to 4 s after",
@@ -64,41 +50,32 @@ PHASES = (
     "more than 17 minutes after",
 )
 """The time since the status changed, in powers of 4 seconds, because transitions decay exponentially."""
-
 MIN_STATUS_BAND_SHARE = 0.1
-"""The band of a status is at least this share as wide as the band of all readings. The baseline holds few periods of a
-status, and the noise within one period does not show how far periods differ, for example with the load."""
-
+"""The band of a status is at least this share as wide as the band of all readings, because the noise within the few
+periods of a status does not show how far periods differ, for example with the load."""
 HOLE_FACTOR = 3
 """A time between two readings of more than this many times the median is a hole: no change is computed across it."""
 
 
 class Readings(NamedTuple):
-    """The readings of one parameter of one machine that have a number, in order.
-
-    `times` in seconds since the epoch, `values` finite and within ±1e300, `statuses` of any hashable type.
-    """
+    """Readings that have a number, in order: `times` in seconds since the epoch, `values` within ±1e300."""
 
     times: Floats
     values: Floats
-    statuses: Sequence[Hashable]
+    statuses: Sequence[str | None]
 
 
 class Detection(NamedTuple):
     """The result of a detector, with an item for each reading of the day.
 
-    `deviation` is 1 at the limit and larger beyond it, 0 where the detector cannot compare; it is always finite. `low`
-    and `high` are the range that was expected, finite where the deviation exceeds 1. `explain(i)` is a sentence about
-    reading i.
+    `deviation` is finite: 1 at the limit and larger beyond it, 0 where the detector cannot compare. `low` to `high` is
+    the expected range, finite where the deviation exceeds 1. `explain(i)` is a sentence about reading i.
     """
 
     deviation: Floats
     low: Floats
     high: Floats
     explain: Callable[[int], str]
-
-
-Detector = Callable[[Readings, Readings], Detection]
 
 
 def telemetry(before: Readings, day: Readings) -> Detection:
@@ -134,11 +111,10 @@ def status_band(before: Readings, day: Readings) -> Detection:
     bands = Band(*np.full((len(Band._fields), len(values)), np.nan))
     if np.any(statuses != statuses[:1]):
         for group, size in zip(*np.unique(groups, return_counts=True), strict=True):
-            if size <= MIN_BASELINE_READINGS:
-                continue
-            members = groups == group
-            for column, part in zip(bands, band_of(values, VALUE_SIGMAS, resolution, members), strict=True):
-                column[members] = part[members]
+            if size > MIN_BASELINE_READINGS:
+                members = groups == group
+                for column, part in zip(bands, band_of(values, VALUE_SIGMAS, resolution, members), strict=True):
+                    column[members] = part[members]
         bands = at_least(bands, MIN_STATUS_BAND_SHARE, band_of(values, VALUE_SIGMAS, resolution))
 
     def explain(i: int) -> str:
@@ -177,14 +153,14 @@ def history_mad(before: Readings, day: Readings) -> Detection:
     return Detection(deviation_from(day.values, band, band), low, high, explain)
 
 
-DETECTORS: dict[str, Detector] = {"telemetry": telemetry, "status_band": status_band, "history_mad": history_mad}
+DETECTORS = {"telemetry": telemetry, "status_band": status_band, "history_mad": history_mad}
 
 
 def _without_repetitions(deviation: Floats, groups: Ints) -> Floats:
-    """The deviations, set to 0 where they only repeat a lasting change that was flagged already.
+    """The deviations, set to 0 where they only repeat a lasting change in another status or phase.
 
     After LAG_READINGS consecutive flagged readings the baselines of all groups are outdated. A group counts again once
-    it has MIN_BASELINE_READINGS new readings, so that one change of level is not an incident in every status and phase.
+    it has MIN_BASELINE_READINGS new readings.
     """
     valid = np.ones(len(deviation), np.bool_)
     flagged = np.flatnonzero(deviation > 1)
@@ -199,8 +175,6 @@ def _without_repetitions(deviation: Floats, groups: Ints) -> Floats:
 
 
 def _value_deviation(values: Floats, band: Band, comparable: Bools) -> Detection:
-    """Values outside the band of values."""
-
     def explain(i: int) -> str:
         return f"{outside(values[i], band, i)}, the range of nearly all {band.readings[i]:,.0f} readings before it"
 
@@ -232,8 +206,7 @@ def _level_shift(values: Floats, holes: Ints, band: Band, comparable: Bools, res
 def _rate_of_change(values: Floats, holes: Ints, band: Band, comparable: Bools, resolution: float) -> Detection:
     """The step from the reading before, compared with earlier steps.
 
-    Only for a parameter that moves slowly, so that the band of its steps is less than half as wide as the band of its
-    values; otherwise the band of values detects as much.
+    Only where the band of steps is less than half as wide as that of values, which otherwise detects as much.
     """
     steps, previous = np.full(len(values), np.nan), np.r_[np.nan, values[:-1]][: len(values)]
     steps[1:] = np.where(holes[1:] == holes[:-1], np.diff(values), np.nan)
@@ -256,11 +229,11 @@ def _rate_of_change(values: Floats, holes: Ints, band: Band, comparable: Bools, 
 def _flatline(values: Floats, statuses: Ints, band: Band, comparable: Bools) -> Detection:
     """The same value for more than LEVEL_READINGS, and FLATLINE_FACTOR times longer than any earlier flatline.
 
-    Not flagged where the machine was constant for LAG_READINGS in the same status before, or the sensor is that coarse.
-    Nor is 0, the value of a machine that is off; a sensor that drops to 0 leaves its band.
+    Not flagged where the value was constant for LAG_READINGS in the same status before. Nor is 0, the value of a
+    machine that is off; a sensor that drops to 0 leaves its band.
     """
     deviation, longest = np.zeros(len(values)), np.zeros(len(values), np.int64)
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
     ends = np.r_[starts[1:], len(values)]
     for run in np.flatnonzero(ends - starts > LEVEL_READINGS):
         start, end = starts[run], ends[run]
@@ -288,7 +261,7 @@ def _flatline(values: Floats, statuses: Ints, band: Band, comparable: Bools) -> 
 
 def _joined(before: Readings, day: Readings) -> tuple[Floats, Floats, Ints]:
     """Times, values and statuses (as codes) of the readings before the day and those of the day."""
-    codes: dict[Hashable, int] = {}
+    codes: dict[str | None, int] = {}
     sequence = [codes.setdefault(status, len(codes)) for status in (*before.statuses, *day.statuses)]
     statuses = np.array(sequence if len(codes) <= MAX_STATUSES else [0] * len(sequence), np.int64)
     return np.concatenate((before.times, day.times)), np.concatenate((before.values, day.values)), statuses
@@ -321,17 +294,8 @@ def _phases(times: Floats, statuses: Ints) -> Ints:
 def _strongest(parts: Sequence[Detection]) -> Detection:
     """For each reading the detection with the largest deviation; the first of equal ones."""
     index = np.argmax([part.deviation for part in parts], axis=0)
-
-    def choose(columns: Sequence[Floats]) -> Floats:
-        chosen: Floats = np.choose(index, columns)
-        return chosen
-
-    return Detection(
-        choose([part.deviation for part in parts]),
-        choose([part.low for part in parts]),
-        choose([part.high for part in parts]),
-        lambda i: parts[index[i]].explain(i),
-    )
+    deviation, low, high = (np.choose(index, columns) for columns in zip(*(part[:3] for part in parts), strict=True))
+    return Detection(deviation, low, high, lambda i: parts[index[i]].explain(i))
 
 
 def _last(detection: Detection, size: int) -> Detection:

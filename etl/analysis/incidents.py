@@ -1,7 +1,5 @@
 """Incidents: flagged readings grouped for people, and silences."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -11,10 +9,10 @@ import numpy as np
 from etl.analysis.bands import LAG_READINGS
 from etl.analysis.detectors import Detection, Readings
 from etl.analysis.past import OpenIncident
+from etl.readings.records import DetectorName
 
 MAX_GAP_READINGS = LAG_READINGS
 """Flagged readings at most this many readings apart belong to one incident: 5 minutes at 10 s."""
-
 SILENT_AFTER_INTERVALS = 10
 SILENT_AFTER_S = 300.0
 """A machine is silent after the longer of both: ten polls in a row do not fail by chance, and a machine or switch that
@@ -23,22 +21,21 @@ restarts answers again within 5 minutes."""
 Incident = dict[str, Any]
 """{"start", "end", "readings", "peak", "expected", "deviation", "detector", "why"}.
 
-`start` and `end` are the times (seconds since the epoch) of the first and the last flagged reading, `readings` is the
-number of flagged ones. `peak` is the value with the largest deviation, `deviation` its distance in units of the limit,
-`expected` the range [low, high] for it. The `end` of a lasting change is when its level has become normal, minutes to
-hours later.
+`start` and `end` are the times (seconds since the epoch) of the first and the last flagged reading, `readings` is their
+number; a lasting change ends when its level has become normal, minutes to hours later. `peak` is the value with the
+largest `deviation`, in units of the limit, and `expected` the range [low, high] for it.
 """
 
 
 def incidents(
-    day: Readings, detections: dict[str, Detection], previous: OpenIncident | None = None
+    day: Readings, detections: dict[DetectorName, Detection], previous: OpenIncident | None = None
 ) -> tuple[list[Incident], OpenIncident | None]:
     """The incidents of one parameter and day, in order, and the open one for the next day.
 
     An incident has the name of the detector with the largest deviation. `previous` is the open incident of the day
     before: if it continues, the first incident has its start, the sum of the readings and the stronger peak.
     """
-    if not detections or not len(day.values):
+    if not detections:
         return [], previous
     size = len(day.values)
     deviations = np.array([detection.deviation for detection in detections.values()])
@@ -57,8 +54,7 @@ def incidents(
     return result, {"incident": last, "quiet": quiet}
 
 
-def _incident(day: Readings, detections: dict[str, Detection], deviations: Any, flagged: Any) -> Incident:
-    """The incident of these flagged readings."""
+def _incident(day: Readings, detections: dict[DetectorName, Detection], deviations: Any, flagged: Any) -> Incident:
     strongest, at = np.unravel_index(np.argmax(deviations[:, flagged]), (len(deviations), len(flagged)))
     peak = int(flagged[at])
     name, detection = list(detections.items())[strongest]
@@ -77,12 +73,8 @@ def _incident(day: Readings, detections: dict[str, Detection], deviations: Any, 
 def _continued(first: Incident, second: Incident) -> Incident:
     """One incident of two that midnight separates."""
     stronger = max(first, second, key=lambda incident: incident["deviation"])
-    return {
-        **stronger,
-        "start": first["start"],
-        "end": second["end"],
-        "readings": first["readings"] + second["readings"],
-    }
+    readings = first["readings"] + second["readings"]
+    return {**stronger, "start": first["start"], "end": second["end"], "readings": readings}
 
 
 def silences(times: Iterable[float], interval: float, last: float | None, end: float) -> list[Incident]:

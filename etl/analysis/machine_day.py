@@ -1,21 +1,17 @@
 """The detectors and notes of one machine and day, and what passes to its next day."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from etl.analysis.bands import Bools
-from etl.analysis.columns import Codes, Columns, Floats
-from etl.analysis.detectors import DETECTORS, Detection, Readings
+from etl.analysis.columns import Bools, Codes, Columns, Floats
+from etl.analysis.detectors import DETECTORS, Readings
 from etl.analysis.incidents import Incident, incidents, silences
 from etl.analysis.notes import notes
-from etl.analysis.past import BASELINE_READINGS, DetectionSettings, OpenIncident, Past, Tail
-
-_EMPTY_TAIL = Tail(b"", b"", b"", [], None)
+from etl.analysis.past import BASELINE_READINGS, OpenIncident, Past, Tail
+from etl.readings.records import Settings
 
 
 class ParameterDay(NamedTuple):
@@ -34,26 +30,27 @@ class MachineDay(NamedTuple):
     past: Past
 
 
-def analyze_machine(columns: Columns, past: Past | None, settings: DetectionSettings) -> MachineDay:
-    """Run the detectors on a machine's day. A past that ends before `settings.start` is ignored."""
-    if past is not None and past.last < settings.start:
+def analyze_machine(columns: Columns, past: Past | None, settings: Settings, start: float, end: float) -> MachineDay:
+    """Run the detectors on a machine's day.
+
+    Readings before `start` are ignored; nothing is silent after `end`, the end of the day (seconds since the epoch).
+    """
+    if past is not None and past.last < start:
         past = None
-    tails = past.tails if past else [_EMPTY_TAIL] * len(columns.values)
+    tails = past.tails if past else [Tail(b"", b"", b"", [], None)] * len(columns.values)
     parameters = []
     for values, tail in zip(columns.values, tails, strict=True):
         day = _readings(columns.times, values, columns.codes, columns.statuses, ~np.isnan(values))
-        parameters.append(_analyze_parameter(day, tail, settings))
-    silent = silences(columns.times.tolist(), settings.interval, past.last if past else None, settings.end)
+        parameters.append(_analyze_parameter(day, tail, settings, start))
+    silent = silences(columns.times.tolist(), settings.interval, past.last if past else None, end)
     return MachineDay(silent, parameters, Past(float(columns.times[-1]), [entry.tail for entry in parameters]))
 
 
-def _analyze_parameter(day: Readings, tail: Tail, settings: DetectionSettings) -> ParameterDay:
+def _analyze_parameter(day: Readings, tail: Tail, settings: Settings, start: float) -> ParameterDay:
     times, values = np.frombuffer(tail.times), np.frombuffer(tail.values)
     codes = np.frombuffer(tail.codes, np.uint8)
-    before = _readings(times, values, codes, tail.statuses, times >= settings.start)
-    detections: dict[str, Detection] = {}
-    if len(day.values):
-        detections = {name: DETECTORS[name](before, day) for name in settings.detectors}
+    before = _readings(times, values, codes, tail.statuses, times >= start)
+    detections = {name: DETECTORS[name](before, day) for name in settings.detectors if len(day.values)}
     day_incidents, open_incident = incidents(day, detections, tail.open_incident)
     return ParameterDay(day_incidents, notes(day.values, settings.threshold), _tail(before, day, open_incident))
 
@@ -61,7 +58,6 @@ def _analyze_parameter(day: Readings, tail: Tail, settings: DetectionSettings) -
 def _readings(
     times: Floats, values: Floats, codes: NDArray[np.uint8], statuses: Iterable[str | None], selected: Bools
 ) -> Readings:
-    """The selected readings, with their statuses as text."""
     # All statuses without a code share a text; a field with that many is no status, and the detectors ignore it.
     texts = [*statuses, "another"]
     return Readings(times[selected], values[selected], [texts[code] for code in codes[selected].tolist()])
@@ -74,5 +70,5 @@ def _tail(before: Readings, day: Readings, open_incident: OpenIncident | None) -
     )
     texts = Codes()
     statuses = [*before.statuses, *day.statuses][-BASELINE_READINGS:]
-    codes = bytes(texts[cast("str | None", status)] for status in statuses)
+    codes = bytes(map(texts.__getitem__, statuses))
     return Tail(times, values, codes, list(texts), open_incident)

@@ -1,19 +1,16 @@
 """Notes for the reader of a report where the 20 % rule of analyze_values says little. They change no anomaly."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from etl.analysis.bands import formatter
 from etl.analysis.columns import Floats
+from etl.readings.text import plural
 
 FEW_READINGS = 30
 """With fewer readings the average is unreliable: its standard error exceeds 18 % of the standard deviation."""
-
 MIN_EXPLAINED_VARIANCE = 0.9
 """Two groups count as levels if they explain this share of the variance; of a sine they explain 0.81, of Gaussian noise
 0.64."""
-
 MIN_LEVEL_SHARE = 0.1
 """A level holds at least this share of the readings; rarer values are what the 20 % rule is meant to flag."""
 
@@ -24,7 +21,7 @@ def notes(values: Floats, threshold: float) -> list[str]:
         return []
     sentences = []
     if len(values) < FEW_READINGS:
-        readings = f"{len(values)} reading" + "s" * (len(values) > 1)
+        readings = plural(len(values), "reading")
         sentences.append(f"only {readings}: the average, and with it the anomalies, are unreliable")
     # Scaled to the largest value, so that no square overflows.
     unit = float(np.max(np.abs(values))) or 1.0

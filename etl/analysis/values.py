@@ -1,7 +1,5 @@
 """analyze_values: average, maximum, minimum and anomalies of a series."""
 
-from __future__ import annotations
-
 from math import fsum, isfinite
 from typing import Any
 

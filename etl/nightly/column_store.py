@@ -1,7 +1,5 @@
 """A day's columns in a temporary file, so that a night needs the memory of one part of the day and one machine."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from tempfile import TemporaryFile, gettempdir
@@ -36,22 +34,16 @@ class _Piece(NamedTuple):
 class ColumnStore:
     """The parts of a day in a file of the system's directory for temporary files, read back by machine.
 
-    The file has no name; it disappears with this object or its process.
+    The file has no name; it disappears with this object or its process. `length` is the number of lines in all parts.
     """
 
     def __init__(self) -> None:
         self._file = cast(IO[bytes], TemporaryFile(buffering=0))  # noqa: SIM115  closed by the finalizer
         finalize(self, self._file.close)
-        self._end = 0
-        self._length = 0
+        self.length = 0
         self._pieces: dict[Machine, list[_Piece]] = {}
         self._names: dict[Machine, Any] = {}
         self._statuses: dict[Machine, Codes] = {}
-
-    @property
-    def length(self) -> int:
-        """The number of lines in all parts."""
-        return self._length
 
     @property
     def machines(self) -> list[Machine]:
@@ -59,14 +51,9 @@ class ColumnStore:
         return list(self._pieces)
 
     def add(self, part: Part) -> None:
-        """Write the next part of the day to the file.
-
-        Raises:
-            OSError: it cannot be written, for example because the disk is full.
-
-        """
+        """Write the next part of the day to the file; an OSError names the directory for temporary files."""
         stored = _StoredPart(
-            self._length,
+            self.length,
             self._write(part.lines),
             self._write(part.times) if len(part.times) else None,
             [self._write(column) for column in part.values],
@@ -78,7 +65,7 @@ class ColumnStore:
             if name is not None:
                 self._names[machine] = name
             start += rows
-        self._length += part.length
+        self.length += part.length
 
     def _day_codes(self, part: Part) -> NDArray[np.uint8]:
         """The status codes of a part, translated to those of the day."""
@@ -91,8 +78,7 @@ class ColumnStore:
 
     def _write(self, column: NDArray[Any]) -> int:
         """Append a column to the file; its byte offset."""
-        offset, rest = self._end, column.data.cast("B")
-        self._end += len(rest)
+        offset, rest = self._file.tell(), column.data.cast("B")
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -117,6 +103,8 @@ class ColumnStore:
 
     def lines(self, machine: Machine, rows: Lines) -> Lines:
         """The line numbers, counted from 0 in the day, of these rows of a machine."""
+        if not len(rows):
+            return rows
         pieces = self._pieces[machine]
         lines = self._read(np.uint32, pieces, [piece.part.lines for piece in pieces]).astype(np.intp)
         lines += np.repeat([piece.part.first_line for piece in pieces], [piece.rows for piece in pieces])

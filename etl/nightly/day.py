@@ -1,9 +1,7 @@
 """A day's raw log is read in parts and analyzed machine by machine, in one process or in several."""
 
-from __future__ import annotations
-
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
@@ -13,14 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 
 from etl.analysis.columns import Columns, Figures, Part, collect, figures
 from etl.analysis.machine_day import MachineDay, analyze_machine
-from etl.analysis.past import DetectionSettings, Past
+from etl.analysis.past import Past
 from etl.nightly.column_store import ColumnStore
 from etl.nightly.executors import Mapper
-from etl.nightly.history import History, first_baseline_day, inputs_of, machine_key, newest_stored
+from etl.nightly.history import History, first_baseline_day, inputs_of, newest_stored
 from etl.readings.blocks import block_decoder
 from etl.readings.days import begins, day_after
 from etl.readings.lines import raw_decoder, timestamp_of
@@ -34,6 +33,9 @@ MAX_PARTS = 64
 SHARES_PER_WORKER = 4
 """Lines are read back in this many shares per worker, so that one that is done takes another share."""
 
+Selection = tuple[tuple[str, ...], bool, bool]
+"""The arguments of block_decoder: the fields to decode, whether times, and whether statuses."""
+
 
 class DayTask(NamedTuple):
     """The day to analyze, its settings, and where the analysis runs."""
@@ -42,14 +44,6 @@ class DayTask(NamedTuple):
     day: str
     settings: Settings
     mapper: Mapper
-
-
-class Selection(NamedTuple):
-    """The parts of a reading to decode: the fields of the parameters, and whether times and statuses."""
-
-    fields: tuple[str, ...]
-    times: bool
-    statuses: bool
 
 
 class Block(NamedTuple):
@@ -69,13 +63,10 @@ class AnalyzedMachine(NamedTuple):
 
 
 class AnalyzedDay(NamedTuple):
-    """A day's machines in order of first appearance, the blocks of its raw log, and the history for the next day.
-
-    `columns` reads the columns of a machine.
-    """
+    """A day's machines in order of first appearance, their columns, and the history for the next day."""
 
     machines: dict[Machine, AnalyzedMachine]
-    columns: Callable[[Machine], Columns]
+    store: ColumnStore
     blocks: list[Block]
     history: History | None
 
@@ -85,56 +76,50 @@ def analyze(
 ) -> AnalyzedDay:
     """Analyze a day; the detectors run only with the history of the days before, `previous`.
 
-    No machine is silent after `until` (seconds since the epoch). The columns have times if the detectors run or
-    `with_times`.
+    No machine is silent after `until` (seconds since the epoch). The columns have times if the settings have detectors
+    or `with_times`.
     """
     store, blocks = _read_day(task, with_times)
     machines, settings = store.machines, task.settings
-    detection = _detection_settings(task.day, settings, until) if previous else None
-    keys = [machine_key(machine) for machine in machines]
+    period = _detection_period(task.day, settings, until) if previous else None
+    keys = [msgspec.json.encode(machine).decode() for machine in machines]
     pasts = (previous.machines.get(key) if previous else None for key in keys)
     # Columns are read when a call needs them and not kept. Figures alone cost less than sending columns to a worker.
-    mapping = task.mapper.map if detection else map
-    results = mapping(partial(_analyze_machine, detection, settings.threshold), map(store.columns, machines), pasts)
+    mapping = task.mapper.map if period else map
+    results = mapping(partial(_analyze_machine, settings, period), map(store.columns, machines), pasts)
     analyzed = {
-        machine: result._replace(figures=[_with_lines(column, store, machine) for column in result.figures])
+        machine: result._replace(
+            figures=[column._replace(rows=store.lines(machine, column.rows)) for column in result.figures]
+        )
         for machine, result in zip(machines, results, strict=True)
     }
     history = None
-    if previous and detection:
-        current = {
-            key: result.detection.past
-            for key, result in zip(keys, analyzed.values(), strict=True)
-            if result.detection is not None
-        }
-        absent = {key: previous.machines[key] for key in previous.machines if key not in current}
-        recent = {key: past for key, past in absent.items() if past.last >= detection.start}
+    if previous and period:
+        results_by_key = zip(keys, analyzed.values(), strict=True)
+        current = {key: result.detection.past for key, result in results_by_key if result.detection}
+        absent = ((key, previous.machines[key]) for key in previous.machines if key not in current)
+        recent = {key: past for key, past in absent if past.last >= period[0]}
         history = History(task.day, previous.inputs, recent | current)
-    return AnalyzedDay(analyzed, store.columns, blocks, history)
+    return AnalyzedDay(analyzed, store, blocks, history)
 
 
-def _with_lines(column: Figures, store: ColumnStore, machine: Machine) -> Figures:
-    """The figures with line numbers of the day in place of rows."""
-    return column._replace(rows=store.lines(machine, column.rows)) if len(column.rows) else column
-
-
-def _detection_settings(day: str, settings: Settings, until: float) -> DetectionSettings:
+def _detection_period(day: str, settings: Settings, until: float) -> tuple[float, float]:
+    """The start of the first day that matters to a day, and the end of the day or `until` (seconds since the epoch)."""
     zone = ZoneInfo(settings.timezone)
-    start, end = begins(first_baseline_day(day, settings), zone), begins(day_after(day), zone)
-    return DetectionSettings(settings.detectors, settings.threshold, settings.interval, start, min(end, until))
+    return begins(first_baseline_day(day, settings), zone), min(begins(day_after(day), zone), until)
 
 
 def _analyze_machine(
-    detection: DetectionSettings | None, threshold: float, columns: Columns, past: Past | None
+    settings: Settings, period: tuple[float, float] | None, columns: Columns, past: Past | None
 ) -> AnalyzedMachine:
     """Analyze one machine's day; runs in a worker."""
-    machine_day = analyze_machine(columns, past, detection) if detection else None
-    column_figures = [figures(values, threshold) for values in columns.values]
+    machine_day = analyze_machine(columns, past, settings, *period) if period else None
+    column_figures = [figures(values, settings.threshold) for values in columns.values]
     return AnalyzedMachine(columns.name, columns.readings, column_figures, machine_day)
 
 
 def history_before(task: DayTask, candidate: History | None = None) -> History:
-    """The history of the days before a day: the newest one there is, continued with the raw logs since then.
+    """The newest history of a day before, continued with the raw logs since then.
 
     `candidate` is used instead of the stored ones if it is of an earlier day and has the inputs of the settings.
     """
@@ -155,9 +140,8 @@ def history_before(task: DayTask, candidate: History | None = None) -> History:
 def _read_day(task: DayTask, with_times: bool) -> tuple[ColumnStore, list[Block]]:
     """Read a day's raw log into a column store; also the blocks it was read in."""
     detectors = bool(task.settings.detectors)
-    selection = Selection(tuple(task.settings.parameters.values()), with_times or detectors, detectors)
-    store = ColumnStore()
-    blocks: list[Block] = []
+    selection = tuple(task.settings.parameters.values()), with_times or detectors, detectors
+    store, blocks = ColumnStore(), list[Block]()
     for part_blocks, part in _parts(task, selection):
         blocks += [block._replace(line=block.line + store.length) for block in part_blocks]
         store.add(part)
@@ -177,19 +161,14 @@ def _parts(task: DayTask, selection: Selection) -> Iterator[tuple[list[Block], P
             yield part
         folder.progress(size)
         return
-    read = partial(read_part, folder.root, day, selection)
+    read = partial(_read_part, folder.root, day, selection)
     for (start, end), part in zip(offsets, mapper.map(read, *zip(*offsets, strict=True)), strict=True):
         folder.progress((size if end is None else end) - start)
         yield part
 
 
-def read_part(root: Path, day: str, selection: Selection, start: int, end: int | None) -> tuple[list[Block], Part]:
-    """Read the lines between two byte offsets of a day's raw log; runs in a worker.
-
-    Raises:
-        OSError, EOFError: the file does not exist, or ends before `end`.
-
-    """
+def _read_part(root: Path, day: str, selection: Selection, start: int, end: int | None) -> tuple[list[Block], Part]:
+    """Read the lines between two byte offsets of a day's raw log; runs in a worker."""
     return _read(Folder(root).blocks("raw", day, start, end), selection)
 
 
@@ -206,8 +185,7 @@ def _read(blocks: Iterable[tuple[int, bytes]], selection: Selection) -> tuple[li
             lines += len(rows.sources)
             yield rows
 
-    part = collect(decoded(), len(selection.fields))
-    return starts, part
+    return starts, collect(decoded(), len(selection[0]))
 
 
 def timestamps(task: DayTask, analyzed: AnalyzedDay) -> dict[int, Any]:
@@ -219,7 +197,7 @@ def timestamps(task: DayTask, analyzed: AnalyzedDay) -> dict[int, Any]:
     split = np.array_split(lines, SHARES_PER_WORKER * parts if parts > 1 else 1)
     shares = [share.tolist() for share in split if len(share)]
     starts = [block.line for block in analyzed.blocks]
-    blocks = (analyzed.blocks[_block_of(starts, share[0]) : _block_of(starts, share[-1]) + 2] for share in shares)
+    blocks = (analyzed.blocks[bisect(starts, share[0]) - 1 : bisect(starts, share[-1]) + 1] for share in shares)
     results = task.mapper.map(partial(read_timestamps, task.folder.root, task.day), blocks, shares)
     return dict(zip(chain.from_iterable(shares), chain.from_iterable(results), strict=True))
 
@@ -237,10 +215,10 @@ def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int])
     decode, starts = raw_decoder(()), [block.line for block in blocks]
     stamps = []
     with Folder(root).open_anywhere("raw", day) as file:
-        for number, block_lines in groupby(lines, partial(_block_of, starts)):
-            next_line, offset = blocks[number]
+        for number, block_lines in groupby(lines, partial(bisect, starts)):
+            next_line, offset = blocks[number - 1]
             file.seek(offset)
-            text = BytesIO(file.read(blocks[number + 1].offset - offset if number + 1 < len(blocks) else -1))
+            text = BytesIO(file.read(blocks[number].offset - offset if number < len(blocks) else -1))
             for line in block_lines:
                 raw = next(islice(text, line - next_line, None), b"")
                 if not raw:
@@ -248,8 +226,3 @@ def read_timestamps(root: Path, day: str, blocks: list[Block], lines: list[int])
                 stamps.append(timestamp_of(decode(raw)))
                 next_line = line + 1
     return stamps
-
-
-def _block_of(starts: list[int], line: int) -> int:
-    """The index of the block that holds a line; `starts` are the first lines of the blocks."""
-    return bisect_right(starts, line) - 1

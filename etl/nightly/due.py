@@ -1,7 +1,5 @@
 """Which days are due for a report, and the errors of a day that cannot have one. It does not load numpy."""
 
-from __future__ import annotations
-
 from zoneinfo import ZoneInfo
 
 from etl.readings.days import due

@@ -1,7 +1,5 @@
 """Where the parts of a day are analyzed: in this process, in worker processes, or on a dask cluster."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal
@@ -62,7 +60,6 @@ def _in_processes(workers: int) -> Iterator[Mapper]:
     """A mapper over this process and `workers - 1` others; this one works while the others start."""
     spawned = workers - 1
     pending: list[Future[Any]] = []
-
     with ProcessPoolExecutor(spawned, mp_context=get_context("spawn"), initializer=_exit_with_parent) as executor:
         for _ in range(spawned):
             _submit(executor, int)  # starts a worker while this process imports its modules

@@ -3,14 +3,12 @@
 A history follows from the raw logs of the days before; the files in reports/history only save reading those again.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from math import ceil
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 from weakref import finalize
 from zlib import crc32
 
@@ -18,7 +16,7 @@ import msgspec
 
 from etl.analysis.past import BASELINE_READINGS, RULES, Past
 from etl.readings.days import days_before
-from etl.readings.records import Machine, Settings
+from etl.readings.records import Settings
 from etl.storage.atomic import write_pieces
 from etl.storage.folder import Folder
 
@@ -37,7 +35,7 @@ class Inputs(msgspec.Struct, frozen=True):
 
 
 class History(NamedTuple):
-    """The past of each machine, by its key, after the readings of `day`."""
+    """The past of each machine, by its JSON, after the readings of `day`."""
 
     day: str
     inputs: Inputs
@@ -45,12 +43,24 @@ class History(NamedTuple):
 
 
 class _StoredPasts(Mapping[str, Past]):
-    """The pasts in an open history file; each is read when it is accessed, as all take 70 KB of memory a machine."""
+    """The pasts in a history file; each is read when it is accessed, as all take 70 KB of memory a machine."""
 
-    def __init__(self, file: IO[bytes], pieces: dict[str, tuple[int, int]]) -> None:
-        self._file = file
-        self._pieces = pieces  # by machine: offset and size
+    def __init__(self, path: Path) -> None:
+        """Check and index a file, which stays open as long as this object; EOFError and others if it is damaged."""
+        file = self._file = path.open("rb")
         finalize(self, file.close)
+        self._pieces: dict[str, tuple[int, int]] = {}  # by machine: offset and size
+        head, checksum = b"", 0
+        while size := int.from_bytes(length := file.read(4)):
+            record = file.read(size)
+            checksum = crc32(length + record, checksum)
+            if head:
+                self._pieces[_decode_machine(record)[0]] = (file.tell() - len(record), len(record))
+            else:
+                head = record
+        if file.read() != checksum.to_bytes(4):
+            raise EOFError("the history is damaged: its checksum differs")
+        self.day, self.inputs = _decode_head(head)
 
     def __getitem__(self, key: str) -> Past:
         offset, size = self._pieces[key]
@@ -73,30 +83,20 @@ def first_baseline_day(day: str, settings: Settings) -> str:
     return days_before(day, MAX_ABSENCE_DAYS + ceil(BASELINE_READINGS * settings.interval / 86_400))
 
 
-def machine_key(machine: Machine) -> str:
-    """The key of a machine in a history."""
-    return msgspec.json.encode(machine).decode()
-
-
 def newest_stored(folder: Folder, first: str, day: str, settings: Settings) -> History | None:
     """The newest intact history file with the inputs of these settings, from day `first` on and before `day`."""
     for stored_day in reversed([stored_day for stored_day in folder.histories() if first <= stored_day < day]):
         try:
-            history = _read(folder.history_path(stored_day))
+            pasts = _StoredPasts(folder.history_path(stored_day))
         except (OSError, EOFError, msgspec.DecodeError, UnicodeDecodeError):
             continue
-        if history.day == stored_day and history.inputs == inputs_of(settings):
-            return history
+        if pasts.day == stored_day and pasts.inputs == inputs_of(settings):
+            return History(pasts.day, pasts.inputs, pasts)
     return None
 
 
 def keep(folder: Folder, history: History) -> None:
-    """Write a history file and delete the oldest ones; without effect if there are KEPT_FILES newer ones.
-
-    Raises:
-        OSError: it cannot be written.
-
-    """
+    """Write a history file and delete the oldest ones; without effect if there are KEPT_FILES newer ones."""
     if len([day for day in folder.histories() if day > history.day]) >= KEPT_FILES:
         return
     write_pieces(folder.history_path(history.day), _encode(history))
@@ -117,37 +117,3 @@ def _encode(history: History) -> Iterator[bytes]:
             checksum = crc32(piece, checksum)
             yield piece
     yield bytes(4) + checksum.to_bytes(4)
-
-
-def _read(path: Path) -> History:
-    """Check a history file and keep it open for its pasts.
-
-    Raises:
-        OSError: it cannot be read.
-        EOFError, DecodeError, UnicodeDecodeError: it is damaged.
-
-    """
-    file = path.open("rb")
-    try:
-        head, pieces = _index(file)
-        return History(*_decode_head(head), _StoredPasts(file, pieces))
-    except BaseException:
-        file.close()
-        raise
-
-
-def _index(file: IO[bytes]) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """The encoded head of a history file, and the offset and size of each machine's record."""
-    head: bytes | None = None
-    pieces: dict[str, tuple[int, int]] = {}
-    checksum = 0
-    while size := int.from_bytes(length := file.read(4)):
-        encoded = file.read(size)
-        checksum = crc32(length + encoded, checksum)
-        if head is None:
-            head = encoded
-        else:
-            pieces[_decode_machine(encoded)[0]] = (file.tell() - len(encoded), len(encoded))
-    if head is None or file.read() != checksum.to_bytes(4):
-        raise EOFError("the history is damaged: its checksum differs")
-    return head, pieces

@@ -1,7 +1,5 @@
 """The order to report a closed day, and its result, as `etl run` exchanges them with its child. Loads no numpy."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -1,9 +1,6 @@
 """A job is run: the report of a closed day is made, by as many workers as the job has, and written."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +21,12 @@ def run(job: Job, warn: Callable[[str], None], progress: Progress = no_progress)
 
     """
     settings_log = SettingsLog(Folder(Path(job.folder), progress), job.settings)
-    return run_parallel(partial(_write, settings_log, job.day), job.workers, job.cluster, warn)
 
+    def work(mapper: Mapper) -> Result:
+        day_report = make(settings_log, job.day, mapper, charted=True)
+        return Result(str(write(settings_log.folder, day_report)), summary(day_report.report))
 
-def _write(settings_log: SettingsLog, day: str, mapper: Mapper) -> Result:
-    day_report = make(settings_log, day, mapper, charted=True)
-    return Result(str(write(settings_log.folder, day_report)), summary(day_report.report))
+    return run_parallel(work, job.workers, job.cluster, warn)
 
 
 def summary(report: dict[str, Any]) -> dict[str, Any]:

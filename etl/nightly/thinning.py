@@ -1,18 +1,16 @@
 """Reduces a day's series to the readings its chart needs, with numpy: a machine sends up to 864,000 readings a day."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from etl.analysis.columns import Columns
+from etl.nightly.column_store import ColumnStore
 from etl.pages.charts import Segments
 from etl.readings.days import begins, day_after
-from etl.readings.records import Machine, Settings
+from etl.readings.records import Settings
 from etl.readings.times import SILENT_AFTER_INTERVALS
 
 BUCKETS = 288
@@ -22,18 +20,16 @@ BUCKETS = 288
 class ThinnedSeries(Sequence[dict[str, Segments]]):
     """The thinned readings of each machine by parameter; a machine's columns are read when it is accessed."""
 
-    def __init__(
-        self, day: str, settings: Settings, machines: Sequence[Machine], columns: Callable[[Machine], Columns]
-    ) -> None:
+    def __init__(self, day: str, settings: Settings, store: ColumnStore) -> None:
         zone = ZoneInfo(settings.timezone)
         self._start, self._end = begins(day, zone), begins(day_after(day), zone)
-        self._settings, self._machines, self._columns = settings, machines, columns
+        self._settings, self._store, self._machines = settings, store, store.machines
 
     def __len__(self) -> int:
         return len(self._machines)
 
     def __getitem__(self, place: Any) -> Any:
-        columns = self._columns(self._machines[place])
+        columns = self._store.columns(self._machines[place])
         return {
             parameter: thin(columns.times, values, self._start, self._end, self._settings.interval)
             for parameter, values in zip(self._settings.parameters, columns.values, strict=True)
@@ -43,11 +39,9 @@ class ThinnedSeries(Sequence[dict[str, Segments]]):
 def thin(
     times: NDArray[np.float64], values: NDArray[np.float64], start: float, end: float, interval: float
 ) -> Segments:
-    """Thin a series, and split it at its gaps.
+    """The first lowest and highest reading of each bucket and both readings beside each gap, split at the gaps.
 
-    Of each bucket the lowest and the highest reading are kept, the first of them where several are equal, and both
-    readings beside each gap. `times`, `start` and `end` are seconds since the epoch; a value is NaN where a reading has
-    none.
+    `times`, `start` and `end` are seconds since the epoch; a value is NaN where a reading has none.
     """
     finite = np.isfinite(values)
     times, values = times[finite], values[finite]

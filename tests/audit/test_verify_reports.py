@@ -8,9 +8,10 @@ import shutil
 import orjson
 import pytest
 
-from etl.nightly.report import encode, make_report
+from etl.nightly.report import encode
 from etl.storage.settings_log import SettingsLog
 from tests.support.folders import FIVE, prove, small, wrong_in
+from tests.support.reports import make_report
 
 
 def leaves(value, path=()):

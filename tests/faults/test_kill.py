@@ -17,7 +17,7 @@ import pytest
 
 from etl.config import load as config
 from etl.nightly.due import due_days
-from etl.nightly.report import encode, make_report
+from etl.nightly.report import encode
 from etl.readings.lines import settings_line
 from etl.readings.records import SettingsEntry
 from etl.storage.derivation import Derivation
@@ -27,6 +27,7 @@ from etl.storage.recovery import is_object
 from etl.storage.settings_log import SettingsLog
 from tests.support.days import write_big_day
 from tests.support.process import Site, end, free_port, not_refused, until
+from tests.support.reports import make_report
 
 KILLS = 25
 """Kills one folder lives through."""

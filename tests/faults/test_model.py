@@ -25,12 +25,13 @@ from hypothesis.stateful import (
 )
 
 from etl.config import load as config
-from etl.nightly.report import contract, encode, make_report
+from etl.nightly.report import contract, encode
 from etl.readings.days import day_after, day_finder, due
 from etl.readings.records import Failure
 from etl.storage.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import RAM, Plant
+from tests.support.reports import make_report
 from tests.support.transport import Script
 
 START = 1_795_392_000.0 - 3600

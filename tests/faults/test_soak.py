@@ -19,12 +19,13 @@ from typing import NamedTuple
 import pytest
 
 from etl.live.night import in_child
-from etl.nightly.report import encode, make_report
+from etl.nightly.report import encode
 from etl.readings.days import due
 from etl.readings.records import Failure
 from etl.storage.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import RAM, Plant
+from tests.support.reports import make_report
 from tests.support.transport import Script
 
 START = 1_795_370_400.0

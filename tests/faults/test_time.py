@@ -25,13 +25,14 @@ from etl.live.notify import Notifier
 from etl.live.schedule import NIGHTLY_INTERVAL_S, GridTrigger, Schedule
 from etl.live.systemd import Service
 from etl.nightly.due import due_days
-from etl.nightly.report import encode, make_report
+from etl.nightly.report import encode
 from etl.readings.clock import Times
 from etl.readings.days import day_finder, length
 from etl.storage.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import FIXTURE, Clock
 from tests.support.process import Site, end, until
+from tests.support.reports import make_report
 from tests.support.transport import Script
 
 NOON = 1_795_348_800.0

@@ -26,7 +26,7 @@ import yaml
 
 from etl.config import load as config
 from etl.live.pipeline import NeedsRestartError
-from etl.nightly.report import encode, make_report
+from etl.nightly.report import encode
 from etl.readings.records import Settings, SettingsEntry
 from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
@@ -36,6 +36,7 @@ from etl.storage.retention import compress
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import FIXTURE
 from tests.support.process import HANG_S, Site, caused_by_load, end, until
+from tests.support.reports import make_report
 
 NUMBERED = orjson.dumps([{"n": n, "temperature": n % 9, "fan_speed": 5} for n in range(5000)])
 

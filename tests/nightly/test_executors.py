@@ -24,7 +24,7 @@ from etl.nightly import executors
 from etl.nightly.column_store import ColumnStore
 from etl.nightly.executors import run_parallel
 from etl.nightly.job import Job
-from etl.nightly.report import encode, make_report
+from etl.nightly.report import encode
 from etl.nightly.run import run
 from etl.readings.records import Settings
 from etl.storage.folder import READ_BYTES, Folder
@@ -32,6 +32,7 @@ from etl.storage.settings_log import SettingsLog
 from tests.benchmarks.generate import write_day
 from tests.support.process import free_port
 from tests.support.process import until as wait_until
+from tests.support.reports import make_report
 from tests.support.workers import meet
 
 DAY = "2026-01-05"

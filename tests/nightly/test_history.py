@@ -18,12 +18,13 @@ from etl.audit.rebuild import rebuild
 from etl.audit.verify import Proof
 from etl.nightly.executors import Mapper
 from etl.nightly.history import newest_stored
-from etl.nightly.report import contract, encode, make, make_report, write_report
+from etl.nightly.report import contract, encode, make
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
 from tests.support.columns import columns
+from tests.support.reports import make_report, write_report
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 DAYS = [f"2026-11-{day}" for day in range(20, 24)]

@@ -14,7 +14,6 @@ from etl.cli.rebuild import rebuild
 from etl.cli.report import report as report_command
 from etl.live.night import Night
 from etl.nightly.executors import Mapper
-from etl.nightly.report import make_report, write_report
 from etl.pages import report as pages
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
@@ -24,6 +23,7 @@ from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
 from tests.support.columns import columns
 from tests.support.plant import report_here
+from tests.support.reports import make_report, write_report
 
 MIDNIGHT = 1_795_392_000.0
 """2026-11-23T00:00:00Z."""

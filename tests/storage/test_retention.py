@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from etl.nightly.report import make_report
 from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
 from etl.storage.retention import compress, delete_old
 from etl.storage.settings_log import SettingsLog
+from tests.support.reports import make_report
 
 MIDNIGHT = 1_795_392_000.0
 """2026-11-23T00:00:00Z."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from etl.audit.rebuild import rebuild
 from etl.audit.verify import Proof
 from etl.config import load as config
-from etl.nightly.report import write_report
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
 from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
+from tests.support.reports import write_report
 
 MIDNIGHT = 1_795_392_000.0
 """2026-11-23T00:00:00Z."""

@@ -9,9 +9,21 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from etl import analyze_values
+from etl.nightly.executors import SERIAL
+from etl.nightly.report import make, write
 from etl.nightly.thinning import thin
 
 BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def make_report(settings_log, day, mapper=SERIAL):
+    """The report of a day, without its history and its page."""
+    return make(settings_log, day, mapper).report
+
+
+def write_report(settings_log, day):
+    """Make and write a day's report and its page; the path of the report."""
+    return write(settings_log.folder, make(settings_log, day, charted=True))
 
 
 def midnight(day, days=0):
