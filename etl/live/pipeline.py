@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any
 
 import jmespath
@@ -20,13 +21,13 @@ from etl.readings.days import day_finder
 from etl.sources.contract import FileSource, HttpSource, Transport
 from etl.sources.files import Files as FileTransport
 from etl.sources.registry import open_http
-from etl.storage.appender import ALWAYS, NEVER, Appender, SyncPolicy
+from etl.storage.appender import Appender
 from etl.storage.events import Events
 from etl.storage.folder import Folder
 from etl.storage.latest import last_positions
 
-POLICIES = {"always": ALWAYS, "10s": SyncPolicy(10.0), "never": NEVER}
-"""When lines are fsynced, by output.fsync."""
+SYNC_DELAYS_S = {"always": 0.0, "10s": 10.0, "never": inf}
+"""Seconds after which lines are fsynced, at the latest, by output.fsync."""
 DRAIN_S = 1.0
 """The polls in flight get this long when the process ends or reloads; then they are abandoned."""
 ONCE_MARGIN_S = 1.0
@@ -66,7 +67,7 @@ class Pipeline:
         self.poller = Poller(clock, loaded.config.interval)
         raw, averages = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages"))
         self.files = Files(raw, averages, self.events, day_finder(loaded.zone))
-        self.files.use(POLICIES[loaded.config.output.fsync])
+        self.files.use(SYNC_DELAYS_S[loaded.config.output.fsync])
         self.writer = Writer(self.files, self.poller, self.standing, loaded.settings, clock)
         self.writer.sinks = self._sinks(loaded)
         self._http: Transport | None = None
@@ -130,7 +131,7 @@ class Pipeline:
         retired = [transport for transport in (self._http, self._files) if transport]
         self._use_sources(loaded)
         self.loaded = loaded
-        self.writer.reconfigure(loaded.settings, POLICIES[loaded.config.output.fsync], self._sinks(loaded))
+        self.writer.reconfigure(loaded.settings, SYNC_DELAYS_S[loaded.config.output.fsync], self._sinks(loaded))
         self._retire(retired, max((previous.timeout(source) for source in previous.sources), default=0.0))
 
     def _retire(self, transports: Iterable[Transport], deadline: float) -> None:

@@ -19,7 +19,7 @@ from etl.readings.fold import Windows, derive, fold_of
 from etl.readings.lines import raw_line
 from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
 from etl.readings.window import Window
-from etl.storage.appender import Appender, DisturbedError, SyncPolicy
+from etl.storage.appender import Appender, DisturbedError
 from etl.storage.events import Events
 from etl.storage.recovery import recover
 
@@ -58,13 +58,13 @@ class Files(NamedTuple):
 
     def close(self) -> None:
         """Close the files; what waits is not written."""
-        for appender in (self.raw, self.averages, self.events):
+        for appender in (self.raw, self.averages, self.events.appender):
             appender.close()
 
-    def use(self, policy: SyncPolicy) -> None:
-        """Fsync as this policy asks from now on."""
-        self.raw.policy = policy
-        self.averages.policy = SyncPolicy(max(policy.delay_s, AVERAGES_SYNC_S))
+    def use(self, sync_delay_s: float) -> None:
+        """Fsync raw lines at most this many seconds after their write, averages within AVERAGES_SYNC_S."""
+        self.raw.sync_delay_s = sync_delay_s
+        self.averages.sync_delay_s = max(sync_delay_s, AVERAGES_SYNC_S)
 
 
 class Writer:
@@ -97,13 +97,13 @@ class Writer:
         with self._lock:
             self._expressions = expressions
 
-    def reconfigure(self, settings: Settings, policy: SyncPolicy, sinks: Iterable[Sink]) -> None:
+    def reconfigure(self, settings: Settings, sync_delay_s: float, sinks: Iterable[Sink]) -> None:
         """Continue with other settings, and open the files again."""
         with self._lock:
             self._settings = settings
             self._fold = fold_of(settings)
-            self._files.use(policy)
-            self._files.events.reopen()
+            self._files.use(sync_delay_s)
+            self._files.events.appender.reset()
             self.sinks = list(sinks)
             self._windows = None
         self._poller.wake()

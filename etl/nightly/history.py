@@ -16,7 +16,7 @@ import msgspec
 from etl.analysis.past import MEMORY, Past
 from etl.readings.days import days_before
 from etl.readings.records import Machine, Settings
-from etl.storage.atomic import write_pieces
+from etl.storage.atomic import write_whole
 from etl.storage.folder import Folder
 
 KEPT = 3
@@ -71,7 +71,7 @@ def keep(folder: Folder, history: History) -> None:
     """
     if len([day for day in folder.histories() if day > history.day]) >= KEPT:
         return
-    write_pieces(folder.history_path(history.day), _pieces(history))
+    write_whole(folder.history_path(history.day), _pieces(history))
     for day in folder.histories()[:-KEPT]:
         folder.history_path(day).unlink(missing_ok=True)
 

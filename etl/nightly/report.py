@@ -80,9 +80,9 @@ def write(folder: Folder, made: Made, page: Page | None) -> Path:
         history.keep(folder, made.history)
     day = made.report["date"]
     if page and (drawn := _draw(page, made.report, made.series)):
-        write_whole(folder.page_path(day), drawn)
+        write_whole(folder.page_path(day), [drawn])
     path = folder.report_path(day)
-    write_whole(path, encode(made.report))
+    write_whole(path, [encode(made.report)])
     return path
 
 

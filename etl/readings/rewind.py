@@ -43,11 +43,6 @@ class Rewind:
         self._silence = silence
         self._machines: dict[Machine, _Machine] = {}
 
-    def is_complete(self, machine: Machine) -> bool:
-        """Whether no older reading of a machine can matter."""
-        state = self._machines.get(machine)
-        return state is not None and state.complete
-
     def add(self, machine: Machine, at: float, values: Iterable[Any]) -> None:
         """Add the reading before those added so far."""
         state = self._machines.get(machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -12,6 +13,8 @@ from etl.readings.records import RejectedError
 from etl.storage.folder import Folder
 from etl.storage.places import blocks_before, nth_place
 
+TAIL_BYTES = 64 << 10
+"""Bytes read of the end of a log where only its last lines matter."""
 MAX_RAW_BYTES, MAX_EVENT_BYTES = 16 << 20, 8 << 20
 """Bytes read of the ends of the raw log and of the events log, at most: `etl status` stays fast on any folder."""
 
@@ -28,17 +31,15 @@ class LastReading(NamedTuple):
 def last_reading_at(folder: Folder) -> float | None:
     """When the last reading in the raw log was polled (seconds since the epoch); None in an empty folder."""
     decode = raw_decoder(())
-    for line in reversed(folder.last_lines("raw")):
-        try:
+    for line in folder.backwards("raw", TAIL_BYTES):
+        with suppress(RejectedError):
             return decode(line).polled_at
-        except RejectedError:
-            continue
     return None
 
 
 def ended_cleanly(folder: Folder) -> bool:
     """Whether the last process recorded its stop; true where there are no events."""
-    for line in reversed(folder.last_lines("events")):
+    for line in folder.backwards("events", TAIL_BYTES):
         if b'"event":"start"' in line:
             return False
         if b'"event":"stop"' in line:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from etl.readings.answers import parse
 from etl.readings.fold import Windows
 from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError, Settings
-from etl.storage.atomic import append_whole, sync_folder
+from etl.storage.atomic import append_whole, sync
 from etl.storage.derivation import Derivation
 from etl.storage.folder import KINDS, Folder
 from etl.storage.places import Place, nth_place, place_at
@@ -23,7 +25,6 @@ from etl.storage.settings_log import SettingsLog, shape
 
 TAIL_BYTES = 1 << 20
 """Bytes of the raw log's end whose averages every start derives again."""
-
 READ_BYTES = 1 << 20
 """Bytes read at once while looking for the start of a line."""
 
@@ -34,9 +35,7 @@ Record = Callable[..., None]
 def recover(folder: Folder, settings: Settings, today: str, record: Record) -> Windows:
     """Repair the end of the folder and write down the settings; the windows to go on with from day `today` on.
 
-    Raises:
-        OSError: the folder cannot be written now; it is safe to try again later.
-
+    After an OSError it is safe to try again later.
     """
     repair_ends(folder, record, 2)
     write_settings(folder, settings, today, record)
@@ -53,17 +52,11 @@ def recover(folder: Folder, settings: Settings, today: str, record: Record) -> W
 
 
 def repair_ends(folder: Folder, record: Record, newest: int | None = None) -> list[Path]:
-    """Cut torn ends off all files, or off the `newest` ones of each kind, and keep them in `*.torn`.
-
-    Returns:
-        the files that were cut.
-
-    """
+    """Cut torn ends off all files, or the `newest` ones of each kind, and keep them in `*.torn`; the files cut."""
     repaired = []
-    paths = [(folder.path(kind, day), kind) for kind in KINDS for day in folder.days(kind)[-(newest or 0) :]]
-    for path, kind in [*paths, (folder.settings_path, "settings")]:
-        cut = repair(path, is_raw if kind == "raw" else is_object)
-        if cut:
+    paths = [folder.path(kind, day) for kind in KINDS for day in folder.days(kind)[-(newest or 0) :]]
+    for path in [*paths, folder.settings_path]:
+        if cut := repair(path, raw_decoder(()) if path.parent.name == "raw" else parse):
             record("repaired", reason="torn", file=str(path.relative_to(folder.root)), bytes=cut)
             repaired.append(path)
     return repaired
@@ -74,8 +67,7 @@ def write_settings(folder: Folder, settings: Settings, today: str, record: Recor
     day = max([today, *folder.days("raw")[-1:]])
     settings_log = SettingsLog(folder, settings)
     is_change = bool(settings_log.entries)
-    entry = settings_log.entry_for(settings, day, folder.count("raw", day) + 1)
-    if entry:
+    if entry := settings_log.entry_for(settings, day, folder.count("raw", day) + 1):
         settings_log.append(entry)
         if is_change:
             record("settings", reason="changed", day=day, line=entry.line)
@@ -149,33 +141,16 @@ def _rewrite_end(folder: Folder, day: str, line: int, derived: Iterator[bytes], 
         file.flush()
         os.fsync(file.fileno())
     if is_new:
-        sync_folder(path.parent)
+        sync(path.parent)
     record("repaired", reason="averages", file=str(path.relative_to(folder.root)), cut=size - end, written=written)
     return True
 
 
-def is_object(line: bytes) -> bool:
-    """Whether a line is a JSON object."""
-    try:
-        parse(line)
-    except RejectedError:
-        return False
-    return True
-
-
-def is_raw(line: bytes) -> bool:
-    """Whether a line is a raw line of ours."""
-    try:
-        raw_decoder(())(line)
-    except RejectedError:
-        return False
-    return True
-
-
-def repair(path: Path, is_sound: Callable[[bytes], bool] = is_object) -> int:
+def repair(path: Path, decode: Callable[[bytes], Any] = parse) -> int:
     """Cut the torn or damaged end off a file of lines and keep it in `*.torn`; how many bytes were cut.
 
-    Killed in between, the next repair finishes the work without keeping the end twice.
+    `decode` raises RejectedError for a damaged line. Killed in between, the next repair finishes the work without
+    keeping the end twice.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -183,7 +158,7 @@ def repair(path: Path, is_sound: Callable[[bytes], bool] = is_object) -> int:
         return 0
     try:
         size = os.fstat(fd).st_size
-        end = _sound_end(fd, size, is_sound)
+        end = _sound_end(fd, size, decode)
         if end < size:
             _keep(path.with_name(path.name + ".torn"), os.pread(fd, size - end, end))
             os.ftruncate(fd, end)
@@ -199,14 +174,16 @@ def torn_files(root: Path) -> list[tuple[Path, int]]:
     return [(path, path.stat().st_size) for path in paths]
 
 
-def _sound_end(fd: int, size: int, is_sound: Callable[[bytes], bool]) -> int:
+def _sound_end(fd: int, size: int, decode: Callable[[bytes], Any]) -> int:
     """The offset after the last sound line."""
     end = size
     while end:
         start = _line_start(fd, end)
         line = os.pread(fd, end - start, start)
-        if line.endswith(b"\n") and is_sound(line):
-            break
+        if line.endswith(b"\n"):
+            with suppress(RejectedError):
+                decode(line)
+                break
         end = start
     return end
 
@@ -224,9 +201,7 @@ def _line_start(fd: int, end: int) -> int:
 
 
 def _keep(path: Path, torn: bytes) -> None:
-    try:
+    with suppress(FileNotFoundError):
         if path.read_bytes().endswith(torn + b"\n"):
             return
-    except FileNotFoundError:
-        pass
     append_whole(path, torn if torn.endswith(b"\n") else torn + b"\n")

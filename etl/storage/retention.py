@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import date, timedelta
 from pathlib import Path
 
-from etl.storage.atomic import private_opener, sync_folder, temporary_path
-from etl.storage.derivation import oldest_needed
+from etl.storage.atomic import private_opener, sync, temporary_path
+from etl.storage.derivation import windows_before
 from etl.storage.folder import KINDS, Folder
+from etl.storage.places import Place
 from etl.storage.settings_log import SettingsLog
 
 READ_BYTES = 1 << 20
@@ -61,7 +62,7 @@ def _compress_file(path: Path, stopping: Callable[[], bool], pause: Pause) -> bo
             temporary.unlink()
             return False
         temporary.replace(packed)
-        sync_folder(packed.parent)
+        sync(packed.parent)
         path.unlink()
     return True
 
@@ -82,7 +83,7 @@ def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pau
     averages = [day for day in folder.days("averages") if day in raw]
     for day in _reported(folder):
         if day < (oldest - timedelta(days=1)).isoformat() and averages and day < averages[0]:
-            if day >= oldest_needed(settings_log, averages[0]):
+            if day >= windows_before(settings_log, Place(averages[0], 1, 0))[1]:
                 break
             deleted += _delete(folder, "raw", day, pause)
     return deleted

@@ -78,12 +78,7 @@ class SettingsLog:
         return SettingsEntry(day, line, settings)
 
     def append(self, entry: SettingsEntry) -> None:
-        """Write an entry, fsynced.
-
-        Raises:
-            OSError: it cannot be written.
-
-        """
+        """Write an entry, fsynced."""
         append_whole(self.folder.settings_path, settings_line(entry))
         self.entries.append(entry)
 
