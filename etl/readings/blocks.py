@@ -55,10 +55,8 @@ def block_decoder(fields: tuple[str, ...], times: bool = False, statuses: bool =
         except UNREADABLE:
             pass
         rows = list(map(row, BytesIO(block)))
-        sources, ids, moments, machine_names, texts, *values = ([r[i] for r in rows] for i in range(5 + len(fields)))
-        return Rows(
-            sources, ids, machine_names, values, moments if times else None, _as_text(texts) if statuses else None
-        )
+        sources, ids, ats, machine_names, texts, *values = ([r[i] for r in rows] for i in range(5 + len(fields)))
+        return Rows(sources, ids, machine_names, values, ats if times else None, _as_text(texts) if statuses else None)
 
     return decode_block
 

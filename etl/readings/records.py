@@ -53,10 +53,9 @@ class Poll(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """The part of a raw line that averages and reports need.
+    """The part of a raw line that averages and reports need; `values` have the order of the parameters.
 
-    `polled_at` is in seconds since the epoch, exact to the millisecond; `timestamp` is None where the machine sent
-    none; `values` have the order of the parameters.
+    `polled_at` is in seconds since the epoch, exact to the millisecond; `timestamp` is None where none was sent.
     """
 
     machine: Machine
@@ -70,9 +69,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 class Rows(NamedTuple):
     """A block of raw lines as columns, one item per line.
 
-    `sources` (None: the line is damaged) and `ids` identify the machine; `names` are as sent; `values` holds a column
-    per parameter, None where there is no number. On request `times` (seconds since the epoch) and `statuses` (text or
-    None).
+    A damaged line has no source. `values` holds a column per parameter, None where there is no number; `times` are in
+    seconds since the epoch.
     """
 
     sources: list[str | None]
