@@ -84,14 +84,10 @@ class Schedule:
         for number, sources in members.items():
             if number in jobs:
                 jobs[number].modify(args=[number, sources])
-            else:
-                self._add_slice(number, sources)
-
-    def _add_slice(self, number: int, sources: list[str]) -> None:
-        trigger = GridTrigger(self._interval, number * self._interval / MAX_SLICES)
-        self._scheduler.add_job(
-            self._run_slice, trigger, [number, sources], executor="poll", id=str(number), next_run_time=self._now()
-        )
+                continue
+            trigger = GridTrigger(self._interval, number * self._interval / MAX_SLICES)
+            args, now = [number, sources], self._now()
+            self._scheduler.add_job(self._run_slice, trigger, args, executor="poll", id=str(number), next_run_time=now)
 
     def _run_slice(self, number: int, sources: list[str]) -> None:
         """Poll a slice; it was due at its offset, except for its first run, which is due at once."""
