@@ -1,7 +1,5 @@
 """What the console shows of a running process: the last readings of every machine, as JSON and plain dicts."""
 
-from __future__ import annotations
-
 import re
 import threading
 from array import array

@@ -1,7 +1,5 @@
 """What the process counts, as Prometheus text. No label names a machine: the fleet may grow, this must not."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The nightly job: closed days are reported by a child process at low priority, then retention is applied."""
 
-from __future__ import annotations
-
 import logging
 import os
 import subprocess

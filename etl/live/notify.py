@@ -1,7 +1,5 @@
 """Notifications to `notify.url`: sources that stay down and answer again, and each night's report."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """The parts that turn polls into files, put together from the config."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Which polls are in flight: starts them, and collects their results for the writer."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping

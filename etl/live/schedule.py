@@ -4,8 +4,6 @@ Everything is scheduled in UTC on a fixed grid. APScheduler's own triggers skip 
 list every run that a clock step missed; `GridTrigger` does neither.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from zlib import crc32

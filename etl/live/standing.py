@@ -1,7 +1,5 @@
 """What is known of every source now: up, silent or down, and whether readings are written. The rules are pure."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable

@@ -1,7 +1,5 @@
 """Lines on stdout from a thread of their own: a reader that stalls or goes away loses lines, and delays no poll."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 

@@ -1,7 +1,5 @@
 """One thread: answers become durable raw lines, then averages lines, and each written batch goes to the sinks."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """What a machine sends: an answer's body decoded into readings."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jmespath

@@ -1,7 +1,5 @@
 """Blocks of raw lines decoded into columns, for what reads whole days."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO

@@ -1,7 +1,5 @@
 """Local days: which day a moment belongs to, how long it is, when its report is due. Pure, with zoneinfo."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo

@@ -1,7 +1,5 @@
 """The fold from raw lines to averages lines. Live polling, start, replay, rebuild and verify share it. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The lines of our own log, encoded and decoded one at a time: raw, averages, events, settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache

@@ -1,9 +1,7 @@
 """The records that pass between the rooms. They have no behaviour."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -21,8 +19,8 @@ class RejectedError(ValueError):
         super().__init__(why)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[RejectedError], tuple[str, str]]:
-        return RejectedError, (self.reason, str(self))
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.reason, str(self))
 
 
 class Failure(NamedTuple):

@@ -1,7 +1,5 @@
 """Windows rebuilt from readings in reverse order, newest first, until no older reading can matter. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Lines appended to day files: whole lines, in order, acknowledged only once they are durable."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """Files written whole or not at all, and the system calls that make them durable."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Averages derived from the raw log, over days and changes of settings, and the windows to start from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 from math import inf

@@ -1,7 +1,5 @@
 """The events log: what a reader of the folder must know, recorded from any thread and written by one."""
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any

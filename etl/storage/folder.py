@@ -1,7 +1,5 @@
 """The output folder read back: its layout, its days, its lines."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import shutil
@@ -164,29 +162,6 @@ class Folder:
                 offset += len(block)
         if end is not None and offset < end:
             raise EOFError(f"{self.path(kind, day)} is shorter here than it was: {offset} bytes, not {end}")
-
-    def backwards(self, kind: str, size: int) -> Iterator[bytes]:
-        """The complete lines in the last `size` bytes of this kind over all days, newest first, without line feeds.
-
-        A compressed file, which has to be unpacked, is read only if it is the newest one.
-        """
-        days = self.days(kind)
-        for day in reversed(days):
-            if size <= 0 or (day != days[-1] and not self.path(kind, day).exists()):
-                return
-            with self.open_anywhere(kind, day) as file:
-                start = file.seek(0, os.SEEK_END)
-                rest = b""
-                while start and size > 0:
-                    block = min(READ_BYTES, start, size)
-                    start -= block
-                    size -= block
-                    file.seek(start)
-                    rest = file.read(block) + rest
-                    *lines, _ = rest.split(b"\n")
-                    if lines:
-                        rest = lines.pop(0) + b"\n" if start else b""
-                    yield from reversed(lines)
 
     def count(self, kind: str, day: str) -> int:
         """How many complete lines a day has; 0 without a file. An unchanged file is not read again."""

@@ -1,7 +1,5 @@
 """What the ends of the logs say: the last reading, how the last process ended, where following resumes, who is down."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -11,7 +9,7 @@ import orjson
 from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError
 from etl.storage.folder import Folder
-from etl.storage.places import blocks_before, nth_place
+from etl.storage.places import blocks_before, last_lines, nth_place
 
 TAIL_BYTES = 64 << 10
 """Bytes read of the end of a log where only its last lines matter."""
@@ -31,7 +29,7 @@ class LastReading(NamedTuple):
 def last_reading_at(folder: Folder) -> float | None:
     """When the last reading in the raw log was polled (seconds since the epoch); None in an empty folder."""
     decode = raw_decoder(())
-    for line in folder.backwards("raw", TAIL_BYTES):
+    for line in last_lines(folder, "raw", TAIL_BYTES):
         with suppress(RejectedError):
             return decode(line).polled_at
     return None
@@ -39,7 +37,7 @@ def last_reading_at(folder: Folder) -> float | None:
 
 def ended_cleanly(folder: Folder) -> bool:
     """Whether the last process recorded its stop; true where there are no events."""
-    for line in folder.backwards("events", TAIL_BYTES):
+    for line in last_lines(folder, "events", TAIL_BYTES):
         if b'"event":"start"' in line:
             return False
         if b'"event":"stop"' in line:
@@ -77,7 +75,7 @@ def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dic
     last: dict[str, LastReading] = {}
     ids: set[Any] = set()
     missing = set(names)
-    for line in folder.backwards("raw", MAX_RAW_BYTES):
+    for line in last_lines(folder, "raw", MAX_RAW_BYTES):
         try:
             reading = decode(line)
         except RejectedError:
@@ -98,7 +96,7 @@ def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dic
 def down_events(folder: Folder) -> dict[str, dict[str, Any]]:
     """The source_down event of each source that is down, since the last start, within MAX_EVENT_BYTES."""
     latest: dict[str, dict[str, Any]] = {}
-    for line in folder.backwards("events", MAX_EVENT_BYTES):
+    for line in last_lines(folder, "events", MAX_EVENT_BYTES):
         try:
             event = orjson.loads(line)
             kind, source = event["event"], event["source"]

@@ -1,7 +1,5 @@
 """The output folder's lock: one process writes to a folder at a time."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time

@@ -3,30 +3,26 @@
 A crash may leave a partial or damaged last line, which is cut off and kept in `*.torn`.
 """
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from etl.readings.answers import parse
 from etl.readings.fold import Windows
 from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError, Settings
-from etl.storage.atomic import append_whole, sync
+from etl.storage.atomic import append_whole, private_opener, sync
 from etl.storage.derivation import Derivation
 from etl.storage.folder import KINDS, Folder
-from etl.storage.places import Place, nth_place, place_at
+from etl.storage.places import Place, blocks_backwards, nth_place, place_at
 from etl.storage.settings_log import SettingsLog, shape
 
 TAIL_BYTES = 1 << 20
 """Bytes of the raw log's end whose averages every start derives again."""
-READ_BYTES = 1 << 20
-"""Bytes read at once while looking for the start of a line."""
 
 Record = Callable[..., None]
 """Records an event: record("repaired", reason="torn", file=...)."""
@@ -152,20 +148,16 @@ def repair(path: Path, decode: Callable[[bytes], Any] = parse) -> int:
     `decode` raises RejectedError for a damaged line. Killed in between, the next repair finishes the work without
     keeping the end twice.
     """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
-    try:
-        size = os.fstat(fd).st_size
-        end = _sound_end(fd, size, decode)
+    with suppress(FileNotFoundError), open(path, "r+b", opener=private_opener) as file:
+        size = file.seek(0, os.SEEK_END)
+        end = _sound_end(file, size, decode)
         if end < size:
-            _keep(path.with_name(path.name + ".torn"), os.pread(fd, size - end, end))
-            os.ftruncate(fd, end)
-            os.fsync(fd)
+            file.seek(end)
+            _keep(path.with_name(path.name + ".torn"), file.read())
+            file.truncate(end)
+            os.fsync(file.fileno())
         return size - end
-    finally:
-        os.close(fd)
+    return 0
 
 
 def torn_files(root: Path) -> list[tuple[Path, int]]:
@@ -174,29 +166,14 @@ def torn_files(root: Path) -> list[tuple[Path, int]]:
     return [(path, path.stat().st_size) for path in paths]
 
 
-def _sound_end(fd: int, size: int, decode: Callable[[bytes], Any]) -> int:
+def _sound_end(file: IO[bytes], size: int, decode: Callable[[bytes], Any]) -> int:
     """The offset after the last sound line."""
-    end = size
-    while end:
-        start = _line_start(fd, end)
-        line = os.pread(fd, end - start, start)
-        if line.endswith(b"\n"):
+    for offset, lines in blocks_backwards(file, 0, size):
+        starts = accumulate((len(line) + 1 for line in lines), initial=offset)
+        for start, line in reversed(list(zip(starts, lines, strict=False))):
             with suppress(RejectedError):
                 decode(line)
-                break
-        end = start
-    return end
-
-
-def _line_start(fd: int, end: int) -> int:
-    """The offset of the line that ends at `end`, with or without its line feed."""
-    block_end = end - 1
-    while block_end > 0:
-        start = max(0, block_end - READ_BYTES)
-        feed = os.pread(fd, block_end - start, start).rfind(b"\n")
-        if feed >= 0:
-            return start + feed + 1
-        block_end = start
+                return start + len(line) + 1
     return 0
 
 

@@ -1,7 +1,5 @@
 """Retention: closed days are compressed, and deleted after `keep_days`; never a day without its report."""
 
-from __future__ import annotations
-
 import gzip
 import os
 from collections.abc import Callable

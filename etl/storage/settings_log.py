@@ -1,7 +1,5 @@
 """settings.jsonl: which settings govern which lines of the raw log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from math import inf
 from typing import NamedTuple

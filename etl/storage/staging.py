@@ -1,7 +1,5 @@
 """Files built aside and moved into place: the days that a replay adds, the averages that a rebuild derives again."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
