@@ -112,7 +112,6 @@ def in_child(job: Job, stopping: Callable[[], bool]) -> Result:
         StoppedError: `stopping` became true; the child is killed.
         ValueError: the report cannot be made from this raw log.
         ChildProcessError: the child ended without a result; its log says why.
-
     """
     command = [sys.executable, "-P", "-m", "etl", "report", "--date", job.day, "--closed"]
     # The child runs the same code as this process, and numpy's BLAS library needs no thread per core.

@@ -37,8 +37,7 @@ class Stdout:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._queue and not self._closing:
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._queue or self._closing)
                 if not self._queue:
                     return
                 data = self._queue[0]

@@ -4,9 +4,9 @@ import gzip
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import date, timedelta
 from pathlib import Path
 
+from etl.readings.days import days_before
 from etl.storage.atomic import private_opener, sync, temporary_path
 from etl.storage.derivation import windows_before
 from etl.storage.folder import KINDS, Folder
@@ -72,15 +72,15 @@ def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pau
     are kept, and so are all files of a day without a report.
     """
     folder = settings_log.folder
-    oldest = date.fromisoformat(today) - timedelta(days=keep_days)
+    oldest = days_before(today, keep_days)
     deleted: list[str] = []
     for day in _reported(folder):
-        if day < oldest.isoformat():
+        if day < oldest:
             deleted += _delete(folder, "averages", day, pause) + _delete(folder, "events", day, pause)
     raw = set(folder.days("raw"))
     averages = [day for day in folder.days("averages") if day in raw]
     for day in _reported(folder):
-        if day < (oldest - timedelta(days=1)).isoformat() and averages and day < averages[0]:
+        if day < days_before(oldest, 1) and averages and day < averages[0]:
             if day >= windows_before(settings_log, Place(averages[0], 1, 0))[1]:
                 break
             deleted += _delete(folder, "raw", day, pause)
