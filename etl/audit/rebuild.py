@@ -11,7 +11,7 @@ from etl.nightly import history
 from etl.nightly.report import UNMADE, Made, Page, contract, encode, make, write
 from etl.readings.text import plural
 from etl.storage.derivation import Derivation
-from etl.storage.folder import DAMAGED_GZIP, read_report
+from etl.storage.folder import DAMAGED_GZIP
 from etl.storage.recovery import Record, repair_ends
 from etl.storage.settings_log import SettingsLog
 from etl.storage.staging import replace_averages
@@ -63,7 +63,7 @@ def _reports(settings_log: SettingsLog, unreported: list[str], record: Record, p
         try:
             computed = make(settings_log, day, known=previous, charted=page is not None)
             previous = computed.history
-            if path.exists() and _is_correct(read_report(folder, day), computed):
+            if path.exists() and _is_correct(path.read_bytes(), computed):
                 if previous:
                     history.keep(folder, previous)
                 correct += 1

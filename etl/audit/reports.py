@@ -15,7 +15,6 @@ from etl.audit.logs import unreadable
 from etl.audit.snapshot import Snapshot
 from etl.nightly.history import History
 from etl.nightly.report import UNMADE, contract, encode, make
-from etl.storage.folder import read_report
 from etl.storage.settings_log import SettingsLog
 
 
@@ -46,7 +45,7 @@ class ReportCheck:
     def _compare(self, day: str) -> Iterator[Finding]:
         path = self._settings_log.folder.report_path(day)
         try:
-            stored = read_report(self._settings_log.folder, day)
+            stored = path.read_bytes()
             report = orjson.loads(stored)
         except (OSError, ValueError) as error:
             yield Finding(f"{path}: cannot be read: {error}")

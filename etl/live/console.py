@@ -42,8 +42,7 @@ class News(NamedTuple):
 class Traces:
     """A ring buffer of readings for each machine; 10,000 machines of two parameters take 8 MB. For any thread.
 
-    Marks count the readings. They start at `now` (seconds since the epoch), so that a mark of an earlier process is
-    unknown here.
+    Marks count the readings, from `now` (seconds since the epoch) on: no mark of an earlier process is known.
     """
 
     def __init__(self, parameters: int, now: float) -> None:

@@ -69,8 +69,7 @@ def report_message(summary: dict[str, Any], now: float) -> dict[str, Any]:
 class Notifier:
     """Sends notifications from a thread of its own; nobody waits for it.
 
-    One that is not accepted becomes an event, without the URL, which may contain a secret. `pauses` are the seconds
-    before each attempt.
+    One that is not accepted becomes an event, without the URL: it may be secret. `pauses`: seconds before attempts.
     """
 
     def __init__(self, record: Callable[..., None], pauses: Collection[float] = RETRY_PAUSES_S) -> None:

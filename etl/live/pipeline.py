@@ -41,8 +41,7 @@ class NeedsRestartError(Exception):
 class Pipeline:
     """The parts that turn polls into files; the caller holds the folder's lock.
 
-    `clock` gives seconds since the epoch; `traces` keeps the last readings for the console, if there is one; `system`
-    is the module os, or a test double for it.
+    `clock` gives seconds since the epoch; `traces` keeps readings for the console; `system` is os, or a test double.
     """
 
     def __init__(
@@ -82,17 +81,11 @@ class Pipeline:
         return sinks
 
     def _use_sources(self, loaded: Loaded) -> None:
-        http = [
-            HttpSource(
-                source.name,
-                source.url,
-                loaded.timeout(source),
-                source.headers,
-                str(loaded.path(source.ca_file)) if source.ca_file else None,
-            )
-            for source in loaded.sources
-            if source.url
-        ]
+        http: list[HttpSource] = []
+        for source in loaded.sources:
+            if source.url:
+                ca_file = str(loaded.path(source.ca_file)) if source.ca_file else None
+                http.append(HttpSource(source.name, source.url, loaded.timeout(source), source.headers, ca_file))
         files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
         transports: dict[str, Transport] = {}
         if http:

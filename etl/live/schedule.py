@@ -20,10 +20,7 @@ NIGHTLY = "nightly"
 
 
 class GridTrigger(IntervalTrigger):  # type: ignore[misc]
-    """Fires every `interval` seconds, at `offset` seconds after the multiples of the interval since the epoch.
-
-    Missed runs are skipped, not listed.
-    """
+    """Fires `offset` seconds after each multiple of `interval` seconds since the epoch; missed runs are skipped."""
 
     def __init__(self, interval: float, offset: float = 0.0) -> None:
         start = datetime.fromtimestamp(offset, UTC)

@@ -16,10 +16,7 @@ from etl.readings.window import MAX_ABS_VALUE, number
 
 @lru_cache(maxsize=16)
 def block_decoder(fields: tuple[str, ...], times: bool = False, statuses: bool = False) -> Callable[[bytes], Rows]:
-    """Build the decoder of blocks of whole raw lines, with or without times and statuses.
-
-    A block without damage is decoded in one pass; any other one line by line.
-    """
+    """Build the decoder of blocks of whole raw lines; a block without damage is decoded in one pass."""
     bounded = Annotated[float, msgspec.Meta(ge=-MAX_ABS_VALUE, le=MAX_ABS_VALUE)] | None
     keys = ["id", "name", "status"] if statuses else ["id", "name"]
     types = dict.fromkeys(set(fields) - COMMON_KEYS, bounded)

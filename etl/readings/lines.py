@@ -21,10 +21,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: int | None = None) -> bytes:
-    """Encode a line of the raw log: the reading as sent, then its source and when it was polled (seconds).
-
-    RejectedError means that the reading is nested too deeply for orjson.
-    """
+    """Encode a reading as sent, with its source and when it was polled (seconds); RejectedError if nested too deep."""
     if any(key in reading for key in OWN_KEYS):
         reading = {key: value for key, value in reading.items() if key not in OWN_KEYS}
     record = {**reading, "_source": source, "_polled_at": rfc3339(polled_at)}
@@ -109,10 +106,7 @@ def timestamp_of(reading: Reading) -> Any:
 
 
 def averages_encoder(parameters: Iterable[str]) -> Callable[[Reading, Sequence[float | None], int], bytes]:
-    """Build the encoder of averages lines.
-
-    It takes a reading, the average of each parameter (in the same order) and the number of readings in its window.
-    """
+    """Build the encoder of averages lines: from a reading, the parameters' averages and its window's readings."""
     averages = (f"average_{parameter}" for parameter in parameters)
     keys = ("timestamp", "source", "id", *averages, "status", "readings", "polled_at")
     names = {f"k{i}": key for i, key in enumerate(keys)}

@@ -67,8 +67,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 class Rows(NamedTuple):
     """A block of raw lines as columns, one item per line.
 
-    A damaged line has no source. `values` holds a column per parameter, None where there is no number; `times` are in
-    seconds since the epoch.
+    A damaged line has no source. `values` has a column per parameter, None without a number; `times` are in seconds.
     """
 
     sources: list[str | None]

@@ -148,10 +148,7 @@ class Folder:
         return list(zip(offsets, [*offsets[1:], None], strict=True))
 
     def blocks(self, kind: str, day: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """The complete lines of a day, or of a part of it, in blocks, each with its offset.
-
-        EOFError means that the file ends before `end`.
-        """
+        """The complete lines of a day, or of a part, in blocks with their offsets; EOFError if it is too short."""
         with self.open(kind, day) as file:
             offset = file.seek(start)
             while block := file.read(READ_BYTES if end is None else min(READ_BYTES, end - offset)):
@@ -176,11 +173,6 @@ class Folder:
 def _count(path: Path, _inode: int, _size: int, _changed: int) -> int:
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(READ_BYTES), b""))
-
-
-def read_report(folder: Folder, day: str) -> bytes:
-    """The bytes of a day's report."""
-    return folder.report_path(day).read_bytes()
 
 
 def day_of_file(name: str) -> str | None:

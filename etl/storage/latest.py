@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
-from etl.readings.lines import raw_decoder
+from etl.readings.lines import UNREADABLE, raw_decoder
 from etl.readings.records import RejectedError
 from etl.storage.folder import Folder
 from etl.storage.places import blocks_before, last_lines, nth_place
@@ -24,6 +25,11 @@ class LastReading(NamedTuple):
     status: Any
     values: Sequence[Any]
     machines: int
+
+
+class _FollowedLine(msgspec.Struct, rename="_{}".format):
+    source: str
+    position: int
 
 
 def last_reading_at(folder: Folder) -> float | None:
@@ -47,26 +53,19 @@ def ended_cleanly(folder: Folder) -> bool:
 
 def last_positions(folder: Folder, names: set[str]) -> dict[str, int]:
     """Where following each of these sources' files resumes: `_position` of its last raw line."""
+    decode = msgspec.json.Decoder(_FollowedLine).decode
     positions: dict[str, int] = {}
     for day in reversed(folder.days("raw")):
         end = folder.count("raw", day) + 1
         for _, block in blocks_before(folder, nth_place(folder, day, end), (day, 1)):
             if len(positions) == len(names):
                 return positions
-            for line in reversed(block):
-                if b',"_position":' in line and (position := _position(line)) and position[0] in names:
-                    positions.setdefault(*position)
+            for line in reversed([line for line in block if b',"_position":' in line]):
+                with suppress(*UNREADABLE):
+                    followed = decode(line)
+                    if followed.source in names:
+                        positions.setdefault(followed.source, followed.position)
     return positions
-
-
-def _position(line: bytes) -> tuple[str, int] | None:
-    """The source of a followed file's line, and the offset after it."""
-    try:
-        raw = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    source, position = raw.get("_source"), raw.get("_position")
-    return (source, position) if type(source) is str and type(position) is int else None
 
 
 def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dict[str, LastReading]:

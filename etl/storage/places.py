@@ -37,10 +37,7 @@ def place_at(folder: Folder, day: str, offset: int) -> Place:
 
 
 def nth_place(folder: Folder, day: str, number: int, kind: str = "raw") -> Place:
-    """A day's line by its number; where the day has fewer lines, the end of its last complete one.
-
-    Fast near both ends of the file.
-    """
+    """A day's line by its number, or the end of its last complete line; fast near both ends of the file."""
     lines = folder.count(kind, day)
     number = min(number, lines + 1)
     if number > 1:
@@ -70,10 +67,7 @@ def blocks_backwards(file: IO[bytes], start: int, end: int) -> Iterator[tuple[in
 
 
 def blocks_before(folder: Folder, place: Place, first: tuple[str, int] = ("", 1)) -> Iterator[tuple[str, list[bytes]]]:
-    """Blocks of raw lines before a place, newest block first, each with its day; none before the line `first`.
-
-    `first` is (day, line). The lines of a block are as in `blocks_backwards`.
-    """
+    """Blocks of raw lines before a place, newest first, each with its day; none before the line `first` (day, line)."""
     for day in reversed([day for day in folder.days("raw") if first[0] <= day <= place.day]):
         start = nth_place(folder, day, first[1]).offset if day == first[0] else 0
         with folder.open_anywhere("raw", day) as file:

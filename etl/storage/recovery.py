@@ -145,11 +145,10 @@ def _rewrite_end(folder: Folder, day: str, line: int, derived: Iterator[bytes], 
 def repair(path: Path, decode: Callable[[bytes], Any] = parse) -> int:
     """Cut the torn or damaged end off a file of lines and keep it in `*.torn`; how many bytes were cut.
 
-    `decode` raises RejectedError for a damaged line. Killed in between, the next repair finishes the work without
-    keeping the end twice.
+    `decode` raises RejectedError for a damaged line. After a kill the next repair does not keep the end twice.
     """
-    with suppress(FileNotFoundError), open(path, "r+b", opener=private_opener) as file:
-        size = file.seek(0, os.SEEK_END)
+    with suppress(FileNotFoundError), open(path, "r+b", 0, opener=private_opener) as file:
+        size = os.fstat(file.fileno()).st_size
         end = _sound_end(file, size, decode)
         if end < size:
             file.seek(end)

@@ -28,8 +28,7 @@ def no_writers() -> AbstractContextManager[bool]:
 def compress(folder: Folder, stopping: Callable[[], bool], pause: Pause = no_writers) -> list[str]:
     """Compress the files of every closed, reported day; returns the days done.
 
-    The plain file is deleted only after its compressed form is durable. Killed in between, both exist, the plain one
-    counts, and the next night compresses it again.
+    After a kill both forms of a file may exist: the plain one counts, and the next night compresses it again.
     """
     compressed: list[str] = []
     for day in _reported(folder):

@@ -37,8 +37,7 @@ def append(staged: Folder, kind: str, day: str, blocks: Iterable[bytes]) -> None
 def move_into_place(settings_log: SettingsLog, staged: Folder, days: list[str], entry: SettingsEntry | None) -> None:
     """Add staged days to the folder: the settings entry first, then day by day, the raw log of each first.
 
-    Everything is durable before the first rename. A process killed between the renames leaves complete files; the next
-    start derives the averages of a raw log that has none.
+    Everything is durable before the first rename. After a kill between them the next start derives missing averages.
     """
     folder = settings_log.folder
     for kind in STAGED_KINDS:
