@@ -1,7 +1,5 @@
 """What the console shows of a running process: the last readings of every machine, as JSON and plain dicts."""
 
-from __future__ import annotations
-
 import re
 import threading
 from array import array
@@ -44,8 +42,7 @@ class News(NamedTuple):
 class Traces:
     """A ring buffer of readings for each machine; 10,000 machines of two parameters take 8 MB. For any thread.
 
-    Marks count the readings. They start at `now` (seconds since the epoch), so that a mark of an earlier process is
-    unknown here.
+    Marks count the readings, from `now` (seconds since the epoch) on: no mark of an earlier process is known.
     """
 
     def __init__(self, parameters: int, now: float) -> None:
@@ -104,13 +101,10 @@ class Traces:
     def keep(self, sources: Collection[str]) -> None:
         """Forget the machines of other sources."""
         with self._lock:
-            kept = [
-                (machine, self._read(slot, self._numbers(slot)))
-                for machine, slot in self._slots.items()
-                if machine[0] in sources
-            ]
+            slots = {machine: slot for machine, slot in self._slots.items() if machine[0] in sources}
+            kept = {machine: self._read(slot, self._numbers(slot)) for machine, slot in slots.items()}
             self._clear((self._mark // RECENT_READINGS + 2) * RECENT_READINGS)
-            for machine, rows in kept:
+            for machine, rows in kept.items():
                 for at, *values in rows:
                     self._add(machine, at, iter(values))
 
@@ -165,15 +159,12 @@ class Console:
         machines = [machine for machine in news.numbers if machine in latest]
         comma = b""
         for first in range(0, len(machines), MACHINES_PER_CHUNK):
-            yield comma + b",".join(
-                self._machine(machine, latest[machine], news.numbers[machine][-length:])
-                for machine in machines[first : first + MACHINES_PER_CHUNK]
-            )
+            chunk = machines[first : first + MACHINES_PER_CHUNK]
+            traces = [_trace(self._traces.of(machine, news.numbers[machine][-length:])) for machine in chunk]
+            lines = [latest[machine].rstrip() for machine in chunk]
+            yield comma + b",".join(b'{"latest":%b,"trace":[%b]}' % pair for pair in zip(lines, traces, strict=True))
             comma = b","
         yield b"]}"
-
-    def _machine(self, machine: Machine, latest: bytes, numbers: range) -> bytes:
-        return b'{"latest":%b,"trace":[%b]}' % (latest.rstrip(), _trace(self._traces.of(machine, numbers)))
 
     def machine(self, source: str, machine_id: Any) -> dict[str, Any] | None:
         """A machine's last readings in columns, and its number if it is simulated by this process; None if unknown."""

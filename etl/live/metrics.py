@@ -1,12 +1,10 @@
 """What the process counts, as Prometheus text. No label names a machine: the fleet may grow, this must not."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from etl.live.pipeline import Pipeline
@@ -19,50 +17,39 @@ QUANTILES = (0.5, 0.99)
 
 def exposition(pipeline: Pipeline) -> bytes:
     """The metrics as they are now."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(pipeline))
-    return generate_latest(registry)
+    return generate_latest(_Collector(pipeline))
 
 
-class _Collector:
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+class _Collector(NamedTuple):
+    pipeline: Pipeline
 
-    def collect(self) -> Iterator[Any]:
-        yield from _ticks(self._pipeline)
-        yield from _polls(self._pipeline)
-        yield from _writing(self._pipeline)
+    def collect(self) -> Iterator[Metric]:
+        yield from _polling(self.pipeline)
+        yield from _writing(self.pipeline)
         events = CounterMetricFamily("telemetry_events", "Events by name: gaps, clock steps ...", labels=["event"])
-        for name in NAMES:
-            events.add_metric([name], self._pipeline.events.counts[name])
-        yield events
-        yield from _files(self._pipeline.folder)
+        yield _filled(events, {name: self.pipeline.events.counts[name] for name in NAMES})
+        yield from _files(self.pipeline.folder)
 
 
-def _ticks(pipeline: Pipeline) -> Iterator[Any]:
-    ticks = CounterMetricFamily("telemetry_ticks", "Finished ticks of a slice by result.", labels=["result"])
-    for result in ("written", "held"):
-        ticks.add_metric([result], pipeline.standing.counts[f"ticks_{result}"])
-    yield ticks
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]) -> Metric:
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family
 
 
-def _polls(pipeline: Pipeline) -> Iterator[Any]:
+def _polling(pipeline: Pipeline) -> Iterator[Metric]:
     standing, poller = pipeline.standing, pipeline.poller
+    ticks = CounterMetricFamily("telemetry_ticks", "Finished ticks of a slice by result.", labels=["result"])
+    yield _filled(ticks, {result: standing.counts[f"ticks_{result}"] for result in ("written", "held")})
     polls = CounterMetricFamily("telemetry_polls", "Polls by result.", labels=["result"])
-    polls.add_metric(["answered"], standing.counts["answered"])
-    polls.add_metric(["skipped"], poller.skipped)
-    for reason, count in sorted(standing.failures.copy().items()):
-        polls.add_metric([reason], count)
-    yield polls
+    failures = dict(sorted(standing.failures.copy().items()))
+    yield _filled(polls, {"answered": standing.counts["answered"], "skipped": poller.skipped, **failures})
     sources = GaugeMetricFamily("telemetry_sources", "Sources by state.", labels=["state"])
     states = standing.states(pipeline.clock(), pipeline.loaded.config.interval)
-    for state in reversed(STATES):
-        sources.add_metric([state], states[state])
-    yield sources
+    yield _filled(sources, {state: states[state] for state in reversed(STATES)})
     in_flight = len(poller.in_flight)
     yield GaugeMetricFamily("telemetry_polls_in_flight", "Polls without a result yet.", value=in_flight)
-    lateness = sorted(standing.lateness.copy())
-    if lateness:
+    if lateness := sorted(standing.lateness.copy()):
         name = "telemetry_poll_lateness_seconds"
         summary = Metric(name, "From due to processed, of the latest answered polls.", "summary")
         for quantile in QUANTILES:
@@ -71,7 +58,7 @@ def _polls(pipeline: Pipeline) -> Iterator[Any]:
         yield summary
 
 
-def _writing(pipeline: Pipeline) -> Iterator[Any]:
+def _writing(pipeline: Pipeline) -> Iterator[Metric]:
     standing = pipeline.standing
     for name, help_text in (
         ("readings", "Readings accepted."),
@@ -86,7 +73,7 @@ def _writing(pipeline: Pipeline) -> Iterator[Any]:
         yield GaugeMetricFamily(name, "When readings were last written.", value=standing.last_write)
 
 
-def _files(folder: Folder) -> Iterator[Any]:
+def _files(folder: Folder) -> Iterator[Metric]:
     size = GaugeMetricFamily("telemetry_output_bytes", "Bytes of the newest file of each kind.", labels=["kind"])
     for kind in KINDS:
         with suppress(OSError):

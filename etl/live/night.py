@@ -1,7 +1,5 @@
 """The nightly job: closed days are reported by a child process at low priority, then retention is applied."""
 
-from __future__ import annotations
-
 import logging
 import os
 import subprocess
@@ -9,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -39,8 +37,7 @@ class StoppedError(Exception):
 class Night:
     """Reports every closed day that has no report, and compresses and deletes old days as the config asks.
 
-    `make_report` does one day's work, `notify` sends the summary of a report, `stopping` is true once the process is to
-    end.
+    `notify` sends the summary of a report, `stopping` is true once the process is to end.
     """
 
     def __init__(
@@ -68,20 +65,12 @@ class Night:
             log.error("The report cannot be written: %s. The next try is in a minute.", error)
 
     def report_due_days(self) -> Iterator[Result]:
-        """Report every closed day that has no report yet; a day that cannot be reported holds up no other.
-
-        Raises:
-            OSError: a report cannot be written now.
-            StoppedError: the process is stopping.
-
-        """
-        pipeline, config = self._pipeline, self._pipeline.loaded.config
-        for day in due_days(pipeline.folder, pipeline.clock(), config.report.at, pipeline.loaded.zone):
+        """Report every closed day that has no report yet; a day that cannot be reported holds up no other."""
+        pipeline, loaded, report = self._pipeline, self._pipeline.loaded, self._pipeline.loaded.config.report
+        for day in due_days(pipeline.folder, pipeline.clock(), report.at, loaded.zone):
             if not pipeline.writer.close_day(day):
                 continue
-            job = Job(
-                str(pipeline.folder.root), day, pipeline.loaded.settings, config.report.workers, config.report.cluster
-            )
+            job = Job(str(pipeline.folder.root), day, loaded.settings, report.workers, report.cluster)
             try:
                 result = self._make_report(job)
             except REPORT_ERRORS as error:
@@ -123,7 +112,6 @@ def in_child(job: Job, stopping: Callable[[], bool]) -> Result:
         StoppedError: `stopping` became true; the child is killed.
         ValueError: the report cannot be made from this raw log.
         ChildProcessError: the child ended without a result; its log says why.
-
     """
     command = [sys.executable, "-P", "-m", "etl", "report", "--date", job.day, "--closed"]
     # The child runs the same code as this process, and numpy's BLAS library needs no thread per core.
@@ -156,13 +144,9 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes, stopping: Callab
         process.stdin.flush()
     except BrokenPipeError:
         return b""
-    _wait(process.stdout, stopping)
-    return process.stdout.readline()
-
-
-def _wait(stdout: IO[bytes], stopping: Callable[[], bool]) -> None:
     with DefaultSelector() as selector:
-        selector.register(stdout, EVENT_READ)
+        selector.register(process.stdout, EVENT_READ)
         while not selector.select(CHECK_S):
             if stopping():
                 raise StoppedError
+    return process.stdout.readline()

@@ -1,7 +1,5 @@
 """Notifications to `notify.url`: sources that stay down and answer again, and each night's report."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time
@@ -58,10 +56,8 @@ def _message(event: str, state: str, sources: list[tuple[str, float, str]], now:
     else:
         names = ", ".join(name for name, _, _ in sources[:TEXT_SOURCES])
         text = f"{len(sources)} sources are {state}: {names}{' ...' if len(sources) > TEXT_SOURCES else ''}"
-    listed = [
-        {"source": name, "since": rfc3339(since), "why": why or None}
-        for name, since, why in sources[:MAX_LISTED_SOURCES]
-    ]
+    shown = sources[:MAX_LISTED_SOURCES]
+    listed = [{"source": name, "since": rfc3339(since), "why": why or None} for name, since, why in shown]
     return {"event": event, "at": rfc3339(now), "text": text, "count": len(sources), "sources": listed}
 
 
@@ -73,8 +69,7 @@ def report_message(summary: dict[str, Any], now: float) -> dict[str, Any]:
 class Notifier:
     """Sends notifications from a thread of its own; nobody waits for it.
 
-    One that is not accepted becomes an event, without the URL, which may contain a secret. `record` records an event,
-    `pauses` are the seconds before each attempt.
+    One that is not accepted becomes an event, without the URL: it may be secret. `pauses`: seconds before attempts.
     """
 
     def __init__(self, record: Callable[..., None], pauses: Collection[float] = RETRY_PAUSES_S) -> None:
@@ -102,18 +97,14 @@ class Notifier:
     def _work(self) -> None:
         while True:
             message = self._queue.get()
-            failure = self._post(message)
-            if failure:
+            if failure := self._post(message):
                 self._fail(message, failure.why)
 
     def _post(self, message: dict[str, Any]) -> Failure | None:
         failure = None
         for pause in self._pauses:
             time.sleep(pause)
-            if self._url is None:
-                return None
-            failure = post(self._url, orjson.dumps(message), TIMEOUT_S)
-            if failure is None:
+            if self._url is None or not (failure := post(self._url, orjson.dumps(message), TIMEOUT_S)):
                 return None
         return failure
 

@@ -1,10 +1,9 @@
 """The parts that turn polls into files, put together from the config."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any
 
 import jmespath
@@ -15,18 +14,18 @@ from etl.live.console import Traces
 from etl.live.poller import Poller
 from etl.live.standing import Standing
 from etl.live.stdout import Stdout
-from etl.live.writer import Batch, Files, Sink, Writer
+from etl.live.writer import Files, Sink, Writer
 from etl.readings.days import day_finder
 from etl.sources.contract import FileSource, HttpSource, Transport
 from etl.sources.files import Files as FileTransport
 from etl.sources.registry import open_http
-from etl.storage.appender import ALWAYS, NEVER, Appender, SyncPolicy
+from etl.storage.appender import Appender
 from etl.storage.events import Events
 from etl.storage.folder import Folder
 from etl.storage.latest import last_positions
 
-POLICIES = {"always": ALWAYS, "10s": SyncPolicy(10.0), "never": NEVER}
-"""When lines are fsynced, by output.fsync."""
+SYNC_DELAYS_S = {"always": 0.0, "10s": 10.0, "never": inf}
+"""Seconds after which lines are fsynced, at the latest, by output.fsync."""
 DRAIN_S = 1.0
 """The polls in flight get this long when the process ends or reloads; then they are abandoned."""
 ONCE_MARGIN_S = 1.0
@@ -42,8 +41,7 @@ class NeedsRestartError(Exception):
 class Pipeline:
     """The parts that turn polls into files; the caller holds the folder's lock.
 
-    `clock` gives seconds since the epoch; `traces` keeps the last readings for the console, if there is one; `system`
-    is the module os, or a test double for it.
+    `clock` gives seconds since the epoch; `traces` keeps readings for the console; `system` is os, or a test double.
     """
 
     def __init__(
@@ -56,7 +54,6 @@ class Pipeline:
     ) -> None:
         self.loaded = loaded
         self.folder = Folder(loaded.path(loaded.config.output.folder))
-        self.names = [source.name for source in loaded.sources]
         self.clock = clock
         self.traces = traces
         self._stdout = stdout
@@ -66,10 +63,9 @@ class Pipeline:
         self.poller = Poller(clock, loaded.config.interval)
         raw, averages = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages"))
         self.files = Files(raw, averages, self.events, day_finder(loaded.zone))
-        self.files.use(POLICIES[loaded.config.output.fsync])
+        self.files.use(SYNC_DELAYS_S[loaded.config.output.fsync])
         self.writer = Writer(self.files, self.poller, self.standing, loaded.settings, clock)
         self.writer.sinks = self._sinks(loaded)
-        self._http: Transport | None = None
         self._files: FileTransport | None = None
         self._use_sources(loaded)
 
@@ -80,30 +76,25 @@ class Pipeline:
         if traces:
             sinks.append(lambda batch: traces.add_all((machine, window) for machine, _, window in batch.updates))
         if stdout:
-            kinds: tuple[str, ...] = loaded.config.output.stdout
-            sinks.append(_to_stdout(stdout, kinds))
+            kinds = loaded.config.output.stdout
+            sinks.append(lambda batch: stdout.put(batch.lines) if batch.kind in kinds else None)
         return sinks
 
     def _use_sources(self, loaded: Loaded) -> None:
-        http = [
-            HttpSource(
-                source.name,
-                source.url,
-                loaded.timeout(source),
-                source.headers,
-                str(loaded.path(source.ca_file)) if source.ca_file else None,
-            )
-            for source in loaded.sources
-            if source.url
-        ]
+        http: list[HttpSource] = []
+        for source in loaded.sources:
+            if source.url:
+                ca_file = str(loaded.path(source.ca_file)) if source.ca_file else None
+                http.append(HttpSource(source.name, source.url, loaded.timeout(source), source.headers, ca_file))
         files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
-        self._http = open_http(loaded.config.transport, http, self.clock) if http else None
-        self._files = FileTransport(files, self.clock, self._positions(files), self._files) if files else None
         transports: dict[str, Transport] = {}
-        if self._http:
-            transports |= dict.fromkeys((source.name for source in http), self._http)
+        if http:
+            opened = open_http(loaded.config.transport, http, self.clock)
+            transports |= dict.fromkeys([source.name for source in http], opened)
+        self._files = FileTransport(files, self.clock, self._positions(files), self._files) if files else None
         if self._files:
-            transports |= dict.fromkeys((source.name for source in files), self._files)
+            transports |= dict.fromkeys([source.name for source in files], self._files)
+        self._transports = set(transports.values())
         self.names = [source.name for source in loaded.sources]
         self.poller.use(transports)
         self.standing.use(self.names, self.clock())
@@ -118,19 +109,14 @@ class Pipeline:
         return last_positions(self.folder, names)
 
     def reload(self, loaded: Loaded) -> None:
-        """Continue with another config: its sources, headers, report and output options.
-
-        Raises:
-            NeedsRestartError: something else changed; nothing was applied.
-
-        """
+        """Continue with another config; if its changes need a restart, NeedsRestartError, and nothing is applied."""
         previous = self.loaded
         if changed := needs_restart(previous.config, loaded.config):
             raise NeedsRestartError(f"{', '.join(changed)} changed, which needs a restart")
-        retired = [transport for transport in (self._http, self._files) if transport]
+        retired = self._transports
         self._use_sources(loaded)
         self.loaded = loaded
-        self.writer.reconfigure(loaded.settings, POLICIES[loaded.config.output.fsync], self._sinks(loaded))
+        self.writer.reconfigure(loaded.settings, SYNC_DELAYS_S[loaded.config.output.fsync], self._sinks(loaded))
         self._retire(retired, max((previous.timeout(source) for source in previous.sources), default=0.0))
 
     def _retire(self, transports: Iterable[Transport], deadline: float) -> None:
@@ -157,26 +143,16 @@ class Pipeline:
     def not_ready(self) -> list[str]:
         """Why nobody should rely on this process now; empty if all is well."""
         reasons = []
-        stuck, ahead = self.standing.stuck, self.writer.day_ahead
-        if stuck:
+        if stuck := self.standing.stuck:
             reasons.append(f"{self.folder.root} cannot be written: {stuck.strerror or stuck}")
-        if ahead:
+        if ahead := self.writer.day_ahead:
             reasons.append(f"readings go to the day file of {ahead}, a day ahead of the clock")
         return reasons + self.standing.not_ready(self.clock(), self.loaded.config.interval)
 
     def close(self) -> None:
         """Start no further poll."""
-        for transport in (self._http, self._files):
-            if transport:
-                transport.close()
-
-
-def _to_stdout(stdout: Stdout, kinds: tuple[str, ...]) -> Sink:
-    def sink(batch: Batch) -> None:
-        if batch.kind in kinds and batch.lines:
-            stdout.put(batch.lines)
-
-    return sink
+        for transport in self._transports:
+            transport.close()
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

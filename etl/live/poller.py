@@ -1,7 +1,5 @@
 """Which polls are in flight: starts them, and collects their results for the writer."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -42,8 +40,7 @@ _UNSCHEDULED = Tick(0)
 class Poller:
     """Starts the polls of a tick, and collects their results from the threads of the transports.
 
-    A source still in flight when its turn comes is skipped and counted. `poll` and `deliver` may be called from any
-    thread.
+    A source still in flight when its turn comes is skipped. `poll` and `deliver` may be called from any thread.
     """
 
     def __init__(self, clock: Callable[[], float], interval: float) -> None:
@@ -69,10 +66,7 @@ class Poller:
             return list(self._in_flight)
 
     def poll(self, names: Iterable[str], due: float | None = None) -> None:
-        """Start one poll of each source; one that is still in flight is skipped and, if it is overdue, failed.
-
-        `due` is the moment (seconds since the epoch) that lateness is measured against; by default now.
-        """
+        """Start one poll of each source; `due` (seconds since the epoch, by default now) is its scheduled moment."""
         due = self._clock() if due is None else due
         tick = Tick(0)
         with self._lock:
@@ -86,7 +80,7 @@ class Poller:
             transport.start(list(group), self.deliver)
 
     def _skip(self, name: str, due: float) -> bool:
-        """Whether a source is still in flight; that is counted, and an overdue poll is a failure."""
+        """Whether a source is still in flight, which is counted; an overdue poll is a failure."""
         if name not in self._in_flight:
             return False
         self.skipped += 1

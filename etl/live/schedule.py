@@ -4,8 +4,6 @@ Everything is scheduled in UTC on a fixed grid. APScheduler's own triggers skip 
 list every run that a clock step missed; `GridTrigger` does neither.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
@@ -22,10 +20,7 @@ NIGHTLY = "nightly"
 
 
 class GridTrigger(IntervalTrigger):  # type: ignore[misc]
-    """Fires every `interval` seconds, at `offset` seconds after the multiples of the interval since the epoch.
-
-    Missed runs are skipped, not listed.
-    """
+    """Fires `offset` seconds after each multiple of `interval` seconds since the epoch; missed runs are skipped."""
 
     def __init__(self, interval: float, offset: float = 0.0) -> None:
         start = datetime.fromtimestamp(offset, UTC)
@@ -84,14 +79,10 @@ class Schedule:
         for number, sources in members.items():
             if number in jobs:
                 jobs[number].modify(args=[number, sources])
-            else:
-                self._add_slice(number, sources)
-
-    def _add_slice(self, number: int, sources: list[str]) -> None:
-        trigger = GridTrigger(self._interval, number * self._interval / MAX_SLICES)
-        self._scheduler.add_job(
-            self._run_slice, trigger, [number, sources], executor="poll", id=str(number), next_run_time=self._now()
-        )
+                continue
+            trigger = GridTrigger(self._interval, number * self._interval / MAX_SLICES)
+            args, now = [number, sources], self._now()
+            self._scheduler.add_job(self._run_slice, trigger, args, executor="poll", id=str(number), next_run_time=now)
 
     def _run_slice(self, number: int, sources: list[str]) -> None:
         """Poll a slice; it was due at its offset, except for its first run, which is due at once."""

@@ -1,7 +1,5 @@
 """SIGTERM, SIGINT and SIGHUP. The handlers only set flags; the main thread acts on them."""
 
-from __future__ import annotations
-
 import os
 import select
 import signal

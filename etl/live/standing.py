@@ -1,7 +1,5 @@
 """What is known of every source now: up, silent or down, and whether readings are written. The rules are pure."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
@@ -143,9 +141,8 @@ class Standing:
 
     def not_ready(self, now: float, interval: float) -> list[str]:
         """Why nobody should rely on the written readings now; empty if all is well."""
-        last = self.last_write
-        if last is None:
+        if self.last_write is None:
             return ["no reading was written yet"]
-        if now - last > NOT_READY_AFTER_INTERVALS * interval:
+        if now - self.last_write > NOT_READY_AFTER_INTERVALS * interval:
             return [f"no reading was written for {NOT_READY_AFTER_INTERVALS} intervals"]
         return []

@@ -1,7 +1,5 @@
 """Lines on stdout from a thread of their own: a reader that stalls or goes away loses lines, and delays no poll."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 
@@ -39,8 +37,7 @@ class Stdout:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._queue and not self._closing:
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._queue or self._closing)
                 if not self._queue:
                     return
                 data = self._queue[0]

@@ -1,7 +1,5 @@
 """Messages to the service manager that started this process, over its socket (sd_notify), and its watchdog."""
 
-from __future__ import annotations
-
 import os
 import socket
 import time

@@ -1,7 +1,5 @@
 """One thread: answers become durable raw lines, then averages lines, and each written batch goes to the sinks."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +17,7 @@ from etl.readings.fold import Windows, derive, fold_of
 from etl.readings.lines import raw_line
 from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
 from etl.readings.window import Window
-from etl.storage.appender import Appender, DisturbedError, SyncPolicy
+from etl.storage.appender import Appender, DisturbedError
 from etl.storage.events import Events
 from etl.storage.recovery import recover
 
@@ -34,10 +32,7 @@ log = logging.getLogger("etl")
 
 
 class Batch(NamedTuple):
-    """Lines of one kind ("raw" or "averages") that were just written.
-
-    A batch of raw lines also has, for each reading in it, the machine, its averages line and its window.
-    """
+    """Lines of one kind ("raw" or "averages") that were just written; raw ones with what each reading updated."""
 
     kind: str
     lines: list[bytes]
@@ -58,13 +53,13 @@ class Files(NamedTuple):
 
     def close(self) -> None:
         """Close the files; what waits is not written."""
-        for appender in (self.raw, self.averages, self.events):
+        for appender in (self.raw, self.averages, self.events.appender):
             appender.close()
 
-    def use(self, policy: SyncPolicy) -> None:
-        """Fsync as this policy asks from now on."""
-        self.raw.policy = policy
-        self.averages.policy = SyncPolicy(max(policy.delay_s, AVERAGES_SYNC_S))
+    def use(self, sync_delay_s: float) -> None:
+        """Fsync raw lines at most this many seconds after their write, averages within AVERAGES_SYNC_S."""
+        self.raw.sync_delay_s = sync_delay_s
+        self.averages.sync_delay_s = max(sync_delay_s, AVERAGES_SYNC_S)
 
 
 class Writer:
@@ -77,7 +72,7 @@ class Writer:
     def __init__(
         self, files: Files, poller: Poller, standing: Standing, settings: Settings, clock: Callable[[], float]
     ) -> None:
-        self.sinks: list[Sink] = []
+        self.sinks: Sequence[Sink] = ()
         self._files = files
         self._poller = poller
         self._standing = standing
@@ -97,14 +92,14 @@ class Writer:
         with self._lock:
             self._expressions = expressions
 
-    def reconfigure(self, settings: Settings, policy: SyncPolicy, sinks: Iterable[Sink]) -> None:
+    def reconfigure(self, settings: Settings, sync_delay_s: float, sinks: Sequence[Sink]) -> None:
         """Continue with other settings, and open the files again."""
         with self._lock:
             self._settings = settings
             self._fold = fold_of(settings)
-            self._files.use(policy)
-            self._files.events.reopen()
-            self.sinks = list(sinks)
+            self._files.use(sync_delay_s)
+            self._files.events.appender.reset()
+            self.sinks = sinks
             self._windows = None
         self._poller.wake()
 
@@ -185,13 +180,13 @@ class Writer:
         return self._files.raw.waiting_bytes + self._files.averages.waiting_bytes
 
     def _timeout(self) -> float | None:
-        """How long to wait for a delivery before there is something to do without one."""
+        """Seconds to wait for a delivery before there is something to do without one."""
         if self._standing.stuck:
             return RETRY_S
         return AVERAGES_SYNC_S if self._files.raw.needs_sync or self._files.averages.needs_sync else None
 
     def _accept(self, deliveries: Iterable[Delivery]) -> None:
-        """Queue the readings of the polls, in the order they were answered, and note how each source stands."""
+        """Queue the readings of the polls, in the order they were answered."""
         now = self._clock()
         lines: list[bytes] = []
         for delivery in sorted(deliveries, key=lambda d: (d.poll.at, d.poll.source)):
@@ -203,7 +198,7 @@ class Writer:
         self._queue(lines)
 
     def _judge(self, delivery: Delivery, now: float) -> list[bytes]:
-        """Note whether a poll was answered, failed or was rejected; its raw lines."""
+        """The raw lines of a poll; whether it was answered, failed or was rejected is counted."""
         poll = delivery.poll
         lines, rejections = raw_lines(poll, self._expressions.get(poll.source))
         for error in rejections:
@@ -218,7 +213,6 @@ class Writer:
         return lines
 
     def _queue(self, lines: list[bytes]) -> None:
-        """Let raw lines of the current day wait for the disk, as far as MAX_PENDING_BYTES allow."""
         room = MAX_PENDING_BYTES - self.pending_bytes
         if sum(map(len, lines)) > room:
             fitting = sum(1 for _ in takewhile(lambda size: size <= room, accumulate(map(len, lines))))
@@ -229,23 +223,17 @@ class Writer:
             self._files.raw.put(self._day, lines)
 
     def _write(self) -> None:
-        """Write what waits; after a disturbance by another program, recover the folder and try again.
-
-        Raises:
-            OSError: the disk rejects writes, or another program keeps changing the files.
-
-        """
-        for attempt in range(1, MAX_RECOVERIES + 1):
+        """Write what waits; after a disturbance by another program, recover the folder and try again."""
+        for _ in range(MAX_RECOVERIES):
             try:
-                self._write_queues()
-                return
+                return self._write_queues()
             except DisturbedError as error:
+                disturbance = error
                 file = str(error.path.relative_to(self._folder.root))
                 log.error("%s. It is recovered from the raw log.", error)
                 self._files.events.record("truncated", reason=error.reason, file=file)
                 self._windows = None
-                if attempt == MAX_RECOVERIES:
-                    raise OSError(f"{error} {MAX_RECOVERIES} times in a row") from error
+        raise OSError(f"{disturbance} {MAX_RECOVERIES} times in a row")
 
     def _write_queues(self) -> None:
         windows = self._windows if self._windows is not None else self._recover()
@@ -276,19 +264,13 @@ class Writer:
 
 
 def raw_lines(poll: Poll, expression: ParsedResult | None) -> tuple[list[bytes], list[RejectedError]]:
-    """The raw lines of a poll's answers, and why answers or records were rejected.
-
-    `expression` extracts the readings from an answer; without one, each answer is a reading.
-    """
+    """The raw lines of a poll's answers, and why answers or records (without `expression` the same) were rejected."""
     lines: list[bytes] = []
     rejections: list[RejectedError] = []
     at = round(poll.at, 3)
     for answer in poll.answers:
         try:
-            if expression is None:
-                lines.append(raw_line(parse(answer.body), poll.source, at, answer.position))
-                continue
-            records = extract(answer.body, expression)
+            records = [parse(answer.body)] if expression is None else extract(answer.body, expression)
         except RejectedError as error:
             rejections.append(error)
             continue

@@ -17,7 +17,7 @@ import msgspec
 from etl.analysis.past import BASELINE_READINGS, RULES, Past
 from etl.readings.days import days_before
 from etl.readings.records import Settings
-from etl.storage.atomic import write_pieces
+from etl.storage.atomic import write_whole
 from etl.storage.folder import Folder
 
 KEPT_FILES = 3
@@ -99,7 +99,7 @@ def keep(folder: Folder, history: History) -> None:
     """Write a history file and delete the oldest ones; without effect if there are KEPT_FILES newer ones."""
     if len([day for day in folder.histories() if day > history.day]) >= KEPT_FILES:
         return
-    write_pieces(folder.history_path(history.day), _encode(history))
+    write_whole(folder.history_path(history.day), _encode(history))
     for day in folder.histories()[:-KEPT_FILES]:
         folder.history_path(day).unlink(missing_ok=True)
 

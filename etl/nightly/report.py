@@ -62,9 +62,9 @@ def write(folder: Folder, day_report: DayReport) -> Path:
         except Exception:
             log.exception("The page of %s cannot be rendered; the report is written without it", day)
         else:
-            write_whole(folder.page_path(day), page)
+            write_whole(folder.page_path(day), [page])
     path = folder.report_path(day)
-    write_whole(path, encode(report))
+    write_whole(path, [encode(report)])
     return path
 
 

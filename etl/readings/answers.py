@@ -1,7 +1,5 @@
 """What a machine sends: an answer's body decoded into readings."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jmespath
@@ -14,22 +12,14 @@ MAX_RECORDS = 10_000
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Decode one JSON object.
-
-    Raises:
-        RejectedError: the body is empty, not JSON (NaN, infinity and a byte order mark are not JSON), or not an object.
-
-    """
-    return _object(_json(body), "answer")
+    """Decode one JSON object; RejectedError if it is not one. NaN, infinity and a byte order mark are not JSON."""
+    return as_reading(_json(body), "answer")
 
 
 def extract(body: bytes, expression: jmespath.parser.ParsedResult) -> list[Any]:
     """Extract the records of an answer with a JMESPath expression; `as_reading` checks each of them.
 
-    Raises:
-        RejectedError: the body is empty or not JSON, the expression does not apply to it, or its result is null or has
-            more than MAX_RECORDS items.
-
+    RejectedError means no JSON, or a result that is an error, null or longer than MAX_RECORDS.
     """
     try:
         result = expression.search(_json(body))
@@ -43,14 +33,11 @@ def extract(body: bytes, expression: jmespath.parser.ParsedResult) -> list[Any]:
     return records
 
 
-def as_reading(record: Any) -> dict[str, Any]:
-    """Check that a record is a JSON object.
-
-    Raises:
-        RejectedError: it is not.
-
-    """
-    return _object(record, "record")
+def as_reading(value: Any, subject: str = "record") -> dict[str, Any]:
+    """The value if it is a JSON object; else RejectedError, which names the subject."""
+    if not isinstance(value, dict):
+        raise RejectedError("not_object", f"the {subject} is {_json_type(value)}, not a JSON object")
+    return value
 
 
 def _json(body: bytes) -> Any:
@@ -60,12 +47,6 @@ def _json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RejectedError("not_json", f"the answer is not JSON: {error}") from None
-
-
-def _object(value: Any, subject: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise RejectedError("not_object", f"the {subject} is {_json_type(value)}, not a JSON object")
-    return value
 
 
 def _json_type(value: Any) -> str:

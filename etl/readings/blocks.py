@@ -1,7 +1,5 @@
 """Blocks of raw lines decoded into columns, for what reads whole days."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
@@ -18,10 +16,7 @@ from etl.readings.window import MAX_ABS_VALUE, number
 
 @lru_cache(maxsize=16)
 def block_decoder(fields: tuple[str, ...], times: bool = False, statuses: bool = False) -> Callable[[bytes], Rows]:
-    """Build the decoder of blocks of whole raw lines, with or without times and statuses.
-
-    A block without damage is decoded in one pass; any other one line by line.
-    """
+    """Build the decoder of blocks of whole raw lines; a block without damage is decoded in one pass."""
     bounded = Annotated[float, msgspec.Meta(ge=-MAX_ABS_VALUE, le=MAX_ABS_VALUE)] | None
     keys = ["id", "name", "status"] if statuses else ["id", "name"]
     types = dict.fromkeys(set(fields) - COMMON_KEYS, bounded)
@@ -55,10 +50,8 @@ def block_decoder(fields: tuple[str, ...], times: bool = False, statuses: bool =
         except UNREADABLE:
             pass
         rows = list(map(row, BytesIO(block)))
-        sources, ids, moments, machine_names, texts, *values = ([r[i] for r in rows] for i in range(5 + len(fields)))
-        return Rows(
-            sources, ids, machine_names, values, moments if times else None, _as_text(texts) if statuses else None
-        )
+        sources, ids, ats, machine_names, texts, *values = ([r[i] for r in rows] for i in range(5 + len(fields)))
+        return Rows(sources, ids, machine_names, values, ats if times else None, _as_text(texts) if statuses else None)
 
     return decode_block
 

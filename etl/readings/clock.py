@@ -1,7 +1,5 @@
 """Clock jumps: whether the wall clock was set, or the process was suspended or stalled. Pure."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 TOLERANCE_S = 2.0

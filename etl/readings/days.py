@@ -1,25 +1,18 @@
 """Local days: which day a moment belongs to, how long it is, when its report is due. Pure, with zoneinfo."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 
 def begins(day: str, zone: ZoneInfo) -> float:
-    """The first moment of a local day (seconds since the epoch)."""
-    return _start(date.fromisoformat(day), zone)
+    """The first second of a local day (since the epoch), also where midnight itself is skipped."""
+    return datetime.combine(date.fromisoformat(day), time(), tzinfo=zone).timestamp()
 
 
 def days_before(day: str, count: int) -> str:
     """The day that is `count` days before a day, or the first day of the calendar."""
     return date.fromordinal(max(date.fromisoformat(day).toordinal() - count, 1)).isoformat()
-
-
-def _start(day: date, zone: ZoneInfo) -> float:
-    """The first second of a local day (seconds since the epoch), also where midnight itself is skipped."""
-    return datetime.combine(day, time(), tzinfo=zone).timestamp()
 
 
 def day_after(day: str) -> str:
@@ -29,14 +22,12 @@ def day_after(day: str) -> str:
 
 def length(day: str, zone: ZoneInfo) -> float:
     """Seconds of a local day: 82,800, 86,400 or 90,000 in most zones."""
-    first = date.fromisoformat(day)
-    return _start(first + timedelta(days=1), zone) - _start(first, zone)
+    return begins(day_after(day), zone) - begins(day, zone)
 
 
 def due(day: str, at: str, zone: ZoneInfo) -> float:
     """When the report of a local day is due (seconds since the epoch): at `at` ("HH:MM") of the day after it."""
-    after = date.fromisoformat(day) + timedelta(days=1)
-    return datetime.combine(after, time.fromisoformat(at), tzinfo=zone).timestamp()
+    return datetime.combine(date.fromisoformat(day_after(day)), time.fromisoformat(at), tzinfo=zone).timestamp()
 
 
 def day_finder(zone: ZoneInfo) -> Callable[[float], str]:
@@ -46,9 +37,9 @@ def day_finder(zone: ZoneInfo) -> Callable[[float], str]:
     def day_of(moment: float) -> str:
         nonlocal day, start, end
         if not start <= moment < end:
-            local = datetime.fromtimestamp(moment, zone).date()
+            local = datetime.fromtimestamp(moment, zone).date().isoformat()
             # Assigned together: the last day of the calendar has no end, and raises here.
-            day, start, end = local.isoformat(), _start(local, zone), _start(local + timedelta(days=1), zone)
+            day, start, end = local, begins(local, zone), begins(day_after(local), zone)
         return day
 
     return day_of
@@ -56,22 +47,14 @@ def day_finder(zone: ZoneInfo) -> Callable[[float], str]:
 
 def next_reports(now: float, at: str, zone: ZoneInfo, count: int) -> list[tuple[str, datetime]]:
     """The next `count` days to be reported after `now`, each with the local time its report is due."""
-    today = datetime.fromtimestamp(now, UTC).astimezone(zone).date()
-    reports: list[tuple[str, datetime]] = []
-    day = today - timedelta(days=2)
-    while len(reports) < count:
-        moment = due(day.isoformat(), at, zone)
-        if moment > now:
-            reports.append((day.isoformat(), datetime.fromtimestamp(moment, zone)))
-        day += timedelta(days=1)
-    return reports
+    first = datetime.fromtimestamp(now, zone).date() - timedelta(days=2)
+    days = [(first + timedelta(days=number)).isoformat() for number in range(count + 2)]
+    moments = [(day, due(day, at, zone)) for day in days]
+    return [(day, datetime.fromtimestamp(moment, zone)) for day, moment in moments if moment > now][:count]
 
 
 def next_change(now: float, zone: ZoneInfo) -> date | None:
     """The next local day within 400 days that is not 24 hours long, if any."""
-    day = datetime.fromtimestamp(now, zone).date()
-    for _ in range(400):
-        if length(day.isoformat(), zone) != 86_400:
-            return day
-        day += timedelta(days=1)
-    return None
+    today = datetime.fromtimestamp(now, zone).date()
+    days = (today + timedelta(days=number) for number in range(400))
+    return next((day for day in days if length(day.isoformat(), zone) != 86_400), None)

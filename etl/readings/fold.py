@@ -1,7 +1,5 @@
 """The fold from raw lines to averages lines. Live polling, start, replay, rebuild and verify share it. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -29,10 +27,7 @@ def fold_of(settings: Settings) -> Fold:
 
 
 def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[tuple[Machine, bytes, Window]]:
-    """Yield the machine, the averages line and the window of each raw line, in order; updates `windows` in place.
-
-    A damaged raw line yields nothing.
-    """
+    """Yield machine, averages line and window of each undamaged raw line, in order; updates `windows` in place."""
     for line in lines:
         try:
             reading = fold.decode(line)

@@ -1,7 +1,5 @@
 """The lines of our own log, encoded and decoded one at a time: raw, averages, events, settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -23,12 +21,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: int | None = None) -> bytes:
-    """Encode a line of the raw log: the reading as sent, then its source and when it was polled (seconds).
-
-    Raises:
-        RejectedError: the reading is nested too deeply for orjson.
-
-    """
+    """Encode a reading as sent, with its source and when it was polled (seconds); RejectedError if nested too deep."""
     if any(key in reading for key in OWN_KEYS):
         reading = {key: value for key, value in reading.items() if key not in OWN_KEYS}
     record = {**reading, "_source": source, "_polled_at": rfc3339(polled_at)}
@@ -63,20 +56,15 @@ def line_type(fields: Sequence[str], /, **types: Any) -> tuple[type[msgspec.Stru
 def _field_decoder(
     fields: tuple[str, ...], value_type: Any = Any
 ) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
-    """Build the decoder of a raw line, and the function that takes these fields from the result (None if missing)."""
+    """Build the decoder of a raw line, and the getter of these fields (None if missing) from its result."""
     struct, names = line_type(fields, **dict.fromkeys(fields, value_type))
     return msgspec.json.Decoder(struct).decode, attrgetter(*(names[key] for key in fields))
 
 
 def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
-    """Build the decoder of raw lines; it decodes only what averages and reports need.
+    """Build the decoder of raw lines, which raises RejectedError for a damaged one.
 
-    Args:
-        fields: the field of each parameter; `Reading.values` has the same order, None where a field is missing.
-
-    Returns:
-        a function from a line to its Reading; it raises RejectedError for a damaged line.
-
+    `fields` names the field of each parameter; `Reading.values` has the same order, None where a field is missing.
     """
     keys = ("_source", "_polled_at", "id", "timestamp", "status", "name", *fields)
     decode, take = _field_decoder(keys)
@@ -95,7 +83,9 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
         moment = polled_at.timestamp()
         if not FIRST_S <= moment <= LAST_S:
             moment = clamp(moment)
-        return Reading((source, valid_id(machine_id)), moment, timestamp, status, name, parameters)
+        if type(machine_id) not in (int, str, float):
+            machine_id = None
+        return Reading((source, machine_id), moment, timestamp, status, name, parameters)
 
     return decode_line
 
@@ -110,24 +100,13 @@ def _decoded(value: Any) -> Any:
         return None
 
 
-def valid_id(value: Any) -> str | int | float | None:
-    """An `id` if it is a string or a number, else None."""
-    return value if type(value) in (int, str, float) else None
-
-
 def timestamp_of(reading: Reading) -> Any:
     """The reading's own timestamp, unchanged; where it has none, when it was polled."""
     return rfc3339(reading.polled_at) if reading.timestamp is None else reading.timestamp
 
 
 def averages_encoder(parameters: Iterable[str]) -> Callable[[Reading, Sequence[float | None], int], bytes]:
-    """Build the encoder of averages lines.
-
-    Returns:
-        a function from a reading, the average of each parameter (in the same order) and the number of readings in its
-        window to the line.
-
-    """
+    """Build the encoder of averages lines: from a reading, the parameters' averages and its window's readings."""
     averages = (f"average_{parameter}" for parameter in parameters)
     keys = ("timestamp", "source", "id", *averages, "status", "readings", "polled_at")
     names = {f"k{i}": key for i, key in enumerate(keys)}
@@ -154,12 +133,7 @@ def settings_line(entry: SettingsEntry) -> bytes:
 
 
 def parse_settings(line: bytes) -> SettingsEntry:
-    """Decode a line of settings.jsonl.
-
-    Raises:
-        RejectedError: the line is damaged.
-
-    """
+    """Decode a line of settings.jsonl; RejectedError if it is damaged."""
     try:
         flat = orjson.loads(line)
         return msgspec.convert({"day": flat["day"], "line": flat["line"], "settings": flat}, SettingsEntry)

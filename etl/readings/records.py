@@ -1,9 +1,7 @@
 """The records that pass between the rooms. They have no behaviour."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -21,8 +19,8 @@ class RejectedError(ValueError):
         super().__init__(why)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[RejectedError], tuple[str, str]]:
-        return RejectedError, (self.reason, str(self))
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.reason, str(self))
 
 
 class Failure(NamedTuple):
@@ -53,10 +51,9 @@ class Poll(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """The part of a raw line that averages and reports need.
+    """The part of a raw line that averages and reports need; `values` have the order of the parameters.
 
-    `polled_at` is in seconds since the epoch, exact to the millisecond; `timestamp` is None where the machine sent
-    none; `values` have the order of the parameters.
+    `polled_at` is in seconds since the epoch, exact to the millisecond; `timestamp` is None where none was sent.
     """
 
     machine: Machine
@@ -70,9 +67,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 class Rows(NamedTuple):
     """A block of raw lines as columns, one item per line.
 
-    `sources` (None: the line is damaged) and `ids` identify the machine; `names` are as sent; `values` holds a column
-    per parameter, None where there is no number. On request `times` (seconds since the epoch) and `statuses` (text or
-    None).
+    A damaged line has no source. `values` has a column per parameter, None without a number; `times` are in seconds.
     """
 
     sources: list[str | None]

@@ -1,37 +1,32 @@
 """Windows rebuilt from readings in reverse order, newest first, until no older reading can matter. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from etl.readings.records import Machine
 from etl.readings.window import Window, number
 
 
+@dataclass(slots=True)
 class _Parameter:
     """One parameter of a machine; `edge` is the time of its oldest value, or of a later reading that lacked it."""
 
-    __slots__ = ("complete", "edge", "seen", "values")
-
-    def __init__(self, edge: float) -> None:
-        self.values: list[float] = []
-        self.seen = edge
-        self.edge = edge
-        self.complete = False
+    seen: float
+    edge: float
+    values: list[float] = field(default_factory=list)
+    complete: bool = False
 
 
+@dataclass(slots=True)
 class _Machine:
-    """One machine: its last reading, its earliest one so far, and its parameters."""
+    """One machine: its last reading (`at`), its earliest one so far, and its parameters."""
 
-    __slots__ = ("at", "complete", "earliest", "parameters", "readings")
-
-    def __init__(self, at: float, parameters: int) -> None:
-        self.at = at
-        self.earliest = at
-        self.readings = 0
-        self.parameters = [_Parameter(at) for _ in range(parameters)]
-        self.complete = False
+    at: float
+    earliest: float
+    parameters: list[_Parameter]
+    readings: int = 0
+    complete: bool = False
 
 
 class Rewind:
@@ -43,16 +38,12 @@ class Rewind:
         self._silence = silence
         self._machines: dict[Machine, _Machine] = {}
 
-    def is_complete(self, machine: Machine) -> bool:
-        """Whether no older reading of a machine can matter."""
-        state = self._machines.get(machine)
-        return state is not None and state.complete
-
     def add(self, machine: Machine, at: float, values: Iterable[Any]) -> None:
         """Add the reading before those added so far."""
         state = self._machines.get(machine)
         if state is None:
-            state = self._machines[machine] = _Machine(at, self._parameters)
+            parameters = [_Parameter(at, at) for _ in range(self._parameters)]
+            state = self._machines[machine] = _Machine(at, at, parameters)
         if state.complete:
             return
         if state.earliest - at > self._silence:

@@ -1,7 +1,5 @@
 """Text for people: made safe for a terminal, a log line or a page; counts that agree with their noun."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

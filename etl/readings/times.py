@@ -1,7 +1,5 @@
 """Moments: as RFC 3339 text, and how long without a reading is a silence."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from functools import lru_cache
 

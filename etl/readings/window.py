@@ -1,7 +1,5 @@
 """The moving-average window of a machine: state in, state out. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from math import fsum
 from typing import Any

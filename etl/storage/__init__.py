@@ -1,7 +1,7 @@
 """The output folder: no other room opens, writes, fsyncs, renames or deletes files in it.
 
     folder         its layout, its days, its lines read back
-    places         lines of the raw log found by number or offset
+    places         lines found by number or offset, and read backwards
     latest         what the ends of the logs say: last readings, positions, who is down
     settings_log   which settings govern which lines
     atomic         files written completely or not at all

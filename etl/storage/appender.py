@@ -1,7 +1,5 @@
 """Lines appended to day files: whole lines, in order, acknowledged only once they are durable."""
 
-from __future__ import annotations
-
 import math
 import os
 import time
@@ -11,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etl.storage.atomic import is_same_file, link, sync_folder, write_all
+from etl.storage.atomic import is_same_file, link, sync, write_all
 from etl.storage.folder import Folder
 
 MAX_WRITE_BYTES = 1 << 20
@@ -27,16 +25,6 @@ class DisturbedError(Exception):
         self.reason = reason
 
 
-class SyncPolicy(NamedTuple):
-    """When appended lines are fsynced: with each write, at most `delay_s` seconds later, or never."""
-
-    delay_s: float
-    """Seconds; 0 means with each write, infinity never."""
-
-
-ALWAYS, NEVER = SyncPolicy(0.0), SyncPolicy(math.inf)
-
-
 class _Chunk(NamedTuple):
     """Lines of one day that wait to be written."""
 
@@ -50,16 +38,16 @@ class _Chunk(NamedTuple):
 class Appender:
     """Appends lines of one kind (raw, averages, events) to their day files, in order.
 
-    Lines wait in a queue until `flush` has written them; what a failed write left in the file is cut off again. Written
-    lines that are not fsynced yet are kept: if the fsync fails, they are cut off and wait again. `system` is the module
-    os, or a test double for it.
+    Lines wait in a queue until `flush` has written them; what a failed write left in the file is cut off again. Lines
+    are fsynced at most `sync_delay_s` seconds after their write: 0 means with each write, infinity never. Until then
+    they are kept: if the fsync fails, they are cut off and wait again. `system` is os, or a test double for it.
     """
 
-    def __init__(self, folder: Folder, kind: str, policy: SyncPolicy = ALWAYS, system: Any = os) -> None:
-        self.kind = kind
-        self.policy = policy
-        self.waiting_bytes = 0
+    def __init__(self, folder: Folder, kind: str, sync_delay_s: float = 0.0, system: Any = os) -> None:
         self.folder = folder
+        self.kind = kind
+        self.sync_delay_s = sync_delay_s
+        self.waiting_bytes = 0
         self._os = system
         self._queue: deque[_Chunk] = deque()
         self._fd: int | None = None
@@ -79,13 +67,11 @@ class Appender:
         return sum(len(chunk.lines) for chunk in self._queue)
 
     def flush(self) -> Iterator[tuple[str, list[bytes]]]:
-        """Write the queue; yield each day's lines as soon as they are as durable as the policy asks.
+        """Write the queue; yield each day's lines as soon as they are as durable as `sync_delay_s` asks.
 
         Raises:
             OSError: they cannot be written now. They stay in the queue; the file holds none of them.
-            DisturbedError: the file is not as it was left. The lines stay in the queue; call `reset` before the next
-                flush.
-
+            DisturbedError: the file is not as it was left. They stay in the queue; call `reset` before the next flush.
         """
         while self._queue:
             chunks = self._next_write()
@@ -95,13 +81,13 @@ class Appender:
                 self.waiting_bytes -= chunk.size
                 if not chunk.returned:
                     yield chunk.day, chunk.lines
-        if self._unsynced and time.monotonic() - self._unsynced_since >= self.policy.delay_s:
+        if self._unsynced and time.monotonic() - self._unsynced_since >= self.sync_delay_s:
             self.sync()
 
     @property
     def needs_sync(self) -> bool:
         """Whether written lines wait for an fsync."""
-        return bool(self._unsynced) and self.policy.delay_s < math.inf
+        return bool(self._unsynced)
 
     def _next_write(self) -> list[_Chunk]:
         """The first chunks of one day in the queue, about MAX_WRITE_BYTES of them."""
@@ -124,24 +110,19 @@ class Appender:
         data = b"".join([line for chunk in chunks for line in chunk.lines])
         try:
             write_all(fd, data, self._os)
-            if not self.policy.delay_s:
+            if not self.sync_delay_s:
                 self._os.fsync(fd)
         except OSError:
             self._undo(fd)
             raise
         self._size = (self._size or 0) + len(data)
-        if 0 < self.policy.delay_s < math.inf:
+        if 0 < self.sync_delay_s < math.inf:
             if not self._unsynced:
                 self._unsynced_since = time.monotonic()
             self._unsynced += [chunk._replace(returned=True) for chunk in chunks]
 
     def sync(self) -> None:
-        """Fsync what was written.
-
-        Raises:
-            OSError: it failed; what was written since the last fsync is cut off and waits again.
-
-        """
+        """Fsync what was written; if that raises OSError, what was written since the last fsync waits again."""
         if self._has_surplus:
             self._open()
         if not self._unsynced:
@@ -194,7 +175,7 @@ class Appender:
             created = True
         try:
             if created:
-                sync_folder(path.parent, self._os)
+                sync(path.parent, self._os)
             link(self.folder.root / f"{self.kind}.jsonl", f"{self.kind}/{path.name}", self._os)
         except OSError:
             self._os.close(fd)

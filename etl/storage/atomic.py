@@ -1,7 +1,5 @@
 """Files written whole or not at all, and the system calls that make them durable."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,18 +10,8 @@ MODE = 0o640
 """Files are readable for the owner's group and nobody else."""
 
 
-def write_whole(path: Path, data: bytes, system: Any = os) -> None:
-    """Write a file atomically: beside its place, fsynced, renamed."""
-    write_pieces(path, [data], system)
-
-
-def write_pieces(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
-    """Write a file, given in pieces, atomically.
-
-    Raises:
-        OSError: it cannot be written; the file is as it was.
-
-    """
+def write_whole(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
+    """Write a file atomically: beside its place, fsynced, renamed. After an OSError it is as it was."""
     system.makedirs(path.parent, exist_ok=True)
     temporary = temporary_path(path)
     fd = system.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
@@ -38,16 +26,11 @@ def write_pieces(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)  # it may be what fills the disk
         raise
-    sync_folder(path.parent, system)
+    sync(path.parent, system)
 
 
 def append_whole(path: Path, line: bytes) -> None:
-    """Append one line to a small file, fsynced, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; the file is as it was.
-
-    """
+    """Append one line to a small file, fsynced. After an OSError it is as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
     size = os.fstat(fd).st_size
@@ -60,7 +43,7 @@ def append_whole(path: Path, line: bytes) -> None:
     finally:
         os.close(fd)
     if not size:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def temporary_path(path: Path) -> Path:
@@ -80,18 +63,9 @@ def write_all(fd: int, data: bytes, system: Any = os) -> None:
         rest = rest[system.write(fd, rest) :]
 
 
-def sync_file(path: Path) -> None:
-    """Fsync a file by its path."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_folder(path: Path, system: Any = os) -> None:
-    """Fsync a folder, so that the names in it are durable."""
-    fd = system.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path, system: Any = os) -> None:
+    """Fsync a file, or a folder, so that the names in it are durable."""
+    fd = system.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         system.fsync(fd)
     finally:

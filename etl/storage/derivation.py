@@ -1,7 +1,5 @@
 """Averages derived from the raw log, over days and changes of settings, and the windows to start from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 from math import inf
@@ -18,7 +16,7 @@ class Derivation:
     """The fold over days of the raw log, from `start` on, each line under the settings that govern it."""
 
     def __init__(self, settings_log: SettingsLog, start: Place | None = None) -> None:
-        self.windows: Windows = windows_before(settings_log, start) if start else {}
+        self.windows: Windows = windows_before(settings_log, start)[0] if start else {}
         self._settings_log = settings_log
         self._shape = shape(settings_log.at(start.day, start.line - 1)) if start else None
 
@@ -39,18 +37,8 @@ class Derivation:
                 yield averages
 
 
-def windows_before(settings_log: SettingsLog, place: Place) -> Windows:
-    """The windows just before a line of the raw log, from as few earlier lines as can matter."""
-    return _rewind(settings_log, place)[0]
-
-
-def oldest_needed(settings_log: SettingsLog, day: str) -> str:
-    """The oldest day of the raw log that the averages of `day` and later days depend on."""
-    return _rewind(settings_log, Place(day, 1, 0))[1]
-
-
-def _rewind(settings_log: SettingsLog, place: Place) -> tuple[Windows, str]:
-    """The windows just before a line, and the oldest day that was read for them."""
+def windows_before(settings_log: SettingsLog, place: Place) -> tuple[Windows, str]:
+    """The windows just before a line of the raw log, and the oldest day they depend on."""
     settings = settings_log.at(place.day, place.line - 1)
     silence = silence_s(settings.interval)
     decode = block_decoder(tuple(settings.parameters.values()), times=True)
@@ -66,11 +54,9 @@ def _rewind(settings_log: SettingsLog, place: Place) -> tuple[Windows, str]:
             source = rows.sources[i]
             if source is None:
                 continue
-            machine = source, rows.ids[i]
             at = times[i]
             since = at if since is None else since
-            if not rewind.is_complete(machine):
-                rewind.add(machine, at, [column[i] for column in rows.values])
+            rewind.add((source, rows.ids[i]), at, [column[i] for column in rows.values])
         if at is not None and since is not None and at < since - silence and at < rewind.needs(since):
             break
     return rewind.windows(), oldest

@@ -1,7 +1,5 @@
 """The events log: what a reader of the folder must know, recorded from any thread and written by one."""
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +35,7 @@ class Events:
     def __init__(
         self, appender: Appender, day_of: Callable[[float], str], clock: Callable[[], float], day: str = ""
     ) -> None:
-        self._appender = appender
+        self.appender = appender
         self._day_of = day_of
         self._clock = clock
         self._recorded: deque[tuple[float, bytes]] = deque()
@@ -54,37 +52,20 @@ class Events:
         self._recorded.append((at, line))
 
     def flush(self) -> None:
-        """Write the queued events.
-
-        Raises:
-            OSError: the folder cannot be written now. The events wait; beyond MAX_PENDING_BYTES the newest are lost.
-
-        """
-        self._enqueue()
+        """Write the queued events. After an OSError they wait; beyond MAX_PENDING_BYTES the newest are lost."""
         try:
             self._write()
         except DisturbedError as error:
             repair(error.path)
-            self._appender.reset()
+            self.appender.reset()
             self.record("truncated", reason=error.reason, file=f"events/{error.path.name}")
-            self._enqueue()
             self._write()
 
-    def reopen(self) -> None:
-        """Open the file again at the next flush and accept its length at that moment."""
-        self._appender.reset()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._appender.close()
-
-    def _enqueue(self) -> None:
+    def _write(self) -> None:
         while self._recorded:
             at, line = self._recorded.popleft()
             self._day = max(self._day, self._day_of(at))
-            if self._appender.waiting_bytes < MAX_PENDING_BYTES:
-                self._appender.put(self._day, [line])
-
-    def _write(self) -> None:
-        for _ in self._appender.flush():
+            if self.appender.waiting_bytes < MAX_PENDING_BYTES:
+                self.appender.put(self._day, [line])
+        for _ in self.appender.flush():
             pass

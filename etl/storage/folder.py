@@ -1,10 +1,7 @@
 """The output folder read back: its layout, its days, its lines."""
 
-from __future__ import annotations
-
 import gzip
 import os
-import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -23,12 +20,8 @@ DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a damaged compressed file raises."""
 READ_BYTES = 128 << 10
 """Bytes read at once: the objects decoded from larger blocks no longer fit into a processor's caches."""
-TAIL_BYTES = 64 << 10
-"""Bytes that `last_lines` reads of the newest file, about."""
-
-_DAY = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(\.gz)?")
-_REPORT = re.compile(r"(\d{4}-\d\d-\d\d)\.json")
-_HISTORY = re.compile(r"(\d{4}-\d\d-\d\d)\.msgpack")
+DAY_FILE = (".jsonl", ".jsonl.gz")
+"""What follows the day in the name of a day file."""
 
 Progress = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
@@ -85,15 +78,15 @@ class Folder:
 
     def days(self, kind: str) -> list[str]:
         """The days that have a file of this kind, oldest first; none if the folder is missing."""
-        return _days_in(self.root / kind, _DAY)
+        return _days_in(self.root / kind, DAY_FILE)
 
     def reports(self) -> list[str]:
         """The days that have a report, oldest first."""
-        return _days_in(self.reports_path, _REPORT)
+        return _days_in(self.reports_path, [".json"])
 
     def histories(self) -> list[str]:
         """The days whose history is kept, oldest first."""
-        return _days_in(self.reports_path / "history", _HISTORY)
+        return _days_in(self.reports_path / "history", [".msgpack"])
 
     def newest_day(self, kind: str) -> str:
         """The earliest day the next line of this kind may go to, as the folder's day never goes back; "" if empty."""
@@ -155,12 +148,7 @@ class Folder:
         return list(zip(offsets, [*offsets[1:], None], strict=True))
 
     def blocks(self, kind: str, day: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """The complete lines of a day, or of a part of it, in blocks, each with its offset.
-
-        Raises:
-            EOFError: the file ends before `end`.
-
-        """
+        """The complete lines of a day, or of a part, in blocks with their offsets; EOFError if it is too short."""
         with self.open(kind, day) as file:
             offset = file.seek(start)
             while block := file.read(READ_BYTES if end is None else min(READ_BYTES, end - offset)):
@@ -171,40 +159,6 @@ class Folder:
                 offset += len(block)
         if end is not None and offset < end:
             raise EOFError(f"{self.path(kind, day)} is shorter here than it was: {offset} bytes, not {end}")
-
-    def last_lines(self, kind: str) -> list[bytes]:
-        """The complete lines in about the last TAIL_BYTES of the newest file, oldest first; none without a file."""
-        days = self.days(kind)
-        if not days:
-            return []
-        with self.open_anywhere(kind, days[-1]) as file:
-            start = max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES)
-            file.seek(start)
-            lines = file.read().splitlines(keepends=True)
-        return [line for line in lines[1 if start else 0 :] if line.endswith(b"\n")]
-
-    def backwards(self, kind: str, size: int) -> Iterator[bytes]:
-        """The complete lines in the last `size` bytes of this kind over all days, newest first, without line feeds.
-
-        A compressed file, which has to be unpacked, is read only if it is the newest one.
-        """
-        days = self.days(kind)
-        for day in reversed(days):
-            if size <= 0 or (day != days[-1] and not self.path(kind, day).exists()):
-                return
-            with self.open_anywhere(kind, day) as file:
-                start = file.seek(0, os.SEEK_END)
-                rest = b""
-                while start and size > 0:
-                    block = min(READ_BYTES, start, size)
-                    start -= block
-                    size -= block
-                    file.seek(start)
-                    rest = file.read(block) + rest
-                    *lines, _ = rest.split(b"\n")
-                    if lines:
-                        rest = lines.pop(0) + b"\n" if start else b""
-                    yield from reversed(lines)
 
     def count(self, kind: str, day: str) -> int:
         """How many complete lines a day has; 0 without a file. An unchanged file is not read again."""
@@ -223,21 +177,19 @@ def _count(path: Path, _inode: int, _size: int, _changed: int) -> int:
 
 def day_of_file(name: str) -> str | None:
     """The day that a file of ours is named for, compressed or not; None for any other name."""
-    match = _DAY.fullmatch(name)
-    return match[1] if match and _is_day(match[1]) else None
+    return _day_of(name, DAY_FILE)
 
 
-def _days_in(path: Path, pattern: re.Pattern[str]) -> list[str]:
-    try:
-        names = [entry.name for entry in path.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted({match[1] for name in names if (match := pattern.fullmatch(name)) and _is_day(match[1])})
+def _days_in(path: Path, suffixes: Iterable[str]) -> list[str]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return sorted({day for name in os.listdir(path) if (day := _day_of(name, suffixes))})
+    return []
 
 
-def _is_day(name: str) -> bool:
-    try:
-        date.fromisoformat(name)
-    except ValueError:
-        return False
-    return "0001-01-01" < name < "9999-12-31"
+def _day_of(name: str, suffixes: Iterable[str]) -> str | None:
+    day = name[:10]
+    with suppress(ValueError):
+        # fromisoformat also accepts week dates, which are as long.
+        if name[10:] in suffixes and "0001-01-01" < date.fromisoformat(day).isoformat() == day < "9999-12-31":
+            return day
+    return None

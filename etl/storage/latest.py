@@ -1,17 +1,19 @@
 """What the ends of the logs say: the last reading, how the last process ended, where following resumes, who is down."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
-from etl.readings.lines import raw_decoder
+from etl.readings.lines import UNREADABLE, raw_decoder
 from etl.readings.records import RejectedError
 from etl.storage.folder import Folder
-from etl.storage.places import blocks_before, nth_place
+from etl.storage.places import blocks_before, last_lines, nth_place
 
+TAIL_BYTES = 64 << 10
+"""Bytes read of the end of a log where only its last lines matter."""
 MAX_RAW_BYTES, MAX_EVENT_BYTES = 16 << 20, 8 << 20
 """Bytes read of the ends of the raw log and of the events log, at most: `etl status` stays fast on any folder."""
 
@@ -25,20 +27,23 @@ class LastReading(NamedTuple):
     machines: int
 
 
+class _FollowedLine(msgspec.Struct, rename="_{}".format):
+    source: str
+    position: int
+
+
 def last_reading_at(folder: Folder) -> float | None:
     """When the last reading in the raw log was polled (seconds since the epoch); None in an empty folder."""
     decode = raw_decoder(())
-    for line in reversed(folder.last_lines("raw")):
-        try:
+    for line in last_lines(folder, "raw", TAIL_BYTES):
+        with suppress(RejectedError):
             return decode(line).polled_at
-        except RejectedError:
-            continue
     return None
 
 
 def ended_cleanly(folder: Folder) -> bool:
     """Whether the last process recorded its stop; true where there are no events."""
-    for line in reversed(folder.last_lines("events")):
+    for line in last_lines(folder, "events", TAIL_BYTES):
         if b'"event":"start"' in line:
             return False
         if b'"event":"stop"' in line:
@@ -48,26 +53,19 @@ def ended_cleanly(folder: Folder) -> bool:
 
 def last_positions(folder: Folder, names: set[str]) -> dict[str, int]:
     """Where following each of these sources' files resumes: `_position` of its last raw line."""
+    decode = msgspec.json.Decoder(_FollowedLine).decode
     positions: dict[str, int] = {}
     for day in reversed(folder.days("raw")):
         end = folder.count("raw", day) + 1
         for _, block in blocks_before(folder, nth_place(folder, day, end), (day, 1)):
             if len(positions) == len(names):
                 return positions
-            for line in reversed(block):
-                if b',"_position":' in line and (position := _position(line)) and position[0] in names:
-                    positions.setdefault(*position)
+            for line in reversed([line for line in block if b',"_position":' in line]):
+                with suppress(*UNREADABLE):
+                    followed = decode(line)
+                    if followed.source in names:
+                        positions.setdefault(followed.source, followed.position)
     return positions
-
-
-def _position(line: bytes) -> tuple[str, int] | None:
-    """The source of a followed file's line, and the offset after it."""
-    try:
-        raw = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    source, position = raw.get("_source"), raw.get("_position")
-    return (source, position) if type(source) is str and type(position) is int else None
 
 
 def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dict[str, LastReading]:
@@ -76,7 +74,7 @@ def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dic
     last: dict[str, LastReading] = {}
     ids: set[Any] = set()
     missing = set(names)
-    for line in folder.backwards("raw", MAX_RAW_BYTES):
+    for line in last_lines(folder, "raw", MAX_RAW_BYTES):
         try:
             reading = decode(line)
         except RejectedError:
@@ -97,7 +95,7 @@ def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dic
 def down_events(folder: Folder) -> dict[str, dict[str, Any]]:
     """The source_down event of each source that is down, since the last start, within MAX_EVENT_BYTES."""
     latest: dict[str, dict[str, Any]] = {}
-    for line in folder.backwards("events", MAX_EVENT_BYTES):
+    for line in last_lines(folder, "events", MAX_EVENT_BYTES):
         try:
             event = orjson.loads(line)
             kind, source = event["event"], event["source"]

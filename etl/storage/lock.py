@@ -1,7 +1,5 @@
 """The output folder's lock: one process writes to a folder at a time."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time
@@ -19,13 +17,7 @@ class HeldError(Exception):
 
 
 def take_lock(root: Path) -> int:
-    """Lock the output folder until the returned descriptor is closed or the process ends.
-
-    Raises:
-        HeldError: another process holds it; the message names its pid.
-        OSError: the folder cannot be created or written.
-
-    """
+    """Lock the output folder until the returned descriptor is closed; HeldError if another process holds it."""
     root.mkdir(parents=True, exist_ok=True)
     fd = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
     for retries in range(RETRIES, -1, -1):
@@ -44,13 +36,7 @@ def take_lock(root: Path) -> int:
 
 
 def renew_lock(root: Path, fd: int) -> int:
-    """Take the lock again if the folder was deleted and recreated; the descriptor that holds it from now on.
-
-    Raises:
-        HeldError: another process took it first.
-        OSError: the folder cannot be created or written.
-
-    """
+    """Take the lock again if the folder was deleted and recreated; the descriptor that holds it from now on."""
     if is_same_file(fd, root / ".lock"):
         return fd
     renewed = take_lock(root)

@@ -3,29 +3,26 @@
 A crash may leave a partial or damaged last line, which is cut off and kept in `*.torn`.
 """
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain
+from contextlib import suppress
+from itertools import accumulate, chain
 from pathlib import Path
+from typing import IO, Any
 
 from etl.readings.answers import parse
 from etl.readings.fold import Windows
 from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError, Settings
-from etl.storage.atomic import append_whole, sync_folder
+from etl.storage.atomic import append_whole, private_opener, sync
 from etl.storage.derivation import Derivation
 from etl.storage.folder import KINDS, Folder
-from etl.storage.places import Place, nth_place, place_at
+from etl.storage.places import Place, blocks_backwards, nth_place, place_at
 from etl.storage.settings_log import SettingsLog, shape
 
 TAIL_BYTES = 1 << 20
 """Bytes of the raw log's end whose averages every start derives again."""
-
-READ_BYTES = 1 << 20
-"""Bytes read at once while looking for the start of a line."""
 
 Record = Callable[..., None]
 """Records an event: record("repaired", reason="torn", file=...)."""
@@ -34,9 +31,7 @@ Record = Callable[..., None]
 def recover(folder: Folder, settings: Settings, today: str, record: Record) -> Windows:
     """Repair the end of the folder and write down the settings; the windows to go on with from day `today` on.
 
-    Raises:
-        OSError: the folder cannot be written now; it is safe to try again later.
-
+    After an OSError it is safe to try again later.
     """
     repair_ends(folder, record, 2)
     write_settings(folder, settings, today, record)
@@ -53,17 +48,11 @@ def recover(folder: Folder, settings: Settings, today: str, record: Record) -> W
 
 
 def repair_ends(folder: Folder, record: Record, newest: int | None = None) -> list[Path]:
-    """Cut torn ends off all files, or off the `newest` ones of each kind, and keep them in `*.torn`.
-
-    Returns:
-        the files that were cut.
-
-    """
+    """Cut torn ends off all files, or the `newest` ones of each kind, and keep them in `*.torn`; the files cut."""
     repaired = []
-    paths = [(folder.path(kind, day), kind) for kind in KINDS for day in folder.days(kind)[-(newest or 0) :]]
-    for path, kind in [*paths, (folder.settings_path, "settings")]:
-        cut = repair(path, is_raw if kind == "raw" else is_object)
-        if cut:
+    paths = [folder.path(kind, day) for kind in KINDS for day in folder.days(kind)[-(newest or 0) :]]
+    for path in [*paths, folder.settings_path]:
+        if cut := repair(path, raw_decoder(()) if path.parent.name == "raw" else parse):
             record("repaired", reason="torn", file=str(path.relative_to(folder.root)), bytes=cut)
             repaired.append(path)
     return repaired
@@ -74,8 +63,7 @@ def write_settings(folder: Folder, settings: Settings, today: str, record: Recor
     day = max([today, *folder.days("raw")[-1:]])
     settings_log = SettingsLog(folder, settings)
     is_change = bool(settings_log.entries)
-    entry = settings_log.entry_for(settings, day, folder.count("raw", day) + 1)
-    if entry:
+    if entry := settings_log.entry_for(settings, day, folder.count("raw", day) + 1):
         settings_log.append(entry)
         if is_change:
             record("settings", reason="changed", day=day, line=entry.line)
@@ -149,48 +137,26 @@ def _rewrite_end(folder: Folder, day: str, line: int, derived: Iterator[bytes], 
         file.flush()
         os.fsync(file.fileno())
     if is_new:
-        sync_folder(path.parent)
+        sync(path.parent)
     record("repaired", reason="averages", file=str(path.relative_to(folder.root)), cut=size - end, written=written)
     return True
 
 
-def is_object(line: bytes) -> bool:
-    """Whether a line is a JSON object."""
-    try:
-        parse(line)
-    except RejectedError:
-        return False
-    return True
-
-
-def is_raw(line: bytes) -> bool:
-    """Whether a line is a raw line of ours."""
-    try:
-        raw_decoder(())(line)
-    except RejectedError:
-        return False
-    return True
-
-
-def repair(path: Path, is_sound: Callable[[bytes], bool] = is_object) -> int:
+def repair(path: Path, decode: Callable[[bytes], Any] = parse) -> int:
     """Cut the torn or damaged end off a file of lines and keep it in `*.torn`; how many bytes were cut.
 
-    Killed in between, the next repair finishes the work without keeping the end twice.
+    `decode` raises RejectedError for a damaged line. After a kill the next repair does not keep the end twice.
     """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
-    try:
-        size = os.fstat(fd).st_size
-        end = _sound_end(fd, size, is_sound)
+    with suppress(FileNotFoundError), open(path, "r+b", 0, opener=private_opener) as file:
+        size = os.fstat(file.fileno()).st_size
+        end = _sound_end(file, size, decode)
         if end < size:
-            _keep(path.with_name(path.name + ".torn"), os.pread(fd, size - end, end))
-            os.ftruncate(fd, end)
-            os.fsync(fd)
+            file.seek(end)
+            _keep(path.with_name(path.name + ".torn"), file.read())
+            file.truncate(end)
+            os.fsync(file.fileno())
         return size - end
-    finally:
-        os.close(fd)
+    return 0
 
 
 def torn_files(root: Path) -> list[tuple[Path, int]]:
@@ -199,34 +165,19 @@ def torn_files(root: Path) -> list[tuple[Path, int]]:
     return [(path, path.stat().st_size) for path in paths]
 
 
-def _sound_end(fd: int, size: int, is_sound: Callable[[bytes], bool]) -> int:
+def _sound_end(file: IO[bytes], size: int, decode: Callable[[bytes], Any]) -> int:
     """The offset after the last sound line."""
-    end = size
-    while end:
-        start = _line_start(fd, end)
-        line = os.pread(fd, end - start, start)
-        if line.endswith(b"\n") and is_sound(line):
-            break
-        end = start
-    return end
-
-
-def _line_start(fd: int, end: int) -> int:
-    """The offset of the line that ends at `end`, with or without its line feed."""
-    block_end = end - 1
-    while block_end > 0:
-        start = max(0, block_end - READ_BYTES)
-        feed = os.pread(fd, block_end - start, start).rfind(b"\n")
-        if feed >= 0:
-            return start + feed + 1
-        block_end = start
+    for offset, lines in blocks_backwards(file, 0, size):
+        starts = accumulate((len(line) + 1 for line in lines), initial=offset)
+        for start, line in reversed(list(zip(starts, lines, strict=False))):
+            with suppress(RejectedError):
+                decode(line)
+                return start + len(line) + 1
     return 0
 
 
 def _keep(path: Path, torn: bytes) -> None:
-    try:
+    with suppress(FileNotFoundError):
         if path.read_bytes().endswith(torn + b"\n"):
             return
-    except FileNotFoundError:
-        pass
     append_whole(path, torn if torn.endswith(b"\n") else torn + b"\n")

@@ -1,17 +1,16 @@
 """Retention: closed days are compressed, and deleted after `keep_days`; never a day without its report."""
 
-from __future__ import annotations
-
 import gzip
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import date, timedelta
 from pathlib import Path
 
-from etl.storage.atomic import private_opener, sync_folder, temporary_path
-from etl.storage.derivation import oldest_needed
+from etl.readings.days import days_before
+from etl.storage.atomic import private_opener, sync, temporary_path
+from etl.storage.derivation import windows_before
 from etl.storage.folder import KINDS, Folder
+from etl.storage.places import Place
 from etl.storage.settings_log import SettingsLog
 
 READ_BYTES = 1 << 20
@@ -29,8 +28,7 @@ def no_writers() -> AbstractContextManager[bool]:
 def compress(folder: Folder, stopping: Callable[[], bool], pause: Pause = no_writers) -> list[str]:
     """Compress the files of every closed, reported day; returns the days done.
 
-    The plain file is deleted only after its compressed form is durable. Killed in between, both exist, the plain one
-    counts, and the next night compresses it again.
+    After a kill both forms of a file may exist: the plain one counts, and the next night compresses it again.
     """
     compressed: list[str] = []
     for day in _reported(folder):
@@ -61,7 +59,7 @@ def _compress_file(path: Path, stopping: Callable[[], bool], pause: Pause) -> bo
             temporary.unlink()
             return False
         temporary.replace(packed)
-        sync_folder(packed.parent)
+        sync(packed.parent)
         path.unlink()
     return True
 
@@ -73,16 +71,16 @@ def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pau
     are kept, and so are all files of a day without a report.
     """
     folder = settings_log.folder
-    oldest = date.fromisoformat(today) - timedelta(days=keep_days)
+    oldest = days_before(today, keep_days)
     deleted: list[str] = []
     for day in _reported(folder):
-        if day < oldest.isoformat():
+        if day < oldest:
             deleted += _delete(folder, "averages", day, pause) + _delete(folder, "events", day, pause)
     raw = set(folder.days("raw"))
     averages = [day for day in folder.days("averages") if day in raw]
     for day in _reported(folder):
-        if day < (oldest - timedelta(days=1)).isoformat() and averages and day < averages[0]:
-            if day >= oldest_needed(settings_log, averages[0]):
+        if day < days_before(oldest, 1) and averages and day < averages[0]:
+            if day >= windows_before(settings_log, Place(averages[0], 1, 0))[1]:
                 break
             deleted += _delete(folder, "raw", day, pause)
     return deleted

@@ -1,8 +1,7 @@
 """settings.jsonl: which settings govern which lines of the raw log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
+from contextlib import suppress
 from math import inf
 from typing import NamedTuple
 
@@ -36,8 +35,17 @@ class SettingsLog:
     def __init__(self, folder: Folder, default: Settings, appended: Iterable[SettingsEntry] = ()) -> None:
         self.folder = folder
         self.default = default
-        entries, self.damaged = _read(folder)
-        self.entries = [*entries, *appended]
+        self.entries: list[SettingsEntry] = []
+        self.damaged: list[DamagedEntry] = []
+        data = b""
+        with suppress(FileNotFoundError):
+            data = folder.settings_path.read_bytes()
+        for number, line in enumerate(data.splitlines(keepends=True), start=1):
+            try:
+                self.entries.append(parse_settings(line))
+            except RejectedError as error:
+                self.damaged.append(DamagedEntry(number, str(error), not line.endswith(b"\n")))
+        self.entries += appended
 
     def at(self, day: str, line: int) -> Settings:
         """The settings that govern a line (counted from 1) of a day: the newest entry that is not after it."""
@@ -78,26 +86,6 @@ class SettingsLog:
         return SettingsEntry(day, line, settings)
 
     def append(self, entry: SettingsEntry) -> None:
-        """Write an entry, fsynced.
-
-        Raises:
-            OSError: it cannot be written.
-
-        """
+        """Write an entry, fsynced."""
         append_whole(self.folder.settings_path, settings_line(entry))
         self.entries.append(entry)
-
-
-def _read(folder: Folder) -> tuple[list[SettingsEntry], list[DamagedEntry]]:
-    try:
-        written = folder.settings_path.read_bytes()
-    except FileNotFoundError:
-        return [], []
-    entries: list[SettingsEntry] = []
-    damaged: list[DamagedEntry] = []
-    for number, line in enumerate(written.splitlines(keepends=True), start=1):
-        try:
-            entries.append(parse_settings(line))
-        except RejectedError as error:
-            damaged.append(DamagedEntry(number, str(error), not line.endswith(b"\n")))
-    return entries, damaged

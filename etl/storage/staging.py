@@ -1,7 +1,5 @@
 """Files built aside and moved into place: the days that a replay adds, the averages that a rebuild derives again."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -10,7 +8,7 @@ from contextlib import contextmanager, suppress
 from itertools import zip_longest
 
 from etl.readings.records import SettingsEntry
-from etl.storage.atomic import link, private_opener, sync_file, sync_folder, temporary_path
+from etl.storage.atomic import link, private_opener, sync, temporary_path
 from etl.storage.folder import DAMAGED_GZIP, Folder
 from etl.storage.settings_log import SettingsLog
 
@@ -19,10 +17,7 @@ STAGED_KINDS = ("raw", "averages")
 
 @contextmanager
 def staging(folder: Folder) -> Iterator[Folder]:
-    """Yield an empty hidden folder to build days in, on the same file system; it is deleted at the end.
-
-    What a killed process left in it is deleted first.
-    """
+    """Yield an empty hidden folder to build days in, on the same file system; it is deleted at the end."""
     root = folder.root / ".replay"
     shutil.rmtree(root, ignore_errors=True)
     try:
@@ -42,13 +37,12 @@ def append(staged: Folder, kind: str, day: str, blocks: Iterable[bytes]) -> None
 def move_into_place(settings_log: SettingsLog, staged: Folder, days: list[str], entry: SettingsEntry | None) -> None:
     """Add staged days to the folder: the settings entry first, then day by day, the raw log of each first.
 
-    Everything is durable before the first rename. A process killed between the renames leaves complete files; the next
-    start derives the averages of a raw log that has none.
+    Everything is durable before the first rename. After a kill between them the next start derives missing averages.
     """
     folder = settings_log.folder
     for kind in STAGED_KINDS:
         for day in days:
-            sync_file(staged.path(kind, day))
+            sync(staged.path(kind, day))
         (folder.root / kind).mkdir(exist_ok=True)
     with _signals_deferred():
         if entry:
@@ -57,7 +51,7 @@ def move_into_place(settings_log: SettingsLog, staged: Folder, days: list[str], 
             for kind in STAGED_KINDS:
                 staged.path(kind, day).replace(folder.path(kind, day))
         for kind in STAGED_KINDS:
-            sync_folder(folder.root / kind)
+            sync(folder.root / kind)
     for kind in STAGED_KINDS:
         with suppress(OSError):
             link(folder.root / f"{kind}.jsonl", f"{kind}/{days[-1]}.jsonl")
@@ -86,11 +80,7 @@ def _signals_deferred() -> Iterator[None]:
 def replace_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
     """Make the averages of a day equal to these lines, atomically; False if they are equal already.
 
-    A compressed file that differs is replaced by a plain one.
-
-    Raises:
-        OSError: they cannot be written; the file is as it was.
-
+    A compressed file that differs is replaced by a plain one. After an OSError the file is as it was.
     """
     path = folder.path("averages", day)
     temporary = temporary_path(path)
@@ -106,7 +96,7 @@ def replace_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
     finally:
         temporary.unlink(missing_ok=True)
     folder.packed_path("averages", day).unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
     return True
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from etl.live.pipeline import POLICIES
+from etl.live.pipeline import SYNC_DELAYS_S
 from etl.live.poller import Poller
 from etl.live.standing import Standing
 from etl.live.writer import Files, Writer
@@ -79,7 +79,7 @@ def best(work: Callable[[], None]) -> float:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--batch", type=int, default=100)
-    options.add_argument("--fsync", choices=POLICIES, default="never")
+    options.add_argument("--fsync", choices=SYNC_DELAYS_S, default="never")
     arguments = options.parse_args()
     for what, work in (("parse", parse_all), ("encode raw", encode_all), ("derive: step, encode", derive_all)):
         print(f"{what:24} {best(work):6.2f} us")
@@ -87,7 +87,7 @@ def main() -> None:
         folder, day_of = Folder(Path(aside)), day_finder(ZoneInfo("UTC"))
         events = Events(Appender(folder, "events"), day_of, time.time)
         files = Files(Appender(folder, "raw"), Appender(folder, "averages"), events, day_of)
-        files.use(POLICIES[arguments.fsync])
+        files.use(SYNC_DELAYS_S[arguments.fsync])
         poller, standing = Poller(time.time, SETTINGS.interval), Standing(folder.root, events.record)
         writer = Writer(files, poller, standing, SETTINGS, time.time)
         writer.sinks = [lambda batch: standing.wrote(batch.updates)]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from etl.cli.status import MAX_ROWS, read_state, show
 from etl.readings.lines import raw_line
-from etl.storage import folder as folders
+from etl.storage import places
 from etl.storage.folder import Folder
 from tests.support import commands
 from tests.support.plant import FIXTURE
@@ -206,16 +206,16 @@ def test_lines_are_read_backwards(tmp_path_factory, lines, torn, block, size):
     content = b"".join(line + b"\n" for line in lines) + torn
     path.write_bytes(content)
     kept, left = [], size - len(torn)
-    for number, line in reversed(list(enumerate(lines))):
+    for line in reversed(lines):
         left -= len(line) + 1
-        if left < (number > 0):
+        if left < 0:
             break
         kept.append(line)
-    before, folders.READ_BYTES = folders.READ_BYTES, block
+    before, places.READ_BYTES = places.READ_BYTES, block
     try:
-        assert [line.rstrip(b"\n") for line in folder.backwards("raw", size)] == kept
+        assert list(places.last_lines(folder, "raw", size)) == kept
     finally:
-        folders.READ_BYTES = before
+        places.READ_BYTES = before
 
 
 def test_texts_of_machines_cannot_control_a_terminal(plant):

@@ -156,9 +156,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "report.json"
     path.write_bytes(b"old")
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, b"brand new", Failing(3))
+        write_whole(path, [b"brand new"], Failing(3))
     assert path.read_bytes() == b"old"
-    write_whole(path, b"brand new")
+    write_whole(path, [b"brand new"])
     assert path.read_bytes() == b"brand new"
 
 

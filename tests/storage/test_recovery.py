@@ -149,7 +149,7 @@ def test_windows_before_any_line_are_those_of_the_fold(plant, block, monkeypatch
         starts = [offset for offset, _ in here.folder.lines("raw", day)]
         lines = derivation.day(day)
         for number, offset in enumerate(starts, start=1):
-            before = windows_before(SettingsLog(here.folder, here.loaded.settings), Place(day, number, offset))
+            before, _ = windows_before(SettingsLog(here.folder, here.loaded.settings), Place(day, number, offset))
             assert {key: (w.readings, w.at, w.values) for key, w in before.items()} == {
                 key: (w.readings, w.at, w.values) for key, w in derivation.windows.items()
             }
