@@ -9,7 +9,7 @@
     machine_day  the detectors and notes of one machine and day
     past         what passes from one day to the next
 
-`values` and `past` do not load numpy. Imported by every room but `readings`.
+Only `values` and `past` do not load numpy. Imported by `nightly`, and by `etl` for `analyze_values`.
 """
 
 from etl.analysis.values import analyze_values

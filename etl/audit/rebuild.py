@@ -60,7 +60,8 @@ def _reports(settings_log: SettingsLog, unreported: list[str], record: Record) -
         try:
             computed = make(settings_log, day, previous=previous, charted=True)
             previous = computed.history
-            if path.exists() and _is_correct(path.read_bytes(), computed):
+            stored = folder.read(path)
+            if stored is not None and _is_correct(stored, computed):
                 if previous:
                     history.keep(folder, previous)
                 correct += 1

@@ -41,7 +41,7 @@ class ReportCheck:
     def _compare(self, day: str) -> Iterator[Finding]:
         path = self._settings_log.folder.report_path(day)
         try:
-            stored = path.read_bytes()
+            stored = self._settings_log.folder.read(path) or b""
             report = orjson.loads(stored)
         except (OSError, ValueError) as error:
             yield Finding(f"{path}: cannot be read: {error}")

@@ -1,7 +1,6 @@
 """The API of a running process: simulated machines, console, reports, metrics. Only this module imports `api`."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 from api.app import create_app
@@ -41,10 +40,10 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
         averages=lambda: list(pipeline.standing.latest.values()),
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
-        report=lambda day: _read(folder.report_path(day)),
+        report=lambda day: folder.read(folder.report_path(day)),
         not_ready=pipeline.not_ready,
         metrics=lambda: exposition(pipeline),
-        report_page=lambda day: _read(folder.page_path(day)),
+        report_page=lambda day: folder.read(folder.page_path(day)),
         overview=lambda mark: console().overview(time.time(), mark, pipeline.not_ready()),
         machine=lambda source, machine_id: _machine(console(), source, machine_id),
         styles=shared_styles(),
@@ -59,13 +58,6 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
 def _machine(console: Console, source: str, machine_id: Any) -> dict[str, Any] | None:
     readings = console.machine(source, machine_id)
     return readings and {"simulated": readings["simulated"], "charts": machine_charts(readings)}
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return None if path.is_symlink() else path.read_bytes()  # a link may lead out of the folder
-    except FileNotFoundError:
-        return None
 
 
 def _cannot_listen(api: Api, error: OSError) -> ExitError:

@@ -97,7 +97,8 @@ class Pipeline:
         self._transports = set(transports.values())
         self.names = [source.name for source in loaded.sources]
         self.poller.use(transports)
-        self.standing.use(self.names, self.clock())
+        with self.writer.paused():
+            self.standing.use(self.names, self.clock())
         if self.traces:
             self.traces.keep(self.names)
         self.writer.use({source.name: jmespath.compile(source.records) for source in loaded.sources if source.records})

@@ -7,8 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from math import ceil
-from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from weakref import finalize
 from zlib import crc32
 
@@ -19,6 +18,7 @@ from etl.readings.days import days_before
 from etl.readings.records import Settings
 from etl.storage.atomic import write_whole
 from etl.storage.folder import Folder
+from etl.storage.retention import delete_histories
 
 KEPT_FILES = 3
 """The next night uses the newest history; a repeated night uses one of the two before."""
@@ -45,9 +45,9 @@ class History(NamedTuple):
 class _StoredPasts(Mapping[str, Past]):
     """The pasts in a history file; each is read when it is accessed, as all take 70 KB of memory a machine."""
 
-    def __init__(self, path: Path) -> None:
-        """Check and index a file, which stays open as long as this object; EOFError and others if it is damaged."""
-        file = self._file = path.open("rb")
+    def __init__(self, file: IO[bytes]) -> None:
+        """Check and index an open file, which this object closes; EOFError and others if it is damaged."""
+        self._file = file
         finalize(self, file.close)
         self._pieces: dict[str, tuple[int, int]] = {}  # by machine: offset and size
         head, checksum = b"", 0
@@ -87,7 +87,7 @@ def newest_stored(folder: Folder, first: str, day: str, settings: Settings) -> H
     """The newest intact history file with the inputs of these settings, from day `first` on and before `day`."""
     for stored_day in reversed([stored_day for stored_day in folder.histories() if first <= stored_day < day]):
         try:
-            pasts = _StoredPasts(folder.history_path(stored_day))
+            pasts = _StoredPasts(folder.open_history(stored_day))
         except (OSError, EOFError, msgspec.DecodeError, UnicodeDecodeError):
             continue
         if pasts.day == stored_day and pasts.inputs == inputs_of(settings):
@@ -100,8 +100,7 @@ def keep(folder: Folder, history: History) -> None:
     if len([day for day in folder.histories() if day > history.day]) >= KEPT_FILES:
         return
     write_whole(folder.history_path(history.day), _encode(history))
-    for day in folder.histories()[:-KEPT_FILES]:
-        folder.history_path(day).unlink(missing_ok=True)
+    delete_histories(folder, KEPT_FILES)
 
 
 _decode_head = msgspec.msgpack.Decoder(tuple[str, Inputs]).decode

@@ -92,6 +92,17 @@ class Folder:
         """The earliest day the next line of this kind may go to, as the folder's day never goes back; "" if empty."""
         return max([*self.days("raw")[-1:], *self.days(kind)[-1:], *map(day_after, self.reports()[-1:])], default="")
 
+    def read(self, path: Path) -> bytes | None:
+        """A report or a page; None if it is missing or a symbolic link, which may lead out of the folder."""
+        try:
+            return None if path.is_symlink() else path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def open_history(self, day: str) -> IO[bytes]:
+        """Open the history of a day."""
+        return self.history_path(day).open("rb")
+
     def open(self, kind: str, day: str) -> IO[bytes]:
         """Open a day's file to read it from its start; where both forms exist, the plain one counts."""
         progress = self.progress if kind == "raw" else no_progress

@@ -86,6 +86,12 @@ def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pau
     return deleted
 
 
+def delete_histories(folder: Folder, keep: int) -> None:
+    """Delete all but the newest histories."""
+    for day in folder.histories()[:-keep]:
+        folder.history_path(day).unlink(missing_ok=True)
+
+
 def _reported(folder: Folder) -> list[str]:
     """The days that have a report and are followed by a later day in the raw log, oldest first."""
     reports = set(folder.reports())
