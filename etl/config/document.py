@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.composer import Composer, ComposerError
+from yaml.composer import ComposerError
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
 from etl.readings.text import printable
-
-if yaml.__with_libyaml__:
-    from yaml._yaml import CParser
 
 MAX_DEPTH = 10
 """Levels of nesting; a config needs four."""
@@ -71,15 +68,14 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-class _StrictComposer(Composer):
+class _Loader(yaml.SafeLoader):
     """Composes nodes, and refuses tags, deep nesting and many aliases before they cost time or memory."""
 
-    peek_event: Callable[[], Any]  # of the parser that a subclass adds
     _depth = 0
     _aliases = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             return self._compose_alias(event, super().compose_node(parent, index))
         if event.tag:
@@ -103,25 +99,6 @@ class _StrictComposer(Composer):
         copied = copy.copy(node)
         copied.start_mark, copied.end_mark = alias.start_mark, alias.end_mark
         return copied
-
-
-class _Loader(_StrictComposer, yaml.SafeLoader):
-    """PyYAML's own parser."""
-
-
-LOADERS: list[Callable[[str], Any]] = [_Loader]
-"""The parsers to try in turn. The messages come from the last: PyYAML's own words can be searched for."""
-if yaml.__with_libyaml__:
-
-    class _LibyamlLoader(_StrictComposer, CParser, Resolver):
-        """libyaml's parser: it takes a quarter of the time, which counts with 10,000 sources."""
-
-        def __init__(self, text: str) -> None:
-            CParser.__init__(self, text)
-            Composer.__init__(self)
-            Resolver.__init__(self)
-
-    LOADERS.insert(0, _LibyamlLoader)
 
 
 class Document:
@@ -163,13 +140,9 @@ class Document:
 
     def _compose(self) -> Any:
         """The root node; None of an empty file."""
-        if "\t" not in self._text:  # libyaml accepts tabs where PyYAML does not: one answer on every machine
-            for loader in LOADERS[:-1]:
-                with suppress(yaml.YAMLError):
-                    return loader(self._text).get_single_node()
         parser: Any = None
         try:
-            parser = LOADERS[-1](self._text)
+            parser = _Loader(self._text)
             return parser.get_single_node()
         except yaml.reader.ReaderError as error:
             message = str(error).partition("\n")[0]
@@ -246,7 +219,7 @@ class Document:
         return ConfigError([self.line(mark, message, hint)])
 
     def line(self, mark: Any, message: str, hint: str) -> str:
-        """A problem as a line for users; `mark` is a mark of PyYAML or libyaml."""
+        """A problem as a line for users; `mark` is a mark of PyYAML."""
         return f"{self._file}:{mark.line + 1}:{mark.column + 1}: {printable(message)}; {printable(hint)}"
 
     def node(self, path: KeyPath, *, of_key: bool = False) -> yaml.Node:

@@ -36,17 +36,9 @@ def expected():
 EXPECTED = expected()
 
 
-@pytest.fixture(params=["libyaml", "pyyaml"])
-def parser(request, monkeypatch):
-    """Reads YAML with libyaml first, or with PyYAML alone, as where PyYAML was built without libyaml."""
-    if request.param == "pyyaml":
-        monkeypatch.setattr(document, "LOADERS", document.LOADERS[-1:])
-
-
-@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("name", sorted({path.name for path in BROKEN.glob("*.yaml")} | set(EXPECTED)))
 def test_each_broken_config_has_its_lines(name, monkeypatch):
-    """A broken file gives exactly the lines of expected.txt ("..." stands for any end), with either parser."""
+    """A broken file gives exactly the lines of expected.txt ("..." stands for any end)."""
     monkeypatch.chdir(BROKEN)
     problems = problems_of(Path(name))
     assert len(problems) == len(EXPECTED[name])
@@ -100,7 +92,6 @@ def test_a_file_over_a_mebibyte_is_refused_unread(tmp_path):
     assert ":1:1: larger than 1 MiB; " in problem
 
 
-@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("text", ["[", "{", "- ", "? ", "a: [", "{a: "])
 def test_a_file_of_brackets_is_refused_before_it_is_nested(text, tmp_path):
     """A mebibyte of opened brackets or list items is refused at the eleventh level; nothing recurses into it."""
