@@ -1,7 +1,5 @@
 """The YAML of a config file: its plain values, and the file, line and column of each of them."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Load config.yaml: the typed config and what follows from it. Nothing here touches the network or writes a file."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator, Mapping

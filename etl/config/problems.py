@@ -1,7 +1,5 @@
 """What is wrong with a config: values of the wrong type, and what types cannot express."""
 
-from __future__ import annotations
-
 import difflib
 import importlib.util
 import math

@@ -1,7 +1,5 @@
 """The JSON Schema of config.yaml, for editors, derived from the model. `etl check` finds more than a schema can say."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -3,8 +3,6 @@
 Imports no HTTP library, so that naming a source costs nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from http.client import responses
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Connections of urllib3 whose socket the poll in flight knows, and whose answers are limited in size."""
 
-from __future__ import annotations
-
 import http.client
 import io
 import socket

@@ -1,7 +1,5 @@
 """HTTP over libcurl: one thread with up to 2,048 polls in flight, for fleets. Needs pycurl (the extra `fleet`)."""
 
-from __future__ import annotations
-
 import errno
 import math
 import os

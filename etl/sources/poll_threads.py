@@ -1,7 +1,5 @@
 """Threads that run blocking polls, and the watchdog thread that ends each poll at its deadline."""
 
-from __future__ import annotations
-
 import logging
 import socket
 import threading

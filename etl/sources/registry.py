@@ -1,7 +1,5 @@
 """Opens the transport that the config names; each HTTP library is imported only where it is used."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from importlib import import_module
 
