@@ -12,7 +12,6 @@ import orjson
 from etl.live.standing import Down
 from etl.readings.records import Failure
 from etl.readings.times import rfc3339
-from etl.sources.http_requests import post
 
 MAX_LISTED_SOURCES = 100
 """Sources that one notification lists; the text names the first few."""
@@ -101,6 +100,8 @@ class Notifier:
                 self._fail(message, failure.why)
 
     def _post(self, message: dict[str, Any]) -> Failure | None:
+        from etl.sources.http_requests import post  # noqa: PLC0415  requests takes 6 MiB, and few notify
+
         failure = None
         for pause in self._pauses:
             time.sleep(pause)
