@@ -89,6 +89,8 @@ class Standing:
     def rejected(self, source: str, error: RejectedError) -> None:
         """An answer, or a record of it, is not a reading."""
         self.counts["rejected"] += 1
+        if error.__cause__ and source not in self._down:
+            log.error("An answer of %s was rejected: %s", source, error, exc_info=error.__cause__)
         self._record("rejected", source=source, reason=error.reason, why=str(error))
 
     def wrote(self, updates: Iterable[tuple[Machine, bytes, Window]]) -> None:

@@ -127,6 +127,41 @@ def test_an_answer_without_records_is_rejected(scripted, body, records, reason):
     assert [event["reason"] for event in here.events("source_down")] == [reason]
 
 
+@pytest.mark.parametrize(
+    ("body", "records"),
+    [
+        (b'{"m": [{"rpm": 5}, {"rpm": "n/a"}]}', "m[?rpm > `0`].{id: serial, fan_speed: rpm}"),
+        (b'{"m": [{"rpm": 5}, {"rpm": "n/a"}]}', "max_by(m, &rpm)"),
+        (b'{"m": [{"rpm": 5}, {"rpm": null}]}', "sort_by(m, &rpm)"),
+        (b'{"m": [1, 2]}', "m[::0]"),
+        (b'{"t": "nan"}', "{temperature: ceil(to_number(t))}"),
+        (b'{"t": "inf"}', "{temperature: floor(to_number(t))}"),
+        (b'{"t": ' + b"[" * 900 + b"]" * 900 + b"}", "t" + "[]" * 900),
+        (b'{"m": [' + b"{}," * 1_700_000 + b"{}]}", "m[].{id: serial}"),
+        (b"[" + b"{}," * 1_700_000 + b"{}]", None),
+    ],
+    ids=["mixed types", "max_by", "sort_by", "step 0", "nan", "inf", "deep", "many items", "many items, no records"],
+)
+def test_an_answer_that_breaks_the_extraction_costs_only_itself(scripted, body, records):
+    """Whatever an answer makes of the expression, that answer is rejected or read; other sources are written."""
+    here = scripted()
+    here.pipeline.writer.use({"a": jmespath.compile(records)} if records else {})
+    here.script.answers["a"] = body
+    run_tick(here, ["a", "b"])
+    assert [line["_source"] for line in here.records("raw")] == ["b"]
+    assert [event["source"] for event in here.events("rejected", "source_down")] == ["a", "a"]
+
+
+def test_an_undeclared_error_of_the_extraction_is_logged_once_with_its_traceback(scripted, caplog):
+    """Only the first answer that breaks the expression in an unexpected way is logged with its traceback."""
+    here = scripted()
+    here.pipeline.writer.use({"a": jmespath.compile("m[::0]")})
+    here.script.answers["a"] = b'{"m": [1]}'
+    run_tick(here, ["a"])
+    run_tick(here, ["a"])
+    assert caplog.text.count("Traceback") == 1
+
+
 def test_a_hanging_source_costs_only_itself(scripted):
     """While one source hangs the others are written; its next polls are skipped and counted, and it is down."""
     here = scripted()
