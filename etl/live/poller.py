@@ -68,15 +68,15 @@ class Poller:
     def poll(self, names: Iterable[str], due: float | None = None) -> None:
         """Start one poll of each source; `due` (seconds since the epoch, by default now) is its scheduled moment."""
         due = self._clock() if due is None else due
-        tick = Tick(0)
+        tick, transports = Tick(0), self._transports  # a reload may replace them meanwhile
         with self._lock:
-            idle = [name for name in names if not self._skip(name, due) and name in self._transports]
+            idle = [name for name in names if not self._skip(name, due) and name in transports]
             tick.unfinished_polls = len(idle)
             self._in_flight |= dict.fromkeys(idle, (due, tick))
             if idle:
                 self._none_in_flight.clear()
-        idle.sort(key=lambda name: id(self._transports[name]))
-        for transport, group in groupby(idle, self._transports.__getitem__):
+        idle.sort(key=lambda name: id(transports[name]))
+        for transport, group in groupby(idle, transports.__getitem__):
             transport.start(list(group), self.deliver)
 
     def _skip(self, name: str, due: float) -> bool:

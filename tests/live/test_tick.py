@@ -184,6 +184,21 @@ def test_a_hanging_source_costs_only_itself(scripted):
     assert [event["source"] for event in here.events("source_down")] == ["a"]
 
 
+def test_a_reload_in_the_middle_of_a_slice_loses_no_poll(scripted):
+    """The polls of a slice that a reload interrupts run on the transport they were meant for."""
+    here = scripted()
+    poller = here.pipeline.poller
+
+    def names_and_a_reload():
+        yield "a"
+        poller.use({})
+
+    poller.poll(names_and_a_reload())
+    here.pipeline.writer.tick()
+    assert [line["_source"] for line in here.records("raw")] == ["a"]
+    assert poller.in_flight == []
+
+
 def test_each_reading_is_in_exactly_one_day(scripted):
     """A reading belongs to the local day it was polled on; around midnight none is lost or doubled."""
     here = scripted()
