@@ -70,7 +70,7 @@ class Standing:
         """A poll was answered, complete `at` (seconds), `lateness` seconds after it was due."""
         self.counts["answered"] += 1
         self.lateness.append(lateness)
-        if readings:
+        if readings and source in self._last_readings:
             self._last_readings[source] = at
         if source in self._down:
             since, failure = self._down.pop(source)
@@ -79,9 +79,12 @@ class Standing:
             self._record("source_up", source=source, reason=failure.reason, seconds=seconds)
 
     def failed(self, source: str, at: float, failure: Failure) -> None:
-        """A poll failed; only the first failure in a row is an event and a log line."""
+        """A poll failed; only the first failure in a row is an event and a log line.
+
+        The last poll of a source that a reload removed changes nothing.
+        """
         self.failures[failure.reason] += 1
-        if source not in self._down:
+        if source in self._last_readings and source not in self._down:
             self._down[source] = Down(at, failure)
             log.error("Error fetching data from %s: %s", source, failure.why)
             self._record("source_down", source=source, reason=failure.reason, why=failure.why)

@@ -199,6 +199,19 @@ def test_a_reload_in_the_middle_of_a_slice_loses_no_poll(scripted):
     assert poller.in_flight == []
 
 
+def test_the_last_poll_of_a_removed_source_changes_no_state(scripted):
+    """A source that a reload removed while its poll was in flight is neither down nor counted afterwards."""
+    here = scripted()
+    here.script.answers["a"] = Failure("refused", "connection refused")
+    here.script.hanging.add("a")
+    here.pipeline.poller.poll(["a"])
+    here.pipeline.standing.use(["b", "c"], here.clock())
+    here.script.deliver("a", here.pipeline.poller.deliver)
+    here.pipeline.writer.tick()
+    assert here.pipeline.standing.down() == {}
+    assert here.pipeline.standing.states(here.clock(), 10) == {"up": 2}
+
+
 def test_each_reading_is_in_exactly_one_day(scripted):
     """A reading belongs to the local day it was polled on; around midnight none is lost or doubled."""
     here = scripted()
