@@ -59,8 +59,11 @@ def test_a_report_that_cannot_be_made_or_written_is_an_error(day, tmp_path):
     assert children() == before
 
 
-def test_a_child_is_killed_when_the_process_stops(day):
+def test_a_child_is_killed_when_the_process_stops(day, tmp_path):
     """Once the process is to stop, it neither waits for the child nor leaves it behind."""
+    raw = tmp_path / "raw" / f"{DAY}.jsonl"
+    raw.unlink()
+    os.mkfifo(raw)  # reading it blocks: the child cannot end by itself
     before = children()
     with pytest.raises(StoppedError):
         in_child(day, lambda: True)
