@@ -33,7 +33,7 @@ def pytest_addoption(parser):
     )  # fmt: skip
     parser.addoption(
         "--reloads", type=int, default=50, metavar="N",
-        help="SIGHUPs in tests/live/test_signals.py (default 50; 1000 by hand)",
+        help="SIGHUPs in tests/live/test_reload.py (default 50; 1000 by hand)",
     )  # fmt: skip
     parser.addoption(
         "--refresh-golden", action="store_true",

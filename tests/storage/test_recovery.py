@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 import pytest
@@ -13,7 +14,7 @@ from etl.storage import places, recovery
 from etl.storage.derivation import Derivation, windows_before
 from etl.storage.folder import Folder
 from etl.storage.places import Place
-from etl.storage.recovery import recover
+from etl.storage.recovery import recover, write_settings
 from etl.storage.settings_log import SettingsLog
 
 FIELDS = {"temperature": "temperature", "speed": "fan_speed"}
@@ -167,3 +168,42 @@ def test_a_folder_made_by_hand_is_governed_by_the_config(plant):
     here.tick(0)
     here.pipeline.writer.tick()
     assert here.bytes_of("averages") == whole
+
+
+def test_settings_for_lines_that_were_cut_off_never_govern_others(tmp_path):
+    """An entry for a line that a truncated file no longer has is superseded before it could govern a new line."""
+    folder = Folder(tmp_path)
+    one, two = (Settings(window, {"t": "t"}, "UTC", 10.0, 0.2) for window in (3, 5))
+    day, path = "2026-11-22", folder.path("raw", "2026-11-22")
+    path.parent.mkdir()
+    for used, lines in ((one, 10), (two, 20), (one, 3)):
+        path.write_bytes(b"{}\n" * lines)
+        write_settings(folder, used, day, lambda *_, **__: None)
+    assert SettingsLog(folder, one).entries == [
+        SettingsEntry(day, 11, one),
+        SettingsEntry(day, 21, two),
+        SettingsEntry(day, 4, one),
+    ]
+
+
+def test_a_start_derives_the_averages_of_a_day_that_lacks_them(plant, monkeypatch):
+    """At the next start a day in the middle without averages gets them again; compressed days stay as they are."""
+    monkeypatch.setattr("etl.storage.recovery.TAIL_BYTES", 1)
+    here = plant(start=1_795_392_000.0 - 20)
+    for _ in range(6):
+        here.tick(4)
+        here.clock.now += 86_400 - 40
+    here.pipeline.writer.finish()
+    wanted = here.bytes_of("averages")
+    _, gone, packed, *_ = wanted
+    for kind in ("raw", "averages"):
+        path = here.folder.path(kind, packed)
+        here.folder.packed_path(kind, packed).write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    here.folder.path("averages", gone).unlink()
+    here.open()
+    here.pipeline.writer.tick()
+    assert not here.folder.path("averages", packed).exists()
+    assert {
+        day: b"".join(line for _, line in here.folder.lines("averages", day)) for day in here.folder.days("averages")
+    } == wanted

@@ -125,3 +125,33 @@ def test_a_day_without_a_report_is_never_touched(week):
     delete_old(SettingsLog(folder, week.loaded.settings), folder.days("raw")[-1], 1)
     assert folder.path("raw", day).exists()
     assert folder.path("averages", day).exists()
+
+
+def test_compression_waits_until_the_folder_is_recovered(plant):
+    """Before recovery has run, nothing is compressed and nothing is deleted."""
+    here = plant(start=1_795_392_000.0 - 20)
+    for _ in range(4):
+        here.tick(4)
+        here.clock.now += 86_400 - 40
+    here.night()
+    here.config["output"] = {"keep_days": 1, "compress": "gzip"}
+    before = {kind: here.bytes_of(kind) for kind in ("raw", "averages", "events")}
+    here.open()
+    here.night()
+    assert {kind: here.bytes_of(kind) for kind in before} == before
+    here.tick()
+    here.night()
+    assert here.folder.days("averages")[0] > min(before["averages"])
+
+
+def test_compression_stops_where_it_is_when_the_process_ends(plant):
+    """Asked to stop, compression leaves the plain file as it is and no other file beside it."""
+    here = plant(start=1_795_392_000.0 - 20)
+    here.tick(4)
+    here.clock.now += 86_400
+    here.tick()
+    here.night()
+    before = here.bytes_of("raw")
+    assert compress(here.folder, lambda: True) == []
+    assert here.bytes_of("raw") == before
+    assert not [path for path in (here.folder.root / "raw").iterdir() if path.suffix != ".jsonl"]
