@@ -29,7 +29,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--examples", type=int, default=60, metavar="N",
         help="histories of tests/faults/test_model.py (default 60; 1000 by hand), and a fifth of the requests of "
-        "tests/api/test_api_document.py to each route",
+        "tests/api/test_docs.py to each route",
     )  # fmt: skip
     parser.addoption(
         "--reloads", type=int, default=50, metavar="N",

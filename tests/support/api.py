@@ -10,6 +10,8 @@ from api.console import Views
 from api.machines import Machines
 
 NOW = datetime(2024, 11, 3, 13, 40, 45, 15069, tzinfo=UTC)
+BODY = 16 * 1024
+"""Bytes of the longest body that is read."""
 REPORT = b'{"date":"2026-11-22","machines":[]}'
 PAGE = b"<!DOCTYPE html><title>a report</title>"
 EMPTY = Views(*[list] * len(Views._fields))._replace(styles=b"")
