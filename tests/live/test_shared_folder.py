@@ -9,11 +9,14 @@ import signal
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 import yaml
 
+from etl.readings.records import Failure
 from etl.storage.lock import take_lock
 from tests.support.numbered import check_averages, entries_of, numbered, numbers, stderr
 from tests.support.process import HANG_S, Site, caused_by_load, end, until
+from tests.support.transport import run_tick
 
 
 def test_a_second_process_is_refused_also_through_a_link(site):
@@ -126,3 +129,29 @@ def test_a_folder_taken_by_another_process_is_left_to_it(site):
         assert process.wait(HANG_S) == 75
         os.close(lock)
     assert f"held by process {os.getpid()}" in stderr(site)
+
+
+@pytest.mark.parametrize("kind", ["raw", "averages", "events"])
+@pytest.mark.parametrize("how", ["rename", "delete", "truncate"])
+def test_a_file_disturbed_by_others_is_an_event(scripted, kind, how):
+    """A file renamed, deleted or cut is created again within a tick; averages still follow from the raw log."""
+    here = scripted()
+    here.pipeline.events.record("start")
+    for _ in range(3):
+        run_tick(here)
+    path = here.folder.path(kind, "2026-11-22")
+    if how == "rename":
+        path.rename(path.with_suffix(".old"))
+    elif how == "delete":
+        path.unlink()
+    else:
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size // 2)
+    here.script.answers["a"] = Failure("refused", "connection refused")
+    run_tick(here)
+    run_tick(here)
+    raw, averages = here.records("raw"), here.records("averages")
+    assert [line["_polled_at"] for line in raw] == [line["polled_at"] for line in averages]
+    assert len(here.events("truncated")) == 1
+    if kind != "raw":
+        assert len(raw) == 13
