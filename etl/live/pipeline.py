@@ -14,7 +14,7 @@ from etl.live.console import Traces
 from etl.live.poller import Poller
 from etl.live.standing import Standing
 from etl.live.stdout import Stdout
-from etl.live.writer import Files, Sink, Writer
+from etl.live.writer import Logs, Sink, Writer
 from etl.readings.days import day_finder
 from etl.sources.contract import FileSource, HttpSource, Transport
 from etl.sources.files import Files as FileTransport
@@ -62,11 +62,11 @@ class Pipeline:
         self.standing = Standing(self.folder.root, self.events.record)
         self.poller = Poller(clock, loaded.config.interval)
         raw, averages = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages"))
-        self.files = Files(raw, averages, self.events, day_finder(loaded.zone))
-        self.files.use(SYNC_DELAYS_S[loaded.config.output.fsync])
-        self.writer = Writer(self.files, self.poller, self.standing, loaded.settings, clock)
+        self.logs = Logs(raw, averages, self.events, day_finder(loaded.zone))
+        self.logs.use(SYNC_DELAYS_S[loaded.config.output.fsync])
+        self.writer = Writer(self.logs, self.poller, self.standing, loaded.settings, clock)
         self.writer.sinks = self._sinks(loaded)
-        self._files: FileTransport | None = None
+        self._file_transport: FileTransport | None = None
         self._use_sources(loaded)
 
     def _sinks(self, loaded: Loaded) -> list[Sink]:
@@ -91,9 +91,10 @@ class Pipeline:
         if http:
             opened = open_http(loaded.config.transport, http, self.clock)
             transports |= dict.fromkeys([source.name for source in http], opened)
-        self._files = FileTransport(files, self.clock, self._positions(files), self._files) if files else None
-        if self._files:
-            transports |= dict.fromkeys([source.name for source in files], self._files)
+        previous = self._file_transport
+        self._file_transport = FileTransport(files, self.clock, self._positions(files), previous) if files else None
+        if self._file_transport:
+            transports |= dict.fromkeys([source.name for source in files], self._file_transport)
         self._transports = set(transports.values())
         self.names = [source.name for source in loaded.sources]
         self.poller.use(transports)
@@ -105,7 +106,7 @@ class Pipeline:
 
     def _positions(self, files: Iterable[FileSource]) -> dict[str, int]:
         """Where following starts, for files that are not followed yet: after the last line in the raw log."""
-        followed = self._files.readers if self._files else {}
+        followed = self._file_transport.readers if self._file_transport else {}
         names = {source.name for source in files if source.path.suffix == ".jsonl" and source not in followed}
         return last_positions(self.folder, names)
 

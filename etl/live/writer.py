@@ -43,7 +43,7 @@ Sink = Callable[[Batch], None]
 """Takes each written batch, in order; it must not block."""
 
 
-class Files(NamedTuple):
+class Logs(NamedTuple):
     """The logs that a writer appends to; `day_of` gives the local day of a moment (seconds since the epoch)."""
 
     raw: Appender
@@ -70,17 +70,17 @@ class Writer:
     """
 
     def __init__(
-        self, files: Files, poller: Poller, standing: Standing, settings: Settings, clock: Callable[[], float]
+        self, logs: Logs, poller: Poller, standing: Standing, settings: Settings, clock: Callable[[], float]
     ) -> None:
         self.sinks: Sequence[Sink] = ()
-        self._files = files
+        self._logs = logs
         self._poller = poller
         self._standing = standing
         self._settings = settings
         self._clock = clock
         self._fold = fold_of(settings)
-        self._folder = files.raw.folder
-        self._day = max(files.day_of(clock()), self._folder.newest_day("raw"))
+        self._folder = logs.raw.folder
+        self._day = max(logs.day_of(clock()), self._folder.newest_day("raw"))
         self._windows: Windows | None = None
         self._expressions: Mapping[str, ParsedResult] = {}
         self._lock = Lock()
@@ -97,8 +97,8 @@ class Writer:
         with self._lock:
             self._settings = settings
             self._fold = fold_of(settings)
-            self._files.use(sync_delay_s)
-            self._files.events.appender.reset()
+            self._logs.use(sync_delay_s)
+            self._logs.events.appender.reset()
             self.sinks = sinks
             self._windows = None
         self._poller.wake()
@@ -125,7 +125,7 @@ class Writer:
             self._accept(deliveries)
             try:
                 self._write()
-                self._files.events.flush()
+                self._logs.events.flush()
             except OSError as error:
                 self._standing.rejected_write(error)
             else:
@@ -139,8 +139,8 @@ class Writer:
         """Write everything that was delivered and fsync it."""
         self.tick()
         try:
-            self._files.raw.sync()
-            self._files.averages.sync()
+            self._logs.raw.sync()
+            self._logs.averages.sync()
         except (OSError, DisturbedError) as error:
             log.error("The last lines may not be durable: %s", error)
 
@@ -158,7 +158,7 @@ class Writer:
     def close_day(self, day: str) -> bool:
         """Append no further line to this day's file; False while lines still wait for it."""
         with self._lock:
-            waiting = self._files.raw.has_waiting(day) or self._files.averages.has_waiting(day)
+            waiting = self._logs.raw.has_waiting(day) or self._logs.averages.has_waiting(day)
             if self._windows is None or waiting:
                 return False
             self._day = max(self._day, day_after(day))
@@ -167,23 +167,23 @@ class Writer:
     @property
     def day_ahead(self) -> str | None:
         """The folder's day if it is more than a day ahead of the clock: the folder's day never goes back."""
-        return self._day if self._day > day_after(self._files.day_of(self._clock())) else None
+        return self._day if self._day > day_after(self._logs.day_of(self._clock())) else None
 
     @property
     def unwritten(self) -> int:
         """Readings that wait for the disk or were refused."""
-        return len(self._files.raw) + self._refused
+        return len(self._logs.raw) + self._refused
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of lines that wait for the disk."""
-        return self._files.raw.waiting_bytes + self._files.averages.waiting_bytes
+        return self._logs.raw.waiting_bytes + self._logs.averages.waiting_bytes
 
     def _timeout(self) -> float | None:
         """Seconds to wait for a delivery before there is something to do without one."""
         if self._standing.stuck:
             return RETRY_S
-        return AVERAGES_SYNC_S if self._files.raw.needs_sync or self._files.averages.needs_sync else None
+        return AVERAGES_SYNC_S if self._logs.raw.needs_sync or self._logs.averages.needs_sync else None
 
     def _accept(self, deliveries: Iterable[Delivery]) -> None:
         """Queue the readings of the polls, in the order they were answered."""
@@ -191,7 +191,7 @@ class Writer:
         lines: list[bytes] = []
         for delivery in sorted(deliveries, key=lambda d: (d.poll.at, d.poll.source)):
             readings = self._judge(delivery, now)
-            if readings and (day := self._files.day_of(round(delivery.poll.at, 3))) > self._day:
+            if readings and (day := self._logs.day_of(round(delivery.poll.at, 3))) > self._day:
                 self._queue(lines)
                 lines, self._day = [], day
             lines += readings
@@ -220,7 +220,7 @@ class Writer:
             lines = lines[:fitting]
         if lines:
             self._standing.counts["readings"] += len(lines)
-            self._files.raw.put(self._day, lines)
+            self._logs.raw.put(self._day, lines)
 
     def _write(self) -> None:
         """Write what waits; after a disturbance by another program, recover the folder and try again."""
@@ -231,13 +231,13 @@ class Writer:
                 disturbance = error
                 file = str(error.path.relative_to(self._folder.root))
                 log.error("%s. It is recovered from the raw log.", error)
-                self._files.events.record("truncated", reason=error.reason, file=file)
+                self._logs.events.record("truncated", reason=error.reason, file=file)
                 self._windows = None
         raise OSError(f"{disturbance} {MAX_RECOVERIES} times in a row")
 
     def _write_queues(self) -> None:
         windows = self._windows if self._windows is not None else self._recover()
-        raw, averages = self._files.raw, self._files.averages
+        raw, averages = self._logs.raw, self._logs.averages
         for day, lines in raw.flush():
             self._standing.last_write = self._clock()
             updates = list(derive(windows, lines, self._fold))
@@ -247,12 +247,12 @@ class Writer:
             self._emit(Batch("averages", lines))
 
     def _recover(self) -> Windows:
-        raw, averages = self._files.raw, self._files.averages
+        raw, averages = self._logs.raw, self._logs.averages
         with suppress(DisturbedError):
             raw.sync()
         raw.reset()
         averages.reset()
-        windows = self._windows = recover(self._folder, self._settings, self._day, self._files.events.record)
+        windows = self._windows = recover(self._folder, self._settings, self._day, self._logs.events.record)
         raw.adopt(self._day)
         averages.adopt(self._day)
         self._emit(Batch("averages", averages.drain()))  # recovery derived and wrote them

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from etl.live.pipeline import SYNC_DELAYS_S
 from etl.live.poller import Poller
 from etl.live.standing import Standing
-from etl.live.writer import Files, Writer
+from etl.live.writer import Logs, Writer
 from etl.readings.answers import parse
 from etl.readings.days import day_finder
 from etl.readings.fold import derive, fold_of
@@ -86,10 +86,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=RAM) as aside:
         folder, day_of = Folder(Path(aside)), day_finder(ZoneInfo("UTC"))
         events = Events(Appender(folder, "events"), day_of, time.time)
-        files = Files(Appender(folder, "raw"), Appender(folder, "averages"), events, day_of)
-        files.use(SYNC_DELAYS_S[arguments.fsync])
+        logs = Logs(Appender(folder, "raw"), Appender(folder, "averages"), events, day_of)
+        logs.use(SYNC_DELAYS_S[arguments.fsync])
         poller, standing = Poller(time.time, SETTINGS.interval), Standing(folder.root, events.record)
-        writer = Writer(files, poller, standing, SETTINGS, time.time)
+        writer = Writer(logs, poller, standing, SETTINGS, time.time)
         writer.sinks = [lambda batch: standing.wrote(batch.updates)]
         work = whole(poller, writer, arguments.batch)
         print(f"{'all, with its write':24} {best(work):6.2f} us")

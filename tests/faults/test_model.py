@@ -370,7 +370,7 @@ class History(RuleBasedStateMachine):
 
     def _abandon(self) -> None:
         """Close the files of a process that is gone."""
-        self.here.pipeline.files.close()
+        self.here.pipeline.logs.close()
 
     def _begin(self) -> None:
         self._use_script()

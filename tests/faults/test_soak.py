@@ -179,7 +179,7 @@ class Soak:
         self.killed()
 
     def killed(self) -> None:
-        self.here.pipeline.files.close()
+        self.here.pipeline.logs.close()
         self.here.close()
         self.here.open()
         self.here.pipeline.poller.use(dict.fromkeys(SOURCES, self.machines))

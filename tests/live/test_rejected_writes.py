@@ -46,7 +46,7 @@ def test_beyond_the_limit_of_the_queue_the_newest_are_refused_and_counted(script
     monkeypatch.setattr(writing, "MAX_PENDING_BYTES", 500)
     for _ in range(10):
         run_tick(here, ["a"])
-    held = len(here.pipeline.files.raw)
+    held = len(here.pipeline.logs.raw)
     assert 0 < held < 10
     assert here.pipeline.writer.unwritten == 10
     unblock(here)

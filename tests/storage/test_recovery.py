@@ -31,7 +31,7 @@ def test_restarts_do_not_change_the_averages(plant):
         turn = sum(1 for _ in restarted.records("raw"))
         restarted.close()
         restarted.open()
-        reader = restarted.pipeline._files._by_name["machine-1"]
+        reader = restarted.pipeline._file_transport._by_name["machine-1"]
         reader._next_item = turn
     assert len(restarted.records("averages")) == 17
     assert restarted.bytes_of("averages") == through.bytes_of("averages")

@@ -74,7 +74,7 @@ class Plant:
         """Close the files and transports, as the end of a process does."""
         if self.pipeline:
             self.pipeline.close()
-            self.pipeline.files.close()
+            self.pipeline.logs.close()
 
     def tick(self, times: int = 1, interval: float = 10.0) -> None:
         """Run ticks, one interval apart."""
