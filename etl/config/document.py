@@ -9,8 +9,6 @@ from typing import Any
 
 import yaml
 from yaml.composer import ComposerError
-from yaml.constructor import SafeConstructor
-from yaml.resolver import Resolver
 
 from etl.readings.text import printable
 
@@ -26,7 +24,6 @@ MAX_SHOWN_CHARACTERS = 60
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
-_RESOLVER: Any = Resolver()
 _TYPED = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
 """Tags of unquoted scalars that are not text. Dates stay text: a name or a header may look like one."""
 _IN_QUOTES = "put the value in quotes"
@@ -138,10 +135,9 @@ class Document:
 
     def _compose(self) -> Any:
         """The root node; None of an empty file."""
-        parser: Any = None
         try:
-            parser = _Loader(self._text)
-            return parser.get_single_node()
+            self._loader: Any = _Loader(self._text)
+            return self._loader.get_single_node()
         except yaml.reader.ReaderError as error:
             message = str(error).partition("\n")[0]
             raise self.error(_mark_after(self._text[: error.position]), message, "remove it") from None
@@ -153,7 +149,7 @@ class Document:
             raise self.error(mark, message, hint) from None
         except (ValueError, OverflowError):  # PyYAML converts escapes and version numbers unchecked
             message, hint = "not a valid escape or number", "write the character itself, or use single quotes"
-            raise self.error(parser.get_mark(), message, hint) from None
+            raise self.error(self._loader.get_mark(), message, hint) from None
 
     def _value(self, node: yaml.Node) -> Any:
         """The plain value of a node. Aliases share it, so that nested aliases cost no more than references."""
@@ -181,12 +177,12 @@ class Document:
         text = self.expand(node)
         tag = node.tag
         if text != node.value:  # the variables decide, not their names
-            tag = _RESOLVER.resolve(yaml.ScalarNode, text, (not node.style, bool(node.style)))
+            tag = self._loader.resolve(yaml.ScalarNode, text, (not node.style, bool(node.style)))
         if tag not in _TYPED:
             return text
         if len(text) <= MAX_NUMBER_CHARACTERS:
             with suppress(ValueError, OverflowError):  # such as 0b_, which only looks like a number
-                return SafeConstructor().construct_object(yaml.ScalarNode(tag, text))
+                return self._loader.construct_object(yaml.ScalarNode(tag, text))
         raise self.error(node.start_mark, "this number cannot be read", "put it in quotes if it is text")
 
     def expand(self, node: yaml.Node) -> str:

@@ -9,8 +9,6 @@ from etl.readings.records import RejectedError
 
 MAX_RECORDS = 10_000
 """Readings in one answer, at most: a gateway with more machines is split into several sources."""
-
-
 MAX_STRUCTURE = 150_000
 """Braces, brackets and commas of one answer, at most: 10,000 records of a dozen fields. An expression over more takes
 longer than half a second and cannot be interrupted, so that a larger answer is rejected before it is decoded."""
