@@ -13,8 +13,8 @@ from etl.readings.records import DetectorName
 
 MAX_GAP_READINGS = LAG_READINGS
 """Flagged readings at most this many readings apart belong to one incident: 5 minutes at 10 s."""
-SILENT_AFTER_INTERVALS = 10
-SILENT_AFTER_S = 300.0
+SILENCE_INTERVALS = 10
+SILENCE_S = 300.0
 """A machine is silent after the longer of both: ten polls in a row do not fail by chance, and a machine or switch that
 restarts answers again within 5 minutes."""
 
@@ -84,7 +84,7 @@ def silences(times: Iterable[float], interval: float, last: float | None, end: f
     of the machine's last reading before the day, the start of a silence that was open at midnight; None for a new
     machine, which was not silent before its first reading.
     """
-    limit = max(SILENT_AFTER_INTERVALS * interval, SILENT_AFTER_S)
+    limit = max(SILENCE_INTERVALS * interval, SILENCE_S)
     moments = [*([] if last is None else [last]), *times, end]
     return [
         {

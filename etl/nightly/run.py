@@ -41,7 +41,7 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
     expected = sum(machine["expected"] for machine in machines)
     text = (
         f"{report['date']}: {plural(len(machines), 'machine')}, {readings:,} of {expected:,.0f} readings, "
-        f"{'1 anomaly' if total == 1 else f'{total:,} anomalies'}"
+        f"{plural(total, 'anomaly', 'anomalies')}"
     )
     if total:
         text += f", most of them from {max(anomalies)[1]}"

@@ -6,7 +6,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from etl.pages.charts import Band, chart, split_at_gaps, time_axis
-from etl.pages.text import counted, number, plain
+from etl.pages.text import number, plain
+from etl.readings.text import plural
 
 TEMPLATES = files("etl.pages") / "templates"
 
@@ -23,7 +24,7 @@ def machine_charts(machine: dict[str, Any]) -> dict[str, str]:
     for parameter, column in machine["values"].items():
         values = [value for value in column if isfinite(value)]
         average = fsum(values) / len(values) if values else None
-        label = f"{plain(parameter)}: {counted(len(values), 'reading')}, average {number(average)}"
+        label = f"{plain(parameter)}: {plural(len(values), 'reading')}, average {number(average)}"
         segments = split_at_gaps(times, column, interval)
         charts[parameter] = chart(segments, interval, axis, Band.around(average, machine["threshold"]), label)
     return charts

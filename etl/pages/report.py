@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from etl.pages.charts import Axis, Band, Segments, chart, time_axis
 from etl.pages.console import TEMPLATES, shared_styles
-from etl.pages.text import MAX_REASON_CHARACTERS, clock, count, counted, local_time, number, plain, share
+from etl.pages.text import MAX_REASON_CHARACTERS, clock, count, local_time, number, plain, share
 from etl.readings.days import begins, day_after
+from etl.readings.text import plural
 
 MAX_CHARTED = 50
 """Machines with charts: those with the most incidents and anomalies. A chart takes about 10 kB of the page."""
@@ -29,7 +30,7 @@ MAX_DEVIATIONS = 5
 Report = dict[str, Any]
 
 _ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-_ENVIRONMENT.filters.update(plain=plain, number=number, amount=count, counted=counted, share=share)
+_ENVIRONMENT.filters.update(plain=plain, number=number, amount=count, plural=plural, share=share)
 
 
 def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> bytes:
@@ -115,7 +116,7 @@ def _figures(
             continue
         label = (
             f"{plain(parameter)} of {plain(machine['source'])} over the day: average {number(result['average'])}, "
-            f"{counted(len(anomalies), 'reading')} outside the band"
+            f"{plural(len(anomalies), 'reading')} outside the band"
         )
         band = Band.around(result["average"], report["threshold"])
         largest = sorted(anomalies, key=lambda anomaly: -anomaly["deviation"])[:MAX_DEVIATIONS]
@@ -137,17 +138,17 @@ def summary(report: Report, machines: Sequence[dict[str, Any]]) -> str:
     readings = sum(machine["readings"] for machine in machines)
     expected = sum(machine["expected"] for machine in machines)
     sent = (
-        f"{counted(len(machines), 'machine')} sent {count(readings)} of {counted(expected, 'expected reading')} "
+        f"{plural(len(machines), 'machine')} sent {count(readings)} of {plural(expected, 'expected reading')} "
         f"({share(readings, expected)})."
     )
     if all(result["average"] is None for machine in machines for result in machine["parameters"].values()):
         return f"{sent} None of them has a value to analyze."
     anomalies = [machine["anomalies"] for machine in machines if machine["anomalies"]]
-    values = f"{counted(sum(anomalies), 'value')} of {counted(len(anomalies), 'machine')}" if anomalies else "No value"
+    values = f"{plural(sum(anomalies), 'value')} of {plural(len(anomalies), 'machine')}" if anomalies else "No value"
     verb = "deviate" if sum(anomalies) > 1 else "deviates"
     outside = f"{values} {verb} by more than {100 * report['threshold']:g} % from the day's average."
     incidents = [len(machine["incidents"]) for machine in machines if machine["incidents"]]
     if not incidents:
         return f"{sent} {outside}"
     verb = "has" if len(incidents) == 1 else "have"
-    return f"{sent} {outside} {counted(len(incidents), 'machine')} {verb} {counted(sum(incidents), 'incident')}."
+    return f"{sent} {outside} {plural(len(incidents), 'machine')} {verb} {plural(sum(incidents), 'incident')}."

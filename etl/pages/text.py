@@ -30,12 +30,6 @@ def count(amount: float) -> str:
     return f"{amount:,.0f}"
 
 
-def counted(amount: float, singular: str, plural: str = "") -> str:
-    """An amount with its noun: "1 machine", "2 machines"."""
-    text = count(amount)
-    return f"{text} {singular}" if text == "1" else f"{text} {plural or singular + 's'}"
-
-
 def share(part: float, whole: float) -> str:
     """A share in per cent, rounded down: only a complete day is 100 %."""
     return f"{floor(1000 * part / whole) / 10:g} %" if whole else NO_VALUE

@@ -8,9 +8,10 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
 
 
-def plural(count: int, noun: str) -> str:
-    """A count with its noun: "1 line", "2,000 lines". The plural of the noun must end in -s."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plural(count: float, noun: str, nouns: str = "") -> str:
+    """A count, rounded to a whole number, with its noun: "1 line", "2,000 lines"; `nouns` is a plural without -s."""
+    text = f"{count:,.0f}"
+    return f"{text} {noun if text == '1' else nouns or noun + 's'}"
 
 
 def day_range(days: Sequence[str]) -> str:
