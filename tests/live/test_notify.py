@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import socket
 import threading
@@ -19,8 +18,8 @@ from etl.live.notify import MAX_LISTED_SOURCES, MAX_PENDING, Notifier, outages, 
 from etl.live.standing import Down
 from etl.readings.records import Failure
 from tests.support import servers
-from tests.support.plant import FIXTURE, report_here
-from tests.support.process import HANG_S, Site, closed_day, end, until
+from tests.support.plant import report_here
+from tests.support.process import HANG_S, closed_day, end, until
 
 SECRET = "hunter2"
 REFUSED = Failure("refused", "connection refused")
@@ -120,14 +119,6 @@ def receiving():
         thread.join(HANG_S)
 
 
-@pytest.fixture
-def site(tmp_path):
-    site = Site(tmp_path)
-    shutil.copy(FIXTURE, tmp_path)
-    site.save(interval="100ms", sources=[{"name": "a", "file": "readings.json"}], api={"serve": False})
-    return site
-
-
 def test_a_real_process_notifies(site):
     """A report, a source that goes down and its return are each posted once; SIGHUP changes the address."""
     closed_day(site)
@@ -135,21 +126,21 @@ def test_a_real_process_notifies(site):
         site.save(notify={"url": first.url})
         with site.running() as process:
             until(lambda: first.told("report"))
-            (site.root / "readings.json").rename(site.root / "gone")
+            (site.root / "numbered.json").rename(site.root / "gone")
             until(lambda: first.told("source_down"))
-            (site.root / "gone").rename(site.root / "readings.json")
+            (site.root / "gone").rename(site.root / "numbered.json")
             until(lambda: first.told("source_up"))
             assert [message["event"] for message in first.taken] == ["report", "source_down", "source_up"]
             assert first.taken[0]["day"] == "2026-01-05"
             down, up = site.events("source_down"), site.events("source_up")
             (named,) = first.taken[1]["sources"]
-            assert (named["source"], named["why"]) == ("a", down[0]["why"])
+            assert (named["source"], named["why"]) == ("numbered", down[0]["why"])
             assert named["since"] <= down[0]["at"] < first.taken[1]["at"]
             assert first.taken[2]["at"] >= up[0]["at"]
             site.save(notify={"url": second.url})
             process.send_signal(signal.SIGHUP)
             until(lambda: "is applied" in (site.root / "stderr").read_text())
-            (site.root / "readings.json").unlink()
+            (site.root / "numbered.json").unlink()
             until(lambda: second.told("source_down"))
             end(process)
         assert len(first.taken) == 3

@@ -190,9 +190,7 @@ def test_a_start_derives_the_averages_of_a_day_that_lacks_them(plant, monkeypatc
     """At the next start a day in the middle without averages gets them again; compressed days stay as they are."""
     monkeypatch.setattr("etl.storage.recovery.TAIL_BYTES", 1)
     here = plant(start=1_795_392_000.0 - 20)
-    for _ in range(6):
-        here.tick(4)
-        here.clock.now += 86_400 - 40
+    here.tick_days(6)
     here.pipeline.writer.finish()
     wanted = here.bytes_of("averages")
     _, gone, packed, *_ = wanted

@@ -130,9 +130,7 @@ def test_a_day_without_a_report_is_never_touched(week):
 def test_compression_waits_until_the_folder_is_recovered(plant):
     """Before recovery has run, nothing is compressed and nothing is deleted."""
     here = plant(start=1_795_392_000.0 - 20)
-    for _ in range(4):
-        here.tick(4)
-        here.clock.now += 86_400 - 40
+    here.tick_days(4)
     here.night()
     here.config["output"] = {"keep_days": 1, "compress": "gzip"}
     before = {kind: here.bytes_of(kind) for kind in ("raw", "averages", "events")}
