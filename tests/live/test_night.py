@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -65,8 +66,14 @@ def test_a_child_is_killed_when_the_process_stops(day, tmp_path):
     raw.unlink()
     os.mkfifo(raw)  # reading it blocks: the child cannot end by itself
     before = children()
+
+    def stopping() -> bool:
+        (child,) = children() - before
+        os.kill(int(child), signal.SIGSTOP)  # it cannot end by itself, although its stdin closes
+        return True
+
     with pytest.raises(StoppedError):
-        in_child(day, lambda: True)
+        in_child(day, stopping)
     assert children() == before
 
 

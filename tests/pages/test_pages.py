@@ -84,8 +84,8 @@ def test_a_quiet_day_has_no_charts(values, sentence):
 
 def test_numbers_agree_with_their_nouns():
     """One of a thing is in the singular, several are in the plural, and a fraction of a reading is rounded."""
-    page = Page(report_page(*report_of([50.0] * 99 + [100.0], expected=1)))
-    assert "1 machine sent 100 of 1 expected reading (10000 %). 1 value of 1 machine deviates by" in page.text
+    page = Page(report_page(*report_of([50.0] * 99 + [100.0], expected=1.2)))
+    assert "1 machine sent 100 of 1 expected reading (8333.3 %). 1 value of 1 machine deviates by" in page.text
     assert "1 anomaly in temperature" in page.text
     report, series = report_of([50.0] * 99 + [100.0], machines=2, expected=86400 / 7)
     for machine in report["machines"]:
