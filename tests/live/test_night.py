@@ -70,7 +70,7 @@ def test_a_child_is_killed_when_the_process_stops(day, tmp_path):
     def stopping() -> bool:
         (child,) = children() - before
         os.kill(int(child), signal.SIGSTOP)  # it cannot end by itself, although its stdin closes
-        return True
+        return until(lambda: "(stopped)" in Path(f"/proc/{child}/status").read_text())
 
     with pytest.raises(StoppedError):
         in_child(day, stopping)
