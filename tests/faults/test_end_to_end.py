@@ -1,14 +1,11 @@
 """From readings through ticks and nights to the files of a folder, compared with golden files.
 
-`pytest tests/faults/test_end_to_end.py --refresh-golden` writes the golden files again; review the difference before
-you commit it.
+`pytest --refresh-golden` writes the golden files again; review the difference before you commit it.
 """
 
 from __future__ import annotations
 
 import random
-import re
-import shutil
 from pathlib import Path
 
 import orjson
@@ -18,33 +15,13 @@ from freezegun import freeze_time
 
 from etl.readings.lines import raw_line
 from tests.support import commands
+from tests.support.golden import GOLDEN, assert_same_page, files, golden, rounded
 from tests.support.plant import Plant
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 MIDNIGHT = 1_795_392_000.0
 """2026-11-23T00:00:00Z."""
 HISTORY = "reports/history/2026-11-22.msgpack"
 """Saves reading the days before again. It is binary, derivable, and tested in tests/nightly: not a golden file."""
-
-
-def files(root: Path) -> dict[str, bytes]:
-    """Every plain file below a folder except the lock, by its name."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path.name != ".lock"
-    }
-
-
-def golden(folder: str, written: dict[str, bytes], request) -> dict[str, bytes]:
-    """The golden files of a folder; with --refresh-golden they are first replaced by these."""
-    root = GOLDEN / folder
-    if request.config.getoption("--refresh-golden"):
-        shutil.rmtree(root, ignore_errors=True)
-        for name, data in written.items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes(data)
-    return files(root)
 
 
 # Ticks around midnight, and the night
@@ -148,15 +125,6 @@ def reported(root: Path) -> tuple[bytes, bytes]:
     return indented, page.read_bytes()
 
 
-def rounded(value):
-    """A JSON value with its floats rounded: detectors compute with numpy, whose last digits depend on the processor."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
 def without_incidents(report: dict) -> dict:
     """The keys of the contract alone."""
     machines = []
@@ -169,9 +137,6 @@ def without_incidents(report: dict) -> dict:
     return {key: report[key] for key in ("date", "timezone", "interval", "threshold")} | {"machines": machines}
 
 
-NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
-
-
 def test_a_day_of_incidents_is_reported_as_in_the_golden_files(tmp_path, request):
     """A stuck sensor and a level shift give the golden report, its figures to the last bit, and the golden page."""
     report, page = reported(tmp_path)
@@ -179,9 +144,7 @@ def test_a_day_of_incidents_is_reported_as_in_the_golden_files(tmp_path, request
     made, kept = orjson.loads(report), orjson.loads(expected["report.json"])
     assert without_incidents(made) == without_incidents(kept)
     assert rounded(made) == rounded(kept)
-    assert NUMBER.split(page) == NUMBER.split(expected["page.html"])
-    drawn, drawn_before = ([float(number) for number in NUMBER.findall(text)] for text in (page, expected["page.html"]))
-    assert drawn == pytest.approx(drawn_before, abs=0.2)
+    assert_same_page(page, expected["page.html"])
 
 
 def test_the_golden_incidents_are_those_that_were_put_in():
