@@ -1,17 +1,19 @@
 """The detectors and notes of one machine and day, and what passes to its next day."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
-from numpy.typing import NDArray
 
-from etl.analysis.columns import Bools, Codes, Columns, Floats
-from etl.analysis.detectors import DETECTORS, Readings
-from etl.analysis.incidents import Incident, incidents, silences
+from etl.analysis.columns import OTHER_STATUS_CODE, Codes, Columns, Floats
+from etl.analysis.detectors import DETECTORS, Series
+from etl.analysis.incidents import DayIncidents, Incident, incidents, silences
 from etl.analysis.notes import notes
-from etl.analysis.past import BASELINE_READINGS, OpenIncident, Past, Tail
+from etl.analysis.past import TAIL_READINGS, Past, Tail
 from etl.readings.records import Settings
+
+MAX_STATUSES = 16
+"""A status field with more different texts is a comment, and is ignored."""
 
 
 class ParameterDay(NamedTuple):
@@ -37,38 +39,51 @@ def analyze_machine(columns: Columns, past: Past | None, settings: Settings, sta
     """
     if past is not None and past.last < start:
         past = None
-    tails = past.tails if past else [Tail(b"", b"", b"", [], None)] * len(columns.values)
-    parameters = []
-    for values, tail in zip(columns.values, tails, strict=True):
-        day = _readings(columns.times, values, columns.codes, columns.statuses, ~np.isnan(values))
-        parameters.append(_analyze_parameter(day, tail, settings, start))
+    tails = past.tails if past else [Tail()] * len(columns.values)
+    parameters = [
+        _analyze_parameter(columns, values, tail, settings, start)
+        for values, tail in zip(columns.values, tails, strict=True)
+    ]
     silent = silences(columns.times.tolist(), settings.interval, past.last if past else None, end)
     return MachineDay(silent, parameters, Past(float(columns.times[-1]), [entry.tail for entry in parameters]))
 
 
-def _analyze_parameter(day: Readings, tail: Tail, settings: Settings, start: float) -> ParameterDay:
-    times, values = np.frombuffer(tail.times), np.frombuffer(tail.values)
-    codes = np.frombuffer(tail.codes, np.uint8)
-    before = _readings(times, values, codes, tail.statuses, times >= start)
-    detections = {name: DETECTORS[name](before, day) for name in settings.detectors if len(day.values)}
-    day_incidents, open_incident = incidents(day, detections, tail.open_incident)
-    return ParameterDay(day_incidents, notes(day.values, settings.threshold), _tail(before, day, open_incident))
+def _analyze_parameter(columns: Columns, values: Floats, tail: Tail, settings: Settings, start: float) -> ParameterDay:
+    series = _series(columns, values, tail, settings.interval, start)
+    day_incidents = DayIncidents([], tail.current, tail.lasting)
+    names = [name for name in settings.detectors if name in DETECTORS and series.start < len(series.times)]
+    if names:
+        detections = {name: DETECTORS[name](series) for name in names}
+        day_incidents = incidents(series, detections, tail, ZoneInfo(settings.timezone))
+    sentences = notes(series.values[series.start :], settings.threshold, bool(day_incidents.incidents))
+    return ParameterDay(day_incidents.incidents, sentences, _tail(series, day_incidents))
 
 
-def _readings(
-    times: Floats, values: Floats, codes: NDArray[np.uint8], statuses: Iterable[str | None], selected: Bools
-) -> Readings:
-    # All statuses without a code share a text; a field with that many is no status, and the detectors ignore it.
-    texts = [*statuses, "another"]
-    return Readings(times[selected], values[selected], [texts[code] for code in codes[selected].tolist()])
-
-
-def _tail(before: Readings, day: Readings, open_incident: OpenIncident | None) -> Tail:
-    """The last BASELINE_READINGS of both."""
-    times, values = (
-        np.concatenate(columns)[-BASELINE_READINGS:].tobytes() for columns in zip(before[:2], day[:2], strict=True)
+def _series(columns: Columns, values: Floats, tail: Tail, interval: float, start: float) -> Series:
+    """The readings of the tail, from `start` on, and those of the day, under the same codes."""
+    texts = Codes(columns.statuses)
+    same_code = np.array([texts[status] for status in tail.statuses], np.int64)
+    tail_times = np.frombuffer(tail.times)
+    recent, numbers = tail_times >= start, ~np.isnan(values)
+    codes = np.concatenate(
+        (same_code[np.frombuffer(tail.codes, np.uint8)][recent], columns.codes[numbers].astype(np.int64))
     )
-    texts = Codes()
-    statuses = [*before.statuses, *day.statuses][-BASELINE_READINGS:]
-    codes = bytes(map(texts.__getitem__, statuses))
-    return Tail(times, values, codes, list(texts), open_incident)
+    statuses = [*texts, *["another"] * (OTHER_STATUS_CODE + 1 - len(texts))]
+    if len(np.unique(codes)) > MAX_STATUSES:
+        codes, statuses = np.zeros_like(codes), [None]
+    return Series(
+        np.concatenate((tail_times[recent], columns.times[numbers])),
+        np.concatenate((np.frombuffer(tail.values)[recent], values[numbers])),
+        codes,
+        statuses,
+        int(np.sum(recent)),
+        interval,
+    )
+
+
+def _tail(series: Series, day_incidents: DayIncidents) -> Tail:
+    """The last TAIL_READINGS of a series."""
+    used, codes = np.unique(series.codes[-TAIL_READINGS:], return_inverse=True)
+    times, values = (column[-TAIL_READINGS:].tobytes() for column in (series.times, series.values))
+    statuses = [series.statuses[code] for code in used]
+    return Tail(times, values, codes.astype(np.uint8).tobytes(), statuses, *day_incidents[1:])

@@ -14,9 +14,15 @@ MIN_EXPLAINED_VARIANCE = 0.9
 MIN_LEVEL_SHARE = 0.1
 """A level holds at least this share of the readings; rarer values are what the 20 % rule is meant to flag."""
 
+MIN_SWITCHES = 4
+"""A machine that switches on and off does so more often; a level that changed once or twice a day is a change."""
 
-def notes(values: Floats, threshold: float) -> list[str]:
-    """Sentences on why the anomalies of a day's finite values may be misleading; usually none."""
+
+def notes(values: Floats, threshold: float, has_incidents: bool = False) -> list[str]:
+    """Sentences on why the anomalies of a day's finite values may be misleading; usually none.
+
+    With incidents none calls the values normal.
+    """
     if not len(values):
         return []
     sentences = []
@@ -28,9 +34,11 @@ def notes(values: Floats, threshold: float) -> list[str]:
     scaled = values / unit
     average, spread = float(scaled.mean()), float(scaled.std())
     flagged = np.mean(np.abs(scaled - average) > threshold * abs(average))
-    text = formatter(unit * spread)
+    text = formatter(unit * spread / 10)
     levels = _levels(np.sort(scaled))
-    if levels and flagged > MIN_LEVEL_SHARE:
+    if has_incidents:
+        return sentences
+    if levels and flagged > MIN_LEVEL_SHARE and _switches(scaled, levels) >= MIN_SWITCHES:
         low, high = (text(unit * level) for level in levels)
         sentences.append(
             f"the values alternate between two levels, about {low} and {high}, like a machine that switches on and "
@@ -42,6 +50,11 @@ def notes(values: Floats, threshold: float) -> list[str]:
             f"normal values deviate from it by more than {100 * threshold:g} %"
         )
     return sentences
+
+
+def _switches(values: Floats, levels: tuple[float, float]) -> int:
+    """How often the values change between the lower and the upper of two levels."""
+    return int(np.count_nonzero(np.diff(values > sum(levels) / 2)))
 
 
 def _levels(ascending: Floats) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from etl.analysis.past import BASELINE_READINGS, RULES, Past
+from etl.analysis.past import LASTING_DAYS, RULES, TAIL_READINGS, Past
 from etl.readings.days import days_before
 from etl.readings.records import Settings
 from etl.storage.atomic import write_whole
@@ -22,8 +22,8 @@ from etl.storage.retention import delete_histories
 
 KEPT_FILES = 3
 """The next night uses the newest history; a repeated night uses one of the two before."""
-MAX_ABSENCE_DAYS = 7
-"""A machine without readings for longer than this counts as a new one when it returns."""
+MAX_CHANGE_DAYS = 1 + LASTING_DAYS
+"""A lasting change is reported until so many days after its start. A machine without readings for longer is new."""
 
 
 class Inputs(msgspec.Struct, frozen=True):
@@ -79,8 +79,8 @@ def inputs_of(settings: Settings) -> Inputs:
 
 
 def first_baseline_day(day: str, settings: Settings) -> str:
-    """The first day whose readings can matter to a day: MAX_ABSENCE_DAYS and BASELINE_READINGS intervals before it."""
-    return days_before(day, MAX_ABSENCE_DAYS + ceil(BASELINE_READINGS * settings.interval / 86_400))
+    """The first day whose readings matter to a day: MAX_CHANGE_DAYS and the readings of a tail before it."""
+    return days_before(day, MAX_CHANGE_DAYS + ceil(TAIL_READINGS * settings.interval / 86_400))
 
 
 def newest_stored(folder: Folder, first: str, day: str, settings: Settings) -> History | None:

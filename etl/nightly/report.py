@@ -26,11 +26,9 @@ log = logging.getLogger("etl")
 
 DETECTOR_KEYS = ("rules", "incidents", "notes")
 """The keys that only a report with detectors has. Their values depend on earlier days too."""
-DEVIATION_DIGITS = 6
-"""Significant digits of an incident's deviation. Rounding hides the last bits, in which processors differ."""
-EXPECTED_DIGITS = 4
-"""Significant digits of the width of an incident's expected range; its ends are rounded to the same decimal place. With
-MIN_RELATIVE_WIDTH these are at most 13 significant digits of an end, where a float has 15."""
+DEVIATION_DIGITS = 2
+"""Significant digits of an incident's deviation; a limit is no more exact. Rounding hides the last bits, in which
+processors differ."""
 
 
 class DayReport(NamedTuple):
@@ -150,23 +148,10 @@ def _parameters(machine: AnalyzedMachine, names: Iterable[str], stamps: dict[int
 
 
 def _incident(incident: dict[str, Any]) -> dict[str, Any]:
-    """An incident with times as text and rounded figures; its peak is a reading's value and stays exact."""
-    start, end, deviation, expected = (incident[key] for key in ("start", "end", "deviation", "expected"))
-    if expected:
-        width = expected[1] - expected[0] or max(map(abs, expected)) or 1.0
-        expected = [_rounded(edge, width, EXPECTED_DIGITS) for edge in expected]
-    return {
-        **incident,
-        "start": rfc3339(start),
-        "end": rfc3339(end),
-        "expected": expected,
-        "deviation": _rounded(deviation, deviation, DEVIATION_DIGITS),
-    }
-
-
-def _rounded(value: float, scale: float, digits: int) -> float:
-    """The value rounded to the place of the `digits`-th significant digit of `scale`; never -0.0."""
-    return round(value, digits - 1 - floor(log10(scale))) + 0.0
+    """An incident with times as text and its deviation rounded."""
+    start, end, deviation = (incident[key] for key in ("start", "end", "deviation"))
+    deviation = round(deviation, DEVIATION_DIGITS - 1 - floor(log10(deviation)))
+    return {**incident, "start": rfc3339(start), "end": rfc3339(end), "deviation": deviation}
 
 
 def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:

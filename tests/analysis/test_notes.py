@@ -47,6 +47,14 @@ def test_an_average_near_zero_has_a_note(values, start):
     assert note.startswith(start)
 
 
+def test_a_level_that_changed_has_no_note():
+    """Fewer than four switches a day are changes, and an incident is not called normal."""
+    once = np.where(np.arange(8640) < 4000, 800 + 5 * NOISE, 0.0)
+    duty = np.where(np.arange(8640) % 180 < 120, 800 + 5 * NOISE, 0.0)
+    assert not any("two levels" in note for note in notes(once, 0.2))
+    assert notes(duty, 0.2, has_incidents=True) == []
+
+
 def test_a_duty_cycle_has_a_note():
     """The anomalies of a fan that is off for a third of the time are mostly normal; the note says so."""
     values = np.where(np.arange(8640) % 180 < 120, 800 + 5 * NOISE, 0.0)

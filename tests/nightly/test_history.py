@@ -101,8 +101,8 @@ def test_a_spike_a_stuck_sensor_a_silence_and_a_new_level_are_incidents(plant):
     quiet = {"temperature": [], "speed": [], "": []}
     assert incident_times(plant, DAYS[0]) == incident_times(plant, DAYS[1]) == quiet
     assert incident_times(plant, DAYS[2]) == {
-        "temperature": [("telemetry", "22 06:00", "22 06:00"), ("telemetry", "22 23:55", "22 23:59")],
-        "speed": [("telemetry", "22 11:00", "22 13:59")],
+        "temperature": [("telemetry", "22 06:00", "22 06:01"), ("telemetry", "22 23:55", "22 23:59")],
+        "speed": [("telemetry", "22 10:00", "22 13:59")],
         "": [("silence", "22 15:59", "22 17:00")],
     }
     last = incident_times(plant, DAYS[3])
@@ -115,10 +115,10 @@ def test_the_keys_of_an_incident(plant):
     (machine,) = orjson.loads(plant.report_path(DAYS[2]).read_bytes())["machines"]
     spike, _ = machine["parameters"]["temperature"]["incidents"]
     assert list(spike) == ["start", "end", "readings", "peak", "expected", "deviation", "detector", "why"]
-    assert (spike["start"], spike["readings"]) == ("2026-11-22T06:00:00.000Z", 1)
+    assert (spike["start"], spike["readings"]) == ("2026-11-22T06:00:00.000Z", 2)
     low, high = spike["expected"]
     assert low < 50 < high < spike["peak"]
-    assert f"{spike['peak']:.1f} is far outside" in spike["why"]
+    assert f"{spike['peak']:.2f} is outside" in spike["why"]
 
 
 @pytest.mark.parametrize("lost", ["missing", "damaged", "not text", "of other detectors", "of other rules"])
@@ -185,10 +185,10 @@ def test_rebuild_makes_the_same_reports(copy):
 def test_a_changed_incident_is_a_note_of_verify_and_rebuilt(copy):
     """Verify reports a changed incident as a note, not as wrong, and rebuild restores it."""
     expected = reports(copy)
-    copy.report_path(DAYS[2]).write_bytes(expected[2].replace(b'"readings": 1,', b'"readings": 2,', 1))
+    copy.report_path(DAYS[2]).write_bytes(expected[2].replace(b'"readings": 2,', b'"readings": 3,', 1))
     (finding,) = report_findings(copy)
     assert not finding.wrong
-    assert "temperature.incidents[0].readings is 2, expected 1" in finding.text
+    assert "temperature.incidents[0].readings is 3, expected 2" in finding.text
     list(rebuild(SettingsLog(copy, JUDGED), [], False, lambda *_, **__: None))
     assert reports(copy) == expected
 
