@@ -7,7 +7,7 @@ from typing import Any
 from etl.nightly.executors import Mapper, run_parallel
 from etl.nightly.job import Job, Result
 from etl.nightly.report import make, write
-from etl.readings.text import plural
+from etl.pages.headline import anomaly_count, headline
 from etl.storage.folder import Folder, Progress, no_progress
 from etl.storage.settings_log import SettingsLog
 
@@ -30,26 +30,13 @@ def run(job: Job, warn: Callable[[str], None], progress: Progress = no_progress)
 
 
 def summary(report: dict[str, Any]) -> dict[str, Any]:
-    """A report in a sentence and its counts, for a notification."""
+    """A report in a few sentences and its counts, for a notification."""
     machines = report["machines"]
-    anomalies = [
-        (sum(len(parameter["anomalies"]) for parameter in machine["parameters"].values()), machine["source"])
-        for machine in machines
-    ]
-    total = sum(count for count, _ in anomalies)
-    readings = sum(machine["readings"] for machine in machines)
-    expected = sum(machine["expected"] for machine in machines)
-    text = (
-        f"{report['date']}: {plural(len(machines), 'machine')}, {readings:,} of {expected:,.0f} readings, "
-        f"{plural(total, 'anomaly', 'anomalies')}"
-    )
-    if total:
-        text += f", most of them from {max(anomalies)[1]}"
     return {
-        "text": text,
+        "text": f"{report['date']}: {headline(report)}",
         "day": report["date"],
         "machines": len(machines),
-        "readings": readings,
-        "expected": expected,
-        "anomalies": total,
+        "readings": sum(machine["readings"] for machine in machines),
+        "expected": sum(machine["expected"] for machine in machines),
+        "anomalies": sum(map(anomaly_count, machines)),
     }

@@ -2,6 +2,7 @@
 
     charts    a parameter over time, as SVG
     report    the page of a day's report
+    headline  the sentences with which a page and a notification begin
     console   the charts of one machine in the console, and the shared styles
     text      values as text
 

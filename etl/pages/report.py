@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from etl.pages.charts import Axis, Band, Segments, chart, time_axis
 from etl.pages.console import TEMPLATES, shared_styles
+from etl.pages.headline import anomaly_count, headline
 from etl.pages.text import MAX_REASON_CHARACTERS, clock, count, local_time, number, plain, share
 from etl.readings.days import begins, day_after
 from etl.readings.text import plural
@@ -51,7 +52,7 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
     context = {
         "report": report,
         "day": day,
-        "sentence": summary(report, machines),
+        "sentence": headline(report),
         "hours": (axis.end - axis.start) / 3600,
         "machines": machines,
         "charted": charted,
@@ -72,7 +73,7 @@ def _machine(place: int, machine: Report, day: date, zone: ZoneInfo) -> dict[str
         **machine,
         "place": place,
         "details": ", ".join(details),
-        "anomalies": sum(len(figures["anomalies"]) for figures in machine["parameters"].values()),
+        "anomalies": anomaly_count(machine),
         "incidents": _incidents(machine, day, zone),
     }
 
@@ -131,24 +132,3 @@ def _figures(
             }
         )
     return figures
-
-
-def summary(report: Report, machines: Sequence[dict[str, Any]]) -> str:
-    """The day in two or three sentences; `machines` have their number of `anomalies` and their `incidents`."""
-    readings = sum(machine["readings"] for machine in machines)
-    expected = sum(machine["expected"] for machine in machines)
-    sent = (
-        f"{plural(len(machines), 'machine')} sent {count(readings)} of {plural(expected, 'expected reading')} "
-        f"({share(readings, expected)})."
-    )
-    if all(result["average"] is None for machine in machines for result in machine["parameters"].values()):
-        return f"{sent} None of them has a value to analyze."
-    anomalies = [machine["anomalies"] for machine in machines if machine["anomalies"]]
-    values = f"{plural(sum(anomalies), 'value')} of {plural(len(anomalies), 'machine')}" if anomalies else "No value"
-    verb = "deviate" if sum(anomalies) > 1 else "deviates"
-    outside = f"{values} {verb} by more than {100 * report['threshold']:g} % from the day's average."
-    incidents = [len(machine["incidents"]) for machine in machines if machine["incidents"]]
-    if not incidents:
-        return f"{sent} {outside}"
-    verb = "has" if len(incidents) == 1 else "have"
-    return f"{sent} {outside} {plural(len(incidents), 'machine')} {verb} {plural(sum(incidents), 'incident')}."

@@ -45,7 +45,7 @@ def test_a_child_writes_the_report_and_its_page(day):
     path = Path(result.path)
     assert msgspec.json.decode(path.read_bytes())["date"] == DAY
     assert path.with_suffix(".html").exists()
-    assert result.summary["text"].startswith(f"{DAY}: 2 machines, 1,000 of ")
+    assert result.summary["text"].startswith(f"{DAY}: 2 machines sent 1,000 of ")
     assert children() == before
 
 

@@ -78,7 +78,8 @@ def test_the_night_in_a_sentence(plant):
     assert anomalies
     assert (message["event"], message["day"], message["anomalies"]) == ("report", "2026-11-22", anomalies)
     assert message["text"] == (
-        f"2026-11-22: 1 machine, 60 of 8,640 readings, {anomalies} anomalies, most of them from machine-1"
+        "2026-11-22: 1 silence (machine-1). 1 machine sent 60 of 8,640 expected readings (0.6 %). "
+        f"{anomalies} values of 1 machine deviate by more than 20 % from the day's average."
     )
 
 

@@ -89,10 +89,12 @@ def test_numbers_agree_with_their_nouns():
     assert "1 anomaly in temperature" in page.text
     report, series = report_of([50.0] * 99 + [100.0], machines=2, expected=86400 / 7)
     for machine in report["machines"]:
-        machine["incidents"] = [{"start": "2026-11-22T01:00:00Z", "end": "2026-11-22T02:00:00Z", "why": "silent"}] * 6
+        machine["incidents"] = [{"start": "2026-11-22T01:00:00Z", "end": "2026-11-22T02:00:00Z", "why": "silent",
+                                 "detector": "silence"}] * 6  # fmt: skip
+    report["rules"] = 2
     page = Page(report_page(report, series))
     assert "2 machines sent 200 of 24,686 expected readings (0.8 %). 2 values of 2 machines deviate by" in page.text
-    assert "2 machines have 12 incidents." in page.text
+    assert page.text.index("12 silences (machine-1).") < page.text.index("2 machines sent")
     assert "1 more incident " in page.text
 
 
@@ -157,10 +159,18 @@ def test_incidents_are_listed_the_strongest_first_and_marked():
             "end": "2026-11-22T02:00:00Z",
             "why": "no reading for an hour",
             "deviation": 9,
+            "detector": "silence",
         }
     ]
+    report["rules"] = 2
     machine["parameters"]["temperature"]["incidents"] = [
-        {"start": f"2026-11-22T0{n}:00:00", "end": f"2026-11-22T0{n}:30:00", "why": f"reason {n}", "deviation": n}
+        {
+            "start": f"2026-11-22T0{n}:00:00",
+            "end": f"2026-11-22T0{n}:30:00",
+            "why": f"reason {n}",
+            "deviation": n,
+            "detector": "telemetry",
+        }
         for n in range(6)
     ]
     html = report_page(report, series).decode()
@@ -170,7 +180,7 @@ def test_incidents_are_listed_the_strongest_first_and_marked():
     assert page.text.index("no reading for an hour") < page.text.index("reason 5") < page.text.index("2 more incidents")
     assert page.text.index("2 more incidents") < page.text.index("reason 1") < page.text.index("reason 0")
     assert re.findall(r'class="incidents" d="([^"]*)"', html)[-1].count("M") == 7
-    assert "1 machine has 7 incidents." in page.text
+    assert "6 incidents (machine-1 temperature), 1 silence (machine-1). 1 machine sent" in page.text
 
 
 def test_an_incident_of_another_day_has_its_dates_and_notes_are_shown():
