@@ -7,13 +7,14 @@ const INITIAL_ROWS = 100; // more rows are shown on request
 const REQUEST_TIMEOUT_MS = 10_000;
 const REPORTS_PERIOD_MS = 60_000;
 const MIN_VALUES = 5; // fewer values have no meaningful average
+const NO_NUMBER_READINGS = 3; // readings in a row without a number for a parameter that are a fault
 const MAX_EVENTS = 20;
 const STATUSES = ["STARTED", "COMPLETED", "IDLE", "ERROR"];
-const SEVERITY = { down: 0, error: 1, silent: 2, outside: 3, normal: 4 };
+const SEVERITY = { down: 0, error: 1, silent: 2, outside: 3, noNumber: 4, normal: 5 };
 const EVENT_TEXTS = {
   source_down: "is down", source_up: "answers again", rejected: "sent an invalid reading", start: "the process started",
   stop: "the process stopped", report: "a report was written", gap: "readings are missing", clock_step: "the clock was changed",
-  settings: "the settings changed", repaired: "a file was repaired", truncated: "a file was changed by another program",
+  no_number: "numbers are missing", settings: "the settings changed", repaired: "a file was repaired", truncated: "a file was changed by another program",
   dropped: "readings or a notification were dropped",
 };
 
@@ -129,6 +130,7 @@ function classify(machine) {
   const status = machine.latest?.status;
   machine.lastTime = machine.trace.at(-1)?.[0] ?? 0;
   machine.outside = overview.parameters.map((_, n) => isOutside(machine.trace, n + 1));
+  const lacking = overview.parameters.filter((_, n) => lacksNumbers(machine.trace, n + 1));
   const age = machine.lastTime ? overview.now - machine.lastTime : 0;
   if (failure) {
     const text = `DOWN since ${formatTime(Date.parse(failure.since))}: ${plain(failure.why)}`;
@@ -136,10 +138,17 @@ function classify(machine) {
   } else if (age > Math.max(3000, 1000 * overview.silent_after)) {
     Object.assign(machine, { severity: SEVERITY.silent, kind: "silent", state: `silent for ${formatDuration(age)}` });
   } else {
+    const state = status === null || status === undefined ? "no status" : plain(status);
     const kind = typeof status === "string" && STATUSES.includes(status) ? status.toLowerCase() : "other";
     const severity = kind === "error" ? SEVERITY.error : machine.outside.some(Boolean) ? SEVERITY.outside : SEVERITY.normal;
-    Object.assign(machine, { severity, kind, state: status === null || status === undefined ? "no status" : plain(status) });
+    Object.assign(machine, { severity, kind, state });
+    if (lacking.length) machine.state += `; no number for ${lacking.map(name => plain(name)).join(", ")}`;
+    if (lacking.length && severity === SEVERITY.normal) Object.assign(machine, { severity: SEVERITY.noNumber, kind: "no-number" });
   }
+}
+
+function lacksNumbers(trace, column) {
+  return trace.length >= NO_NUMBER_READINGS && trace.slice(-NO_NUMBER_READINGS).every(row => row[column] === null);
 }
 
 function isOutside(trace, column) {

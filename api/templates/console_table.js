@@ -64,6 +64,7 @@ function showSummary() {
   const down = count(SEVERITY.down);
   const parts = [
     [down, "down"], [count(SEVERITY.error), "in ERROR"], [count(SEVERITY.silent), "silent"], [count(SEVERITY.outside), "outside the band"],
+    [count(SEVERITY.noNumber), "without a number"],
   ].filter(([number]) => number).map(([number, text]) => `${number} ${text}`);
   if (machines.size && !parts.length) parts.push("no problems");
   setText(byId("summary"), [counted(machines.size, "machine"), ...parts].join(" · "));

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from etl.analysis.columns import Bools, Codes, Columns, Floats
 from etl.analysis.detectors import DETECTORS, Readings
 from etl.analysis.incidents import Incident, incidents, silences
-from etl.analysis.notes import notes
+from etl.analysis.notes import lacking_note, notes
 from etl.analysis.past import BASELINE_READINGS, OpenIncident, Past, Tail
 from etl.readings.records import Settings
 
@@ -39,9 +39,11 @@ def analyze_machine(columns: Columns, past: Past | None, settings: Settings, sta
         past = None
     tails = past.tails if past else [Tail(b"", b"", b"", [], None)] * len(columns.values)
     parameters = []
-    for values, tail in zip(columns.values, tails, strict=True):
-        day = _readings(columns.times, values, columns.codes, columns.statuses, ~np.isnan(values))
-        parameters.append(_analyze_parameter(day, tail, settings, start))
+    for field, values, tail in zip(settings.parameters.values(), columns.values, tails, strict=True):
+        lacks = np.isnan(values)
+        day = _readings(columns.times, values, columns.codes, columns.statuses, ~lacks)
+        result = _analyze_parameter(day, tail, settings, start)
+        parameters.append(result._replace(notes=lacking_note(lacks, field) + result.notes))
     silent = silences(columns.times.tolist(), settings.interval, past.last if past else None, end)
     return MachineDay(silent, parameters, Past(float(columns.times[-1]), [entry.tail for entry in parameters]))
 

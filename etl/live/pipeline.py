@@ -11,6 +11,7 @@ import jmespath
 from etl.config.load import Loaded
 from etl.config.model import Config
 from etl.live.console import Traces
+from etl.live.no_number import NoNumber
 from etl.live.poller import Poller
 from etl.live.standing import Standing
 from etl.live.stdout import Stdout
@@ -60,6 +61,7 @@ class Pipeline:
         events = Appender(self.folder, "events", system=system)
         self.events = Events(events, day_finder(loaded.zone), clock, self.folder.newest_day("events"))
         self.standing = Standing(self.folder.root, self.events.record)
+        self.no_number = NoNumber(loaded.settings.parameters, loaded.config.interval, self.events.record)
         self.poller = Poller(clock, loaded.config.interval)
         raw, averages = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages"))
         self.logs = Logs(raw, averages, self.events, day_finder(loaded.zone))
@@ -70,11 +72,14 @@ class Pipeline:
         self._use_sources(loaded)
 
     def _sinks(self, loaded: Loaded) -> list[Sink]:
-        """What takes each written batch: standing, stdout, and the console's traces."""
-        standing, traces, stdout = self.standing, self.traces, self._stdout
-        sinks: list[Sink] = [lambda batch: standing.wrote(batch.updates)]
+        """What takes each written batch: standing, the check for numbers, stdout, and the console's traces."""
+        standing, no_number, traces, stdout = self.standing, self.no_number, self.traces, self._stdout
+        sinks: list[Sink] = [
+            lambda batch: standing.wrote(batch.updates),
+            lambda batch: no_number.take(batch.updates),
+        ]
         if traces:
-            sinks.append(lambda batch: traces.add_all((machine, window) for machine, _, window in batch.updates))
+            sinks.append(lambda batch: traces.add_all((update.machine, update.window) for update in batch.updates))
         if stdout:
             kinds = loaded.config.output.stdout
             sinks.append(lambda batch: stdout.put(batch.lines) if batch.kind in kinds else None)
@@ -100,6 +105,7 @@ class Pipeline:
         self.poller.use(transports)
         with self.writer.paused():
             self.standing.use(self.names, self.clock())
+            self.no_number.keep(set(self.names))
         if self.traces:
             self.traces.keep(self.names)
         self.writer.use({source.name: jmespath.compile(source.records) for source in loaded.sources if source.records})

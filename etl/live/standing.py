@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etl.live.poller import Tick
+from etl.readings.fold import Update
 from etl.readings.records import Failure, Machine, RejectedError
 from etl.readings.text import plural
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
-from etl.readings.window import Window
 
 STATES = ("down", "silent", "up")
 """The states of a source, the worst first: its polls fail; no reading came for some time; readings come."""
@@ -96,10 +96,10 @@ class Standing:
             log.error("An answer of %s was rejected: %s", source, error, exc_info=error.__cause__)
         self._record("rejected", source=source, reason=error.reason, why=str(error))
 
-    def wrote(self, updates: Iterable[tuple[Machine, bytes, Window]]) -> None:
+    def wrote(self, updates: Iterable[Update]) -> None:
         """The averages lines of new readings were derived."""
-        for machine, averages, _ in updates:
-            self.latest[machine] = averages
+        for update in updates:
+            self.latest[update.machine] = update.averages
 
     def rejected_write(self, error: OSError) -> None:
         """The disk rejected a write; only the first error in a row is logged."""

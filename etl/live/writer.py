@@ -13,10 +13,9 @@ from etl.live.poller import Delivery, Poller
 from etl.live.standing import MAX_PENDING_BYTES, Standing
 from etl.readings.answers import as_reading, extract, parse
 from etl.readings.days import day_after
-from etl.readings.fold import Windows, derive, fold_of
+from etl.readings.fold import Update, Windows, derive, fold_of
 from etl.readings.lines import raw_line
-from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
-from etl.readings.window import Window
+from etl.readings.records import CLOSED, Failure, Poll, RejectedError, Settings
 from etl.storage.appender import Appender, DisturbedError
 from etl.storage.events import Events
 from etl.storage.recovery import recover
@@ -36,7 +35,7 @@ class Batch(NamedTuple):
 
     kind: str
     lines: list[bytes]
-    updates: Sequence[tuple[Machine, bytes, Window]] = ()
+    updates: Sequence[Update] = ()
 
 
 Sink = Callable[[Batch], None]
@@ -241,7 +240,7 @@ class Writer:
         for day, lines in raw.flush():
             self._standing.last_write = self._clock()
             updates = list(derive(windows, lines, self._fold))
-            averages.put(day, [line for _, line, _ in updates])
+            averages.put(day, [update.averages for update in updates])
             self._emit(Batch("raw", lines, updates))
         for _, lines in averages.flush():
             self._emit(Batch("averages", lines))

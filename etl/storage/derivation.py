@@ -33,8 +33,8 @@ class Derivation:
                 self.windows.clear()
             self._shape = shape(settings)
             segment = lines if end == inf else islice(lines, int(end) - max(first, line))
-            for _, averages, _ in derive(self.windows, segment, fold_of(settings)):
-                yield averages
+            for update in derive(self.windows, segment, fold_of(settings)):
+                yield update.averages
 
 
 def windows_before(settings_log: SettingsLog, place: Place) -> tuple[Windows, str]:

@@ -16,6 +16,7 @@ NAMES = (
     "source_down",
     "source_up",
     "rejected",
+    "no_number",
     "repaired",
     "clock_step",
     "truncated",

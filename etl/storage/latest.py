@@ -1,6 +1,7 @@
 """What the ends of the logs say: the last reading, how the last process ended, where following resumes, who is down."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -8,7 +9,9 @@ import msgspec
 import orjson
 
 from etl.readings.lines import UNREADABLE, raw_decoder
-from etl.readings.records import RejectedError
+from etl.readings.no_number import NO_NUMBER_READINGS, explain
+from etl.readings.records import Machine, Reading, RejectedError
+from etl.readings.window import number
 from etl.storage.folder import Folder
 from etl.storage.places import blocks_before, last_lines, nth_place
 
@@ -18,6 +21,13 @@ MAX_RAW_BYTES, MAX_EVENT_BYTES = 16 << 20, 8 << 20
 """Bytes read of the ends of the raw log and of the events log, at most: `etl status` stays fast on any folder."""
 
 
+class Lacking(NamedTuple):
+    """Machines of a source that send no number: how many of them for each field, and the sentence on one of them."""
+
+    machines: Counter[str]
+    why: str
+
+
 class LastReading(NamedTuple):
     """The last reading of a source (`at` in seconds); `machines` counts those in the same poll."""
 
@@ -25,6 +35,7 @@ class LastReading(NamedTuple):
     status: Any
     values: Sequence[Any]
     machines: int
+    lacking: Lacking | None = None
 
 
 class _FollowedLine(msgspec.Struct, rename="_{}".format):
@@ -68,28 +79,95 @@ def last_positions(folder: Folder, names: set[str]) -> dict[str, int]:
     return positions
 
 
-def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dict[str, LastReading]:
-    """The last reading of each of these sources with its values of `fields`, as far as MAX_RAW_BYTES reach back."""
+def readings_backwards(
+    folder: Folder, names: Collection[str], fields: Sequence[str], size: int = MAX_RAW_BYTES
+) -> Iterator[tuple[Reading, bytes]]:
+    """The readings of these sources, newest first, each with its raw line, as far as `size` bytes reach back."""
     decode = raw_decoder(fields)
+    for line in last_lines(folder, "raw", size):
+        with suppress(RejectedError):
+            reading = decode(line)
+            if reading.machine[0] in names:
+                yield reading, line
+
+
+def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dict[str, LastReading]:
+    """The last reading of each of these sources with its values of `fields`, as far as MAX_RAW_BYTES reach back.
+
+    Of every machine that is seen on the way, it finds out whether it sends numbers.
+    """
     last: dict[str, LastReading] = {}
     ids: set[Any] = set()
     missing = set(names)
-    for line in last_lines(folder, "raw", MAX_RAW_BYTES):
-        try:
-            reading = decode(line)
-        except RejectedError:
-            continue
+    numbers = _Numbers(fields)
+    bytes_read = 0
+    for reading, line in readings_backwards(folder, names, fields):
         source, machine_id = reading.machine
+        in_last_poll = True
         if source in missing:
             missing.remove(source)
             ids = {machine_id}
             last[source] = LastReading(reading.polled_at, reading.status, reading.values, 1)
-        elif source in last and reading.polled_at == last[source].at:  # the lines of a poll are adjacent
+        elif reading.polled_at == last[source].at:  # the lines of a poll are adjacent
             ids.add(machine_id)
             last[source] = last[source]._replace(machines=len(ids))
-        elif not missing:
+        elif not missing and not numbers.undecided and bytes_read > TAIL_BYTES:
             break
-    return last
+        else:
+            in_last_poll = False
+        numbers.add(reading, line, in_last_poll)
+        bytes_read += len(line)
+    lacking = numbers.by_source()
+    return {source: entry._replace(lacking=lacking.get(source)) for source, entry in last.items()}
+
+
+class _Candidate(NamedTuple):
+    """A machine: its newest line, and for each field that lacks a number there how many readings in a row lack it."""
+
+    line: bytes
+    counts: dict[str, int]
+    is_awaited: bool
+
+
+class _Numbers:
+    """Which machines send no number for which fields; their readings are added newest first.
+
+    `undecided` is how many fields of awaited machines need older readings.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self.undecided = 0
+        self._fields = fields
+        self._candidates: dict[Machine, _Candidate] = {}
+
+    def add(self, reading: Reading, line: bytes, is_awaited: bool) -> None:
+        """Add the next older reading; only the newest one of a machine decides whether it is awaited."""
+        lacking = {field for field, value in zip(self._fields, reading.values, strict=True) if number(value) is None}
+        candidate = self._candidates.get(reading.machine)
+        if candidate is None:
+            candidate = _Candidate(line if lacking else b"", dict.fromkeys(lacking, 0), is_awaited)
+            self._candidates[reading.machine] = candidate
+            self.undecided += len(lacking) * is_awaited
+        for field, count in list(candidate.counts.items()):
+            if count == NO_NUMBER_READINGS:
+                continue
+            if field in lacking:
+                candidate.counts[field] = count + 1
+            else:
+                del candidate.counts[field]
+            if candidate.counts.get(field) in (None, NO_NUMBER_READINGS):
+                self.undecided -= candidate.is_awaited
+
+    def by_source(self) -> dict[str, Lacking]:
+        """What was found out, for each source with such machines."""
+        sources: dict[str, Lacking] = {}
+        for (source, _), candidate in self._candidates.items():
+            fields = [field for field in self._fields if candidate.counts.get(field) == NO_NUMBER_READINGS]
+            if fields and source not in sources:
+                sources[source] = Lacking(Counter(), explain(candidate.line, list(dict.fromkeys(fields))))
+            for field in dict.fromkeys(fields):
+                sources[source].machines[field] += 1
+        return sources
 
 
 def down_events(folder: Folder) -> dict[str, dict[str, Any]]:

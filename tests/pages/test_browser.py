@@ -134,6 +134,19 @@ def test_a_source_that_goes_down_is_shown_with_its_reason(page, site):
     playwright.expect(state).to_have_text("STARTED")
 
 
+def test_a_machine_without_numbers_is_shown(page, site):
+    """A machine that answers without a number says so in its state, in the summary and in the events."""
+    visit(page, site)
+    playwright.expect(row(page, "press").locator(".state")).to_have_text("STARTED")
+    put(site, "20.5")
+    playwright.expect(row(page, "press").locator(".state")).to_have_text("STARTED; no number for temperature")
+    playwright.expect(page.locator("#summary")).to_contain_text("1 without a number")
+    event = 'press numbers are missing: no number as temperature ("20.5"); it sends id "hall 2", temperature, fan_speed'
+    playwright.expect(page.locator("#events")).to_contain_text(event)
+    put(site, 21.5)
+    playwright.expect(row(page, "press").locator(".state")).to_have_text("STARTED")
+
+
 def test_the_page_shows_that_the_connection_is_lost(page, site):
     """When the process does not answer, the page says so and keeps the rows, until it answers again."""
     visit(page, site)
