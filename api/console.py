@@ -87,7 +87,7 @@ def page_routes(views: Views) -> Blueprint:
         query = _query()
         view = views.machine(query.get("source", ""), _machine_id(query.get("id", "null")))
         if view is None:
-            abort(404, "This machine has sent no reading since the process started")
+            abort(404, "No reading of this machine is known")
         return json_response(view)
 
     return routes

@@ -185,7 +185,7 @@ async function showDialog() {
   for (const button of byId("statuses").children)
     button.setAttribute("aria-pressed", String(button.textContent === machine.latest?.status));
   byId("charts").replaceChildren(...(ok ? overview.parameters.map(name => figure(machine, name, content.charts[name])) : [
-    element("p", "empty quiet", "This source has sent no reading since the process started."),
+    element("p", "empty quiet", "No reading of this source is known."),
   ]));
 }
 

@@ -69,6 +69,7 @@ def run(loaded: Loaded, insecure: bool) -> int:
         traces = Traces(len(loaded.config.parameters), time.time()) if serves else None
         pipeline = Pipeline(loaded, time.time, stdout, traces)
         if traces:
+            pipeline.restore_events()
             serve_pipeline(pipeline, traces)
         _record_start(pipeline, time.time())
         writer = threading.Thread(target=_write, args=(pipeline, signals), name="writer", daemon=True)
@@ -189,6 +190,7 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signal
 
 def _write(pipeline: Pipeline, signals: Signals) -> None:
     try:
+        pipeline.restore_readings()
         pipeline.writer.run()
     except Exception:
         log.critical("The writer failed; the process stops so that its supervisor can restart it", exc_info=True)

@@ -15,6 +15,9 @@ from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
 from etl.pages.console import machine_charts, shared_styles
 
+RESTORE_PATIENCE_S = 10.0
+"""A request waits this long for the last lines of an earlier process, which are read within tenths of a second."""
+
 
 def refuse_exposed(api: Api) -> None:
     """Raise ExitError if another host could write to the API without a token, or the address is not valid."""
@@ -33,11 +36,15 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
     """Serve the simulated machines and the state of the pipeline from daemon threads; ExitError if it cannot listen."""
     config, folder = pipeline.loaded.config.api, pipeline.folder
 
+    def restored() -> Pipeline:
+        pipeline.restored.wait(RESTORE_PATIENCE_S)
+        return pipeline
+
     def console() -> Console:
-        return Console(pipeline.loaded, pipeline.standing, traces)  # a reload replaces `loaded`
+        return Console(restored().loaded, pipeline.standing, traces)  # a reload replaces `loaded`
 
     views = Views(
-        averages=lambda: list(pipeline.standing.latest.values()),
+        averages=lambda: list(restored().standing.latest.values()),
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
         report=lambda day: folder.read(folder.report_path(day)),

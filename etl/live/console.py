@@ -13,9 +13,9 @@ import orjson
 
 from etl.config.load import Loaded
 from etl.live.standing import Standing
-from etl.readings.records import Machine
+from etl.readings.records import Machine, Reading
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
-from etl.readings.window import Window
+from etl.readings.window import Window, number
 
 TRACE_READINGS = 60
 """Readings kept of each machine: ten minutes at 10 s."""
@@ -64,6 +64,13 @@ class Traces:
             for machine, window in readings:
                 at, pairs = window.at, zip(window.values, window.seen, strict=True)
                 self._add(machine, at, (v[-1] if v and seen == at else nan for v, seen in pairs))
+
+    def restore(self, readings: Iterable[Reading]) -> None:
+        """Keep readings that an earlier process wrote, the oldest first."""
+        with self._lock:
+            for reading in readings:
+                values = (nan if (v := number(value)) is None else v for value in reading.values)
+                self._add(reading.machine, reading.polled_at, values)
 
     def _add(self, machine: Machine, at: float, values: Iterator[float]) -> None:
         slot = self._slots.get(machine)

@@ -1,8 +1,10 @@
 """The parts that turn polls into files, put together from the config."""
 
+import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any
 
@@ -10,20 +12,21 @@ import jmespath
 
 from etl.config.load import Loaded
 from etl.config.model import Config
-from etl.live.console import Traces
+from etl.live.console import TRACE_READINGS, Traces
 from etl.live.no_number import NoNumber
 from etl.live.poller import Poller
 from etl.live.standing import Standing
 from etl.live.stdout import Stdout
 from etl.live.writer import Logs, Sink, Writer
 from etl.readings.days import day_finder
+from etl.readings.window import silence_s
 from etl.sources.contract import FileSource, HttpSource, Transport
 from etl.sources.files import Files as FileTransport
 from etl.sources.registry import open_http
 from etl.storage.appender import Appender
-from etl.storage.events import Events
-from etl.storage.folder import Folder
-from etl.storage.latest import last_positions
+from etl.storage.events import LATEST, Events
+from etl.storage.folder import DAMAGED_GZIP, Folder
+from etl.storage.latest import last_averages, last_events, last_positions, recent_readings
 
 SYNC_DELAYS_S = {"always": 0.0, "10s": 10.0, "never": inf}
 """Seconds after which lines are fsynced, at the latest, by output.fsync."""
@@ -35,6 +38,9 @@ NEEDS_RESTART = ("interval", "window", "timezone", "parameters", "transport", "s
 """Top-level keys that a running process cannot change; neither can it change `api` and `output.folder`."""
 
 
+log = logging.getLogger("etl")
+
+
 class NeedsRestartError(Exception):
     """A changed config that a running process cannot apply; the message names the keys."""
 
@@ -43,6 +49,7 @@ class Pipeline:
     """The parts that turn polls into files; the caller holds the folder's lock.
 
     `clock` gives seconds since the epoch; `traces` keeps readings for the console; `system` is os, or a test double.
+    `restored` is set once the last lines of an earlier process are shown.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Pipeline:
         self.events = Events(events, day_finder(loaded.zone), clock, self.folder.newest_day("events"))
         self.standing = Standing(self.folder.root, self.events.record)
         self.no_number = NoNumber(loaded.settings.parameters, loaded.config.interval, self.events.record)
+        self.restored = threading.Event()
         self.poller = Poller(clock, loaded.config.interval)
         raw, averages = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages"))
         self.logs = Logs(raw, averages, self.events, day_finder(loaded.zone))
@@ -115,6 +123,28 @@ class Pipeline:
         followed = self._file_transport.readers if self._file_transport else {}
         names = {source.name for source in files if source.path.suffix == ".jsonl" and source not in followed}
         return last_positions(self.folder, names)
+
+    def restore_events(self) -> None:
+        """Show the last events of an earlier process; before the first event is recorded."""
+        with self._logged_if_unreadable():
+            self.events.latest.extend(last_events(self.folder, LATEST))
+
+    def restore_readings(self) -> None:
+        """Show the last lines of an earlier process until new ones are written; before the writer runs."""
+        with self.writer.paused(), self._logged_if_unreadable():
+            folder, settings, names, now = self.folder, self.loaded.settings, set(self.names), self.clock()
+            self.standing.latest = last_averages(folder, names, silence_s(settings.interval), now)
+            if self.traces:
+                span, fields = TRACE_READINGS * settings.interval, list(settings.parameters.values())
+                self.traces.restore(recent_readings(folder, names, fields, span, now))
+        self.restored.set()
+
+    @contextmanager
+    def _logged_if_unreadable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, *DAMAGED_GZIP) as error:
+            log.warning("The last lines in %s cannot be shown: %s", self.folder.root, error)
 
     def reload(self, loaded: Loaded) -> None:
         """Continue with another config; if its changes need a restart, NeedsRestartError, and nothing is applied."""

@@ -2,7 +2,7 @@
 
     folder         its layout, its days, its lines read back
     places         lines found by number or offset, and read backwards
-    latest         what the ends of the logs say: last readings, positions, who is down
+    latest         what the ends of the logs say: last readings, averages and events, positions, who is down
     settings_log   which settings govern which lines
     atomic         files written completely or not at all
     appender       lines appended to day files

@@ -120,8 +120,12 @@ class Folder:
             return self.path(kind, day).open("rb")
         except FileNotFoundError:
             unpacked = TemporaryFile()  # noqa: SIM115  the caller closes it
-            with gzip.open(self.packed_path(kind, day), "rb") as packed:
-                shutil.copyfileobj(packed, unpacked)
+            try:
+                with gzip.open(self.packed_path(kind, day), "rb") as packed:
+                    shutil.copyfileobj(packed, unpacked)
+            except BaseException:
+                unpacked.close()
+                raise
             unpacked.seek(0)
             return cast(IO[bytes], unpacked)
 

@@ -1,13 +1,15 @@
 """What the ends of the logs say: the last reading, how the last process ended, where following resumes, who is down."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import orjson
 
+from etl.readings.answers import parse
 from etl.readings.lines import UNREADABLE, raw_decoder
 from etl.readings.no_number import NO_NUMBER_READINGS, explain
 from etl.readings.records import Machine, Reading, RejectedError
@@ -19,6 +21,12 @@ TAIL_BYTES = 64 << 10
 """Bytes read of the end of a log where only its last lines matter."""
 MAX_RAW_BYTES, MAX_EVENT_BYTES = 16 << 20, 8 << 20
 """Bytes read of the ends of the raw log and of the events log, at most: `etl status` stays fast on any folder."""
+
+
+MAX_START_BYTES = 4 << 20
+"""Bytes read of the end of a log to show it after a start, at most: tens of milliseconds on any folder."""
+MAX_PACKED_BYTES = 16 << 20
+"""Larger compressed files are not unpacked for that."""
 
 
 class Lacking(NamedTuple):
@@ -41,6 +49,21 @@ class LastReading(NamedTuple):
 class _FollowedLine(msgspec.Struct, rename="_{}".format):
     source: str
     position: int
+
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _AveragesLine(msgspec.Struct):
+    source: str
+    polled_at: Moment
+    id: Any = None
+
+
+class _EventLine(msgspec.Struct):
+    at: Moment
+    event: str
+    source: str | None = None
 
 
 def last_reading_at(folder: Folder) -> float | None:
@@ -79,16 +102,16 @@ def last_positions(folder: Folder, names: set[str]) -> dict[str, int]:
     return positions
 
 
-def readings_backwards(
-    folder: Folder, names: Collection[str], fields: Sequence[str], size: int = MAX_RAW_BYTES
-) -> Iterator[tuple[Reading, bytes]]:
-    """The readings of these sources, newest first, each with its raw line, as far as `size` bytes reach back."""
+def _readings(lines: Iterable[bytes], names: Collection[str], fields: Sequence[str]) -> Iterator[tuple[Reading, bytes]]:
+    """The readings of these sources in raw lines, each with its line; damaged lines are skipped."""
     decode = raw_decoder(fields)
-    for line in last_lines(folder, "raw", size):
-        with suppress(RejectedError):
+    for line in lines:
+        try:
             reading = decode(line)
-            if reading.machine[0] in names:
-                yield reading, line
+        except RejectedError:
+            continue
+        if reading.machine[0] in names:
+            yield reading, line
 
 
 def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dict[str, LastReading]:
@@ -101,7 +124,7 @@ def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dic
     missing = set(names)
     numbers = _Numbers(fields)
     bytes_read = 0
-    for reading, line in readings_backwards(folder, names, fields):
+    for reading, line in _readings(last_lines(folder, "raw", MAX_RAW_BYTES), names, fields):
         source, machine_id = reading.machine
         in_last_poll = True
         if source in missing:
@@ -184,3 +207,64 @@ def down_events(folder: Folder) -> dict[str, dict[str, Any]]:
         if kind in ("source_down", "source_up") and isinstance(source, str) and isinstance(event.get("at"), str):
             latest.setdefault(source, event)
     return {source: event for source, event in latest.items() if event["event"] == "source_down"}
+
+
+def last_averages(folder: Folder, names: Collection[str], silence: float, now: float) -> dict[Machine, bytes]:
+    """The latest averages line of each machine of these sources, the oldest first, within MAX_START_BYTES.
+
+    A machine that was silent for more than `silence` seconds before the newest line, or before `now`, is left out.
+    """
+    decode = msgspec.json.Decoder(_AveragesLine).decode
+    latest: dict[Machine, bytes] = {}
+    first: float | None = None
+    for line in _start_lines(folder, "averages"):
+        with suppress(RejectedError, *UNREADABLE):
+            averages = decode(line)
+            if averages.source not in names:
+                continue
+            at = averages.polled_at.timestamp()
+            first = min(at, now) if first is None else first
+            if at < first - silence:
+                break
+            machine = averages.source, averages.id if type(averages.id) in (int, str, float) else None
+            if machine not in latest:
+                parse(line)  # the line is shown unchanged, so all of it must be JSON
+                latest[machine] = line
+    return dict(reversed(latest.items()))
+
+
+def recent_readings(
+    folder: Folder, names: Collection[str], fields: Sequence[str], span: float, now: float
+) -> list[Reading]:
+    """The readings of these sources in the `span` seconds before the newest one, or before `now`, the oldest first.
+
+    MAX_START_BYTES are read at most.
+    """
+    readings: list[Reading] = []
+    for reading, _ in _readings(_start_lines(folder, "raw"), names, fields):
+        newest = readings[0].polled_at if readings else reading.polled_at
+        if reading.polled_at < min(newest, now) - span:
+            break
+        readings.append(reading)
+    return readings[::-1]
+
+
+def last_events(folder: Folder, count: int) -> list[bytes]:
+    """The last `count` lines of the events log that are events, the oldest first, within MAX_START_BYTES."""
+    decode = msgspec.json.Decoder(_EventLine).decode
+    events: list[bytes] = []
+    for line in _start_lines(folder, "events"):
+        with suppress(RejectedError, *UNREADABLE):
+            decode(line)
+            parse(line)  # the line is shown unchanged, so all of it must be JSON
+            events.append(line)
+        if len(events) == count:
+            break
+    return events[::-1]
+
+
+def _start_lines(folder: Folder, kind: str) -> Iterator[bytes]:
+    """The lines in the last MAX_START_BYTES of a log, newest first; none if they are in a large compressed file."""
+    for day in folder.days(kind)[-1:]:
+        if folder.path(kind, day).exists() or folder.stored_bytes(kind, [day]) <= MAX_PACKED_BYTES:
+            yield from last_lines(folder, kind, MAX_START_BYTES)

@@ -20,7 +20,7 @@ from api.machines import Machines
 from api.server import serve
 from etl.pages.console import machine_charts, shared_styles
 from etl.pages.report import report_page
-from tests.support.process import Site, until
+from tests.support.process import Site, end, not_refused, until
 from tests.support.reports import HOSTILE, report_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test]'")
@@ -157,6 +157,28 @@ def test_the_page_shows_that_the_connection_is_lost(page, site):
     page.unroute_all(behavior="ignoreErrors")
     playwright.expect(page.locator("#problem")).to_be_hidden()
     page.errors[:] = [text for text in page.errors if "ERR_FAILED" not in text]
+
+
+def test_a_restarted_process_shows_the_machines_of_the_one_before(page, tmp_path):
+    """After a restart a machine that no longer answers is shown with its last value, and its events are listed."""
+    site = Site(tmp_path)
+    site.reading = tmp_path / "press.json"
+    put(site, 20.5)
+    site.save(interval="1s", sources=[{"name": "press", "file": "press.json"}], output={"stdout": []})
+    with site.running() as process:
+        until(lambda: len(site.lines("averages")) > 2)
+        end(process)
+    site.reading.unlink()
+    with site.running():
+        until(lambda: not_refused(site))
+        page.goto(f"http://127.0.0.1:{site.port}/")
+        playwright.expect(row(page, "press").locator(".reading b").first).to_have_text("20.50")
+        playwright.expect(row(page, "press").locator(".age")).to_contain_text(" ago")
+        playwright.expect(page.locator("#summary")).to_contain_text("1 machine")
+        playwright.expect(page.locator("#problem")).to_have_text("Not ready: no reading was written yet.")
+        playwright.expect(page.locator("#events")).to_contain_text("the process stopped: SIGTERM")
+        page.get_by_role("button", name="press").click()
+        playwright.expect(page.locator("#charts .chart")).to_have_count(2)
 
 
 # An application with made-up views: many machines, hostile names, tokens
