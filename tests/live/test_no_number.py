@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import orjson
@@ -12,6 +13,7 @@ from etl.live.no_number import MAX_EVENTS_PER_INTERVAL, NoNumber
 from etl.readings.fold import derive, fold_of
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
+from tests.support.process import Site, end, until
 from tests.support.transport import run_tick
 
 MISTYPED = {"temperature": "temperature", "speed": "fan_sped"}
@@ -191,3 +193,21 @@ def test_any_id_fits_into_the_event(sent, shown):
     check, events = watched()
     check.take(updates_of([raw_line({"id": 0}, "a", 1e9).replace(b'"id":0', b'"id":' + sent)] * 3))
     assert [event["id"] for event in events] == [shown] * 3
+
+
+def test_a_running_process_names_a_mistyped_field(tmp_path):
+    """In a real process the event, the log, the metric and `etl status` name the field and what is sent."""
+    site = Site(tmp_path)
+    (tmp_path / "oven.json").write_bytes(SENT)
+    site.save(sources=[{"name": "oven-2", "file": "oven.json"}], parameters=MISTYPED, output={"stdout": []})
+    with site.running() as process:
+        until(lambda: len(site.lines("raw")) > 8)
+        (event,) = site.events("no_number")
+        assert site.metric("telemetry_no_number") == site.metric('telemetry_events_total{event="no_number"}') == 1
+        assert site.ask("/events")[-1] == event
+        end(process)
+    why = "no number as fan_sped; it sends fan_speed, temperature, status"
+    assert (event["source"], event["why"]) == ("oven-2", why)
+    assert (tmp_path / "stderr").read_text().count(f"oven-2 sends {why}") == 1
+    (source,) = json.loads(site.etl("status", "--json").stdout)["sources"]
+    assert source["no_number"] == {"machines": {"speed": 1}, "why": why}
