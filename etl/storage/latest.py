@@ -24,7 +24,7 @@ MAX_RAW_BYTES, MAX_EVENT_BYTES = 16 << 20, 8 << 20
 
 
 MAX_START_BYTES = 4 << 20
-"""Bytes read of the end of a log to show it after a start, at most: tens of milliseconds on any folder."""
+"""Bytes read of the end of a log to show it after a start, at most: about 0.1 s of CPU on any folder."""
 MAX_PACKED_BYTES = 16 << 20
 """Larger compressed files are not unpacked for that."""
 

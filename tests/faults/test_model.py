@@ -38,8 +38,8 @@ START = 1_795_392_000.0 - 3600
 """2026-11-22T23:00:00Z."""
 SOURCES = ("a", "b")
 CALLS = ("open", "write", "fsync", "replace", "ftruncate", "close", "symlink", "makedirs")
-EVENTS = {"start", "stop", "settings", "gap", "source_down", "source_up", "rejected", "repaired", "clock_step",
-          "truncated", "dropped", "report"}  # fmt: skip
+EVENTS = {"start", "stop", "settings", "gap", "source_down", "source_up", "rejected", "no_number",
+          "repaired", "clock_step", "truncated", "dropped", "report"}  # fmt: skip
 
 
 class Crash(BaseException):
