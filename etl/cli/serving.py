@@ -1,6 +1,7 @@
-"""The API of a running process: simulated machines, console, reports, metrics. Only this module imports `api`."""
+"""The API of a process: simulated machines, console, reports, metrics. Only this module imports `api`."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from api.app import create_app
@@ -53,6 +54,13 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
         serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None
+
+
+def serve_simulated(api: Api) -> None:
+    """Serve the simulated machines alone to this host, if the config says so and nobody listens on their address."""
+    with suppress(OSError):
+        if api.serve and is_loopback(api.host):
+            serve(create_app(Machines(api.machines), guard=Guard("", api.host)), api.host, api.port)
 
 
 def _machine(console: Console, source: str, machine_id: Any) -> dict[str, Any] | None:

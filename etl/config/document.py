@@ -99,8 +99,10 @@ class _Loader(yaml.SafeLoader):
 class Document:
     """A YAML file. `value` is its content in dicts, lists, strings, numbers, booleans and None."""
 
-    def __init__(self, file: Path, environment: Mapping[str, str], max_bytes: int, empty_hint: str) -> None:
-        """Read a file of at most `max_bytes`; `empty_hint` says what to write into an empty one.
+    def __init__(
+        self, file: Path, environment: Mapping[str, str], max_bytes: int, empty_hint: str, missing_hint: str
+    ) -> None:
+        """Read a file of at most `max_bytes`; the hints say what to do about an empty one and about a missing one.
 
         Raises:
             ConfigError: the file cannot be read, is not YAML, or uses what a config does not need.
@@ -109,17 +111,19 @@ class Document:
         self._file = file
         self._environment = environment
         self._values: dict[int, Any] = {}
-        self._text = self._read(max_bytes)
+        self._text = self._read(max_bytes, missing_hint)
         root = self._compose()
         if root is None:
             raise self.error(_mark_after(""), "the file is empty", empty_hint)
         self._root = root
         self.value = self._value(root)
 
-    def _read(self, max_bytes: int) -> str:
+    def _read(self, max_bytes: int, missing_hint: str) -> str:
         try:
             with self._file.open("rb") as file:
                 content = file.read(max_bytes + 1)
+        except FileNotFoundError:
+            raise self.error(_mark_after(""), "the file does not exist", missing_hint) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             hint = "check its name, its owner and its mode"

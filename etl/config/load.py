@@ -16,6 +16,8 @@ MAX_CONFIG_BYTES = 1 << 20
 """A config file is some kilobytes; a larger one is a mistake in its name."""
 MAX_FLEET_BYTES = 64 << 20
 """A file of sources: 65 bytes a source, so a million of them."""
+STARTER = Path(__file__).with_name("starter.yaml")
+"""The config that `etl init` writes, with all defaults."""
 
 
 class Loaded(NamedTuple):
@@ -48,10 +50,13 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
         ConfigError: the config cannot be used; the error lists every problem found.
 
     """
-    document = Document(file, environment, MAX_CONFIG_BYTES, HINTS["sources"])
+    missing = "write one with `etl init`, or name yours with --config FILE"
+    document = Document(file, environment, MAX_CONFIG_BYTES, HINTS["sources"], missing)
     fleet = None
     if isinstance(document.value, dict) and isinstance(document.value.get("sources"), str):
-        fleet = Document(file.parent / document.value["sources"], environment, MAX_FLEET_BYTES, HINTS["sources"])
+        missing = f"create it, or correct sources in {file}"
+        path = file.parent / document.value["sources"]
+        fleet = Document(path, environment, MAX_FLEET_BYTES, HINTS["sources"], missing)
     config = Checker(document, fleet).config()
     settings = Settings(
         window=config.window,

@@ -242,6 +242,11 @@ def _jmespath_mistake(expression: str) -> str | None:
     return None
 
 
+def url_problem(url: str) -> str | None:
+    """What to write instead of an address that cannot be polled; None if it can."""
+    return None if _is_url(url) else HINTS["url"]
+
+
 def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)

@@ -129,7 +129,8 @@ def test_sources_may_be_listed_in_another_file(tmp_path):
     assert [source.name for source in load(config_file).sources] == ["a", "b"]
     (tmp_path / "fleet.yaml").unlink()
     (problem,) = problems_of(config_file)
-    assert problem.startswith(f"{tmp_path}/fleet.yaml:1:1: cannot be read")
+    hint = f"create it, or correct sources in {config_file}"
+    assert problem == f"{tmp_path}/fleet.yaml:1:1: the file does not exist; {hint}"
 
 
 def names(tmp_path, shard):

@@ -81,8 +81,9 @@ def test_check_lists_every_problem_and_exits_with_78():
 def test_a_missing_file_is_reported_with_a_hint(tmp_path):
     """A missing file and a folder are named in the problem."""
     missing = tmp_path / "missing.yaml"
+    hint = "write one with `etl init`, or name yours with --config FILE"
+    assert problems_of(missing) == [f"{missing}:1:1: the file does not exist; {hint}"]
     hint = "check its name, its owner and its mode"
-    assert problems_of(missing) == [f"{missing}:1:1: cannot be read: No such file or directory; {hint}"]
     assert problems_of(tmp_path) == [f"{tmp_path}:1:1: cannot be read: Is a directory; {hint}"]
 
 
