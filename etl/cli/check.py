@@ -41,9 +41,8 @@ def check(loaded: Loaded) -> int:
     click.echo(f"{plural(len(loaded.sources), 'source')}, polled every {config.interval:g} s, written to {root}")
     over_http = sum(1 for source in loaded.sources if source.url)
     if over_http >= CURL_FROM_SOURCES and config.transport == "requests":
-        click.echo(
-            f"{plural(over_http, 'source')} over HTTP: transport: curl polls them with far less CPU (extra fleet)"
-        )
+        advice = "transport: curl polls them with far less CPU; it needs the extra fleet"
+        click.echo(f"{plural(over_http, 'source')} over HTTP: {advice}")
     click.echo(f"averages over {plural(config.window, 'reading')} of {', '.join(config.parameters)}")
     click.echo(f"API {_api(loaded)}")
     click.echo(f"next reports ({loaded.settings.timezone}):")

@@ -14,9 +14,9 @@ import orjson
 from etl.cli.command import DEFAULT_CONFIG, config_option, finish
 from etl.cli.exits import FOUND, OK, UNAVAILABLE, USAGE, ExitError
 from etl.cli.serving import serve_simulated
+from etl.config.addresses import url_problem
 from etl.config.load import STARTER, Loaded, load
 from etl.config.model import Source
-from etl.config.problems import url_problem
 from etl.live.pipeline import file_sources, http_sources
 from etl.live.writer import raw_lines
 from etl.readings.lines import OWN_KEYS
@@ -88,7 +88,9 @@ def _source(loaded: Loaded, target: str) -> Source:
             return source
     if "://" in target:
         if problem := url_problem(target):
-            raise ExitError(f"{shown_url(target)}: {problem}", USAGE)
+            why, hint = problem
+            shown = shown_url(target)
+            raise ExitError(f"{shown} cannot be polled: {why}; {hint.replace('{value}', shown)}.", USAGE)
         return Source(name=shown_url(target), url=target)
     if Path(target).exists():
         return Source(name=target, file=str(Path(target).absolute()))

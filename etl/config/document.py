@@ -23,6 +23,8 @@ MAX_SHOWN_CHARACTERS = 60
 
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_LOGIN = re.compile(r"^(['\"]?(?:[A-Za-z0-9+.-]*:?//)?).*@", re.DOTALL)
+"""What stands before the host of an address, up to the last @: a password may hold one, too."""
 _UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 _TYPED = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
 """Tags of unquoted scalars that are not text. Dates stay text: a name or a header may look like one."""
@@ -235,9 +237,10 @@ class Document:
         return key_node if of_key else node
 
     def written(self, node: yaml.Node) -> str:
-        """A value as the file has it: variables by name, without passwords, cut after 60 characters."""
+        """A value as the file has it: variables by name, no login or query of an address, cut after 60 characters."""
         written = " ".join(self._text[node.start_mark.index : node.end_mark.index].split())
-        written = re.sub("//[^/@]*@", "//...@", written)
+        written = _LOGIN.sub(r"\1...@", written)
+        written = re.sub(r"(//[^?]*\?)[^\s'\"]+", r"\1...", written)
         return written if len(written) <= MAX_SHOWN_CHARACTERS else written[: MAX_SHOWN_CHARACTERS - 3] + "..."
 
 

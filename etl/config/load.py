@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from etl.config.addresses import path_problem
 from etl.config.document import Document
 from etl.config.model import DEFAULT_TIMEOUT_S, HINTS, Config, Source
 from etl.config.problems import Checker
@@ -52,12 +53,7 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
     """
     missing = "write one with `etl init`, or name yours with --config FILE"
     document = Document(file, environment, MAX_CONFIG_BYTES, HINTS["sources"], missing)
-    fleet = None
-    if isinstance(document.value, dict) and isinstance(document.value.get("sources"), str):
-        missing = f"create it, or correct sources in {file}"
-        path = file.parent / document.value["sources"]
-        fleet = Document(path, environment, MAX_FLEET_BYTES, HINTS["sources"], missing)
-    config = Checker(document, fleet).config()
+    config = Checker(document, _fleet(document, file, environment)).config()
     settings = Settings(
         window=config.window,
         parameters=config.parameters,
@@ -67,6 +63,18 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
         detectors=config.report.detectors,
     )
     return Loaded(file, config, settings, tuple(_sources(config)))
+
+
+def _fleet(document: Document, file: Path, environment: Mapping[str, str]) -> Document | None:
+    """The file of sources that a config names; None if it lists them itself."""
+    if not isinstance(document.value, dict) or not isinstance(document.value.get("sources"), str):
+        return None
+    name = document.value["sources"]
+    if problem := path_problem("sources", name):
+        node, (why, hint) = document.node(("sources",)), problem
+        raise document.error(node.start_mark, f"sources cannot be {document.written(node)}: {why}", hint)
+    missing = f"create it, or correct sources in {file}"
+    return Document(file.parent / name, environment, MAX_FLEET_BYTES, HINTS["sources"], missing)
 
 
 def _sources(config: Config) -> Iterator[Source]:

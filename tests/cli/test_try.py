@@ -145,7 +145,7 @@ def test_an_argument_that_means_nothing_is_refused(site):
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "Did you mean press-7?" in refused.stderr
     for target, words in (
-        ("mqtt://broker/topic", "http://"),
+        ("mqtt://broker/topic", "mqtt"),
         ("127.0.0.1:80/data", "http://"),
         ("http://a b/", "http"),
     ):

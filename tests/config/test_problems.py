@@ -68,7 +68,7 @@ def test_a_problem_is_one_line_with_a_place_and_a_hint(name):
         assert all(document.printable(part) in message for part in words)
         for part in words:
             message = message.replace(document.printable(part), "")
-        assert not PYTHON_WORDS.search(re.sub(r"the tag \S+|^token", "", f"{message}; {hint}"))
+        assert not PYTHON_WORDS.search(re.sub(r"the tag \S+|^token|key token|token:", "", f"{message}; {hint}"))
 
 
 def test_check_lists_every_problem_and_exits_with_78():
@@ -114,6 +114,16 @@ def test_a_number_in_base_60_of_a_whole_file_is_refused(tmp_path):
         "window: ${TOKEN}",
         "interval: http://user:hunter2@machine/data",
         "sources: [{name: m, url: 'ftp://user:hunter2@machine/data'}]",
+        "sources: [{name: m, url: 'user:hunter2@machine/data'}]",
+        "sources: [{name: m, url: 'http://user:a/hunter2@machine/data'}]",
+        "sources: [{name: m, url: 'http://user:a@hunter2@machine:x/data'}]",
+        "sources: [{name: m, url: 'https//user:hunter2@machine/data'}]",
+        "sources: [{name: m, url: 'http://machine:x/data?key=hunter2'}]",
+        "sources: [{name: m, url: 'mqtt://machine/data?key=hunter2'}]",
+        "sources: [{name: m, file: 'http://user:hunter2@machine/data'}]",
+        "sources: http://user:hunter2@machine/data",
+        "notify: {url: 'mailto://user:hunter2@machine'}",
+        "sources: [{name: m, url: '${TOKEN}/data'}]",
         "sources: [{name: m, url: 'http://machine', headers: {Authorization: [hunter2]}}]",
         "sources: [{name: m, url: 'http://machine', headers: {Authorization: ' hunter2'}}]",
         "sources: [{name: m, url: 'http://machine', headers: {'X Key': hunter2}}]",
@@ -221,3 +231,12 @@ def test_an_accepted_address_can_be_requested(rest, scratch):
     except ConfigError:
         return
     requests.Request("GET", url, auth=lambda request: request).prepare()
+
+
+def test_an_extra_is_installed_from_the_clone(tmp_path, monkeypatch):
+    """No index has this program: the hint for a missing extra installs it from the folder of the clone."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    text = MINIMAL + "transport: curl\nreport: {cluster: 'tcp://127.0.0.1:8786'}"
+    curl, cluster = problems_of(written(tmp_path, text))
+    assert "transport curl needs pycurl; in the folder of the clone run pip install '.[fleet]'" in curl
+    assert "report.cluster needs dask; in the folder of the clone run pip install '.[cluster]'" in cluster
