@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from socket import AI_NUMERICHOST, getaddrinfo
 from typing import Any
 
 from api.app import create_app
@@ -20,14 +21,28 @@ from etl.pages.console import machine_charts, shared_styles
 def refuse_exposed(api: Api) -> None:
     """Raise ExitError if another host could write to the API without a token, or the address is not valid."""
     try:
-        exposed = not api.token and not is_loopback(api.host)
+        problem = exposure(api)
     except OSError as error:
         raise _cannot_listen(api, error) from None
-    if exposed:
-        raise ExitError(
-            f"Other hosts can reach api.host {api.host}: set api.token, which writes then need, or use --insecure.",
-            BAD_CONFIG,
-        )
+    if problem:
+        raise ExitError(f"{': '.join(problem)}.", BAD_CONFIG)
+
+
+def exposure(api: Api, *, lookup: bool = True) -> tuple[str, str] | None:
+    """What lets other hosts write to the API without a token, and what to do; None if nothing does.
+
+    Without `lookup` a name, which the network may have to resolve, passes. OSError if it cannot be resolved.
+    """
+    if api.token or not (lookup or _is_numeric(api.host)) or is_loopback(api.host):
+        return None
+    return f"Other hosts can reach api.host {api.host}", "set api.token, which writes then need, or use --insecure"
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        return bool(getaddrinfo(host, None, flags=AI_NUMERICHOST))
+    except OSError:
+        return False
 
 
 def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:

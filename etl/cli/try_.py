@@ -13,7 +13,6 @@ import orjson
 
 from etl.cli.command import DEFAULT_CONFIG, config_option, finish
 from etl.cli.exits import FOUND, OK, UNAVAILABLE, USAGE, ExitError
-from etl.cli.serving import serve_simulated
 from etl.config.addresses import url_problem
 from etl.config.load import STARTER, Loaded, load
 from etl.config.model import Source
@@ -58,6 +57,8 @@ def try_(file: Path, target: str | None) -> int:
         loaded = loaded._replace(sources=(_source(loaded, target),))
     addresses = [source.url for source in loaded.sources if source.url]
     if any(address.startswith(f"{loaded.config.api.address}/") for address in addresses):
+        from etl.cli.serving import serve_simulated  # noqa: PLC0415  Flask is loaded only to serve
+
         serve_simulated(loaded.config.api)
     results = [_judged(loaded, source, poll) for source, poll in zip(loaded.sources, _poll(loaded), strict=True)]
     if len(results) == 1:

@@ -51,9 +51,20 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
         ConfigError: the config cannot be used; the error lists every problem found.
 
     """
+    return load_checked(file, environment)[0]
+
+
+def load_checked(file: Path, environment: Mapping[str, str] = os.environ) -> tuple[Loaded, Checker]:
+    """Do what `load` does; also returns the checker, which knows the place of each value.
+
+    Raises:
+        ConfigError: the config cannot be used; the error lists every problem found.
+
+    """
     missing = "write one with `etl init`, or name yours with --config FILE"
     document = Document(file, environment, MAX_CONFIG_BYTES, HINTS["sources"], missing)
-    config = Checker(document, _fleet(document, file, environment)).config()
+    checker = Checker(document, _fleet(document, file, environment))
+    config = checker.config()
     settings = Settings(
         window=config.window,
         parameters=config.parameters,
@@ -62,7 +73,7 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
         threshold=config.report.threshold,
         detectors=config.report.detectors,
     )
-    return Loaded(file, config, settings, tuple(_sources(config)))
+    return Loaded(file, config, settings, tuple(_sources(config))), checker
 
 
 def _fleet(document: Document, file: Path, environment: Mapping[str, str]) -> Document | None:

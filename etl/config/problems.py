@@ -13,11 +13,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import jmespath
 import msgspec
 import yaml
+from jmespath.functions import Functions
 
 from etl.config.addresses import host_problem, path_problem, url_problem
 from etl.config.document import ConfigError, Document, KeyPath
 from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
 from etl.config.unknown_keys import meant
+from etl.readings.text import plural
 
 MAX_PROBLEMS = 100
 """Problems in one error; nobody reads more at once."""
@@ -75,10 +77,10 @@ class Checker:
         try:
             config = msgspec.convert(value, Config, dec_hook=parse_duration)
         except msgspec.ValidationError:
-            raise self._error(self._misfits(Config, value, (), "sources")) from None
+            raise ConfigError(self.lines(self._misfits(Config, value, (), "sources"))) from None
         problems = list(_problems(config))
         if problems:
-            raise self._error(problems)
+            raise ConfigError(self.lines(problems))
         return config
 
     def _locate(self, path: KeyPath) -> tuple[Document, KeyPath]:
@@ -87,7 +89,8 @@ class Checker:
             return self._fleet, path[1:]
         return self._document, path
 
-    def _error(self, problems: Iterable[Problem]) -> ConfigError:
+    def lines(self, problems: Iterable[Problem]) -> list[str]:
+        """Problems as lines for users, `file:line:column: message; hint`, in the order of the file."""
         lines = set()  # an alias repeats the problems of the value it names
         for problem in islice(problems, MAX_PROBLEMS):
             document, path = self._locate(problem.path)
@@ -97,7 +100,7 @@ class Checker:
             hint = problem.hint.replace("{value}", written.strip("'\"")) or HINTS[problem.key]
             line = document.line(node.start_mark, message, hint)
             lines.add((document is self._fleet, node.start_mark.index, line))
-        return ConfigError([line for *_, line in sorted(lines)])
+        return [line for *_, line in sorted(lines)]
 
     def _misfits(self, kind: Any, value: Any, path: KeyPath, key: str) -> Iterator[Problem]:
         """Every part of a value that does not fit its type."""
@@ -242,7 +245,7 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
     if source.url is not None and source.file is not None:
         hint = "keep one of them, and write a source of its own for the other"
         yield Problem((*path, "file"), "file", f"source {source.name} has both url and file", hint)
-    yield from _unusable((*path, "url"), source.url, url_problem)
+    yield from _unusable((*path, "url"), source.url, partial(_template_problem, count=source.count))
     yield from _unusable((*path, "file"), source.file, partial(path_problem, "file"))
     yield from _unusable((*path, "ca_file"), source.ca_file, partial(path_problem, "ca_file"))
     if source.timeout is not None and not 0 < source.timeout <= max_timeout:
@@ -255,6 +258,15 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
             yield Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")
 
 
+def _template_problem(url: str, count: int | None) -> tuple[str, str] | None:
+    """The problem of an address, or of the first or last one that it stands for with `count`."""
+    if count is not None:
+        first, last = (url_problem(url.replace("{n}", str(n))) for n in (1, count))
+        return first or last
+    problem = url_problem(url)
+    return ("it has {n}, but the source has no count", HINTS["count"]) if problem and "{n}" in url else problem
+
+
 def _is_shard(shard: str) -> bool:
     match = _SHARD.fullmatch(shard)
     return match is not None and int(match[1]) < int(match[2])
@@ -262,7 +274,19 @@ def _is_shard(shard: str) -> bool:
 
 def _jmespath_mistake(expression: str) -> str | None:
     try:
-        jmespath.compile(expression)
+        return _function_mistake(jmespath.compile(expression).parsed)
     except jmespath.exceptions.JMESPathError as error:
         return str(error).splitlines()[0]
-    return None
+
+
+def _function_mistake(node: Any) -> str | None:
+    """The first call of a function that does not exist or takes another number of arguments; JMESPath only parses."""
+    if node["type"] == "function_expression":
+        function = Functions.FUNCTION_TABLE.get(node["value"])
+        if function is None:
+            near = difflib.get_close_matches(node["value"], Functions.FUNCTION_TABLE, 1)
+            return f"there is no function {node['value']}" + (f", did you mean {near[0]}?" if near else "")
+        expected, given = len(function["signature"]), len(node["children"])
+        if given < expected or (given > expected and not function["signature"][-1].get("variadic")):
+            return f"{node['value']} takes {plural(expected, 'argument')}, not {given}"
+    return next(filter(None, map(_function_mistake, node["children"])), None)

@@ -240,3 +240,36 @@ def test_an_extra_is_installed_from_the_clone(tmp_path, monkeypatch):
     curl, cluster = problems_of(written(tmp_path, text))
     assert "transport curl needs pycurl; in the folder of the clone run pip install '.[fleet]'" in curl
     assert "report.cluster needs dask; in the folder of the clone run pip install '.[cluster]'" in cluster
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("vals(@)", "there is no function vals, did you mean values?"),
+        ("machines[].{id: serial, t: to_num(t)}", "there is no function to_num"),
+        ("m[?contains(name)]", "contains takes 2 arguments, not 1"),
+        ("sort_by(m, &nofunction(x))", "there is no function nofunction"),
+    ],
+)
+def test_a_function_that_fails_at_every_answer_is_refused(tmp_path, expression, words):
+    """JMESPath reports an unknown function or a wrong number of arguments only when it is called."""
+    (problem,) = problems_of(written(tmp_path, f"sources:\n  - {{name: a, file: b.json, records: '{expression}'}}\n"))
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    "expression", ["values(@)", "merge(a, b, c)", "not_null(a, b)", "max_by(m, &t)", "m[?t > `1`].{id: to_string(n)}"]
+)
+def test_every_function_of_jmespath_is_accepted(tmp_path, expression):
+    """Functions with any number of arguments too."""
+    load(written(tmp_path, f"sources:\n  - {{name: a, file: b.json, records: '{expression}'}}\n"))
+
+
+def test_a_template_is_checked_by_its_first_and_last_address(tmp_path):
+    """{n} may stand in host and port, as long as each address can be used; without count it is a mistake there."""
+    text = "sources: [{name: 'm-{n}', url: 'http://m-{n}.plant:80{n}/data', count: %s}]"
+    assert load(written(tmp_path, text % 9)).sources[8].url == "http://m-9.plant:809/data"
+    (problem,) = problems_of(written(tmp_path, text % 9999))
+    assert "its host or port cannot be read" in problem
+    (problem,) = problems_of(written(tmp_path, "sources: [{name: m, url: 'http://m-{n}/'}]"))
+    assert "it has {n}, but the source has no count" in problem
