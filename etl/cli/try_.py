@@ -5,11 +5,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import jmespath
-import orjson
 
 from etl.cli.command import DEFAULT_CONFIG, config_option, finish
 from etl.cli.exits import FOUND, OK, UNAVAILABLE, USAGE, ExitError
@@ -17,10 +16,9 @@ from etl.config.addresses import url_problem
 from etl.config.load import STARTER, Loaded, load
 from etl.config.model import Source
 from etl.live.pipeline import file_sources, http_sources
-from etl.live.writer import raw_lines
-from etl.readings.lines import OWN_KEYS
+from etl.readings.answers import as_reading, extract, parse
 from etl.readings.records import Poll, RejectedError
-from etl.readings.text import clipped, excerpt, plural, shown_url
+from etl.readings.text import clipped, excerpt, plural, shown_address
 from etl.readings.window import number
 from etl.sources.advice import failure_hint, hints, missing_number, shown_json
 from etl.sources.contract import Transport
@@ -71,11 +69,11 @@ def try_(file: Path, target: str | None) -> int:
 
 
 class _Result(NamedTuple):
-    """A poll, the readings taken from its answers as the machine sent them, and why others were rejected."""
+    """A poll, the readings taken from its answers, and why others were rejected."""
 
     source: Source
     poll: Poll
-    readings: list[dict[str, object]]
+    readings: list[dict[str, Any]]
     rejections: list[RejectedError]
     averages: list[list[float]]
     """For each parameter of the config, the numbers of the readings that have one."""
@@ -90,9 +88,9 @@ def _source(loaded: Loaded, target: str) -> Source:
     if "://" in target:
         if problem := url_problem(target):
             why, hint = problem
-            shown = shown_url(target)
+            shown = shown_address(target)
             raise ExitError(f"{shown} cannot be polled: {why}; {hint.replace('{value}', shown)}.", USAGE)
-        return Source(name=shown_url(target), url=target)
+        return Source(name=shown_address(target), url=target)
     if Path(target).exists():
         return Source(name=target, file=str(Path(target).absolute()))
     near = difflib.get_close_matches(target, [source.name for source in sources], 1)
@@ -118,10 +116,21 @@ def _poll(loaded: Loaded) -> list[Poll]:
 
 
 def _judged(loaded: Loaded, source: Source, poll: Poll) -> _Result:
-    """What a poll gives: its readings as the raw log would have them, without our keys, and the numbers in them."""
-    lines, rejections = raw_lines(poll, jmespath.compile(source.records) if source.records else None)
-    logged = map(orjson.loads, lines)
-    readings = [{key: value for key, value in reading.items() if key not in OWN_KEYS} for reading in logged]
+    """What a poll gives: its readings, why others were rejected, and the number of each parameter in each reading."""
+    expression = jmespath.compile(source.records) if source.records else None
+    readings: list[dict[str, Any]] = []
+    rejections: list[RejectedError] = []
+    for answer in poll.answers:
+        try:
+            records = [parse(answer.body)] if expression is None else extract(answer.body, expression)
+        except RejectedError as error:
+            rejections.append(error)
+            continue
+        for record in records:
+            try:
+                readings.append(as_reading(record, "record"))
+            except RejectedError as error:
+                rejections.append(error)
     fields = loaded.config.parameters.values()
     averages = [[v for reading in readings if (v := number(reading.get(field))) is not None] for field in fields]
     return _Result(source, poll, readings, rejections, averages)
@@ -133,7 +142,7 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _address(source: Source) -> str:
-    return shown_url(source.url) if source.url else clipped(source.file or "", 200)
+    return shown_address(source.url or source.file or "")
 
 
 def _details(loaded: Loaded, result: _Result) -> Iterator[str]:

@@ -185,7 +185,8 @@ def _problems(config: Config) -> Iterator[Problem]:
     if config.transport == "curl" and importlib.util.find_spec("pycurl") is None:
         message, hint = "transport curl needs pycurl", _install("fleet")
         yield Problem(("transport",), "transport", message, hint)
-    yield from _unusable(("notify", "url"), config.notify.url, url_problem)
+    if config.notify.url is not None and (problem := url_problem(config.notify.url)):
+        yield Problem(("notify", "url"), "url", f"url cannot be used: {problem[0]}")  # it may be secret as a whole
     yield from _unusable(("api", "host"), config.api.host, host_problem)
     yield from _unusable(("output", "folder"), config.output.folder, partial(path_problem, "folder"))
     yield from _zone_problems(config)

@@ -92,6 +92,7 @@ class Pipeline:
             transports |= dict.fromkeys([source.name for source in files], self._file_transport)
         self._transports = set(transports.values())
         self.names = [source.name for source in loaded.sources]
+        self.standing.addresses = {source.name: source.url or source.file or "" for source in loaded.sources}
         self.poller.use(transports)
         with self.writer.paused():
             self.standing.use(self.names, self.clock())
@@ -109,7 +110,7 @@ class Pipeline:
         """Continue with another config; if its changes need a restart, NeedsRestartError, and nothing is applied."""
         previous = self.loaded
         if changed := needs_restart(previous.config, loaded.config):
-            raise NeedsRestartError(f"{', '.join(changed)} changed, which needs a restart")
+            raise NeedsRestartError(f"{loaded.file}: {', '.join(changed)} changed, which needs a restart")
         retired = self._transports
         self._use_sources(loaded)
         self.loaded = loaded

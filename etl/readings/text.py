@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+
+_HOST_AND_PORT = re.compile(r"([^:@\[\]]+|\[[^\[\]]*\])(:[0-9]*)?")
 
 
 def printable(text: str) -> str:
@@ -21,14 +22,16 @@ def excerpt(body: bytes, limit: int = 80) -> str:
     return clipped(body[: 4 * limit].decode(errors="replace"), limit)
 
 
-def shown_url(url: str) -> str:
-    """An address for messages: without login and query, which may hold secrets."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an address that cannot be read"
-    query = "?..." if parts.query else ""
-    return clipped(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}", 200)
+def shown_address(address: str) -> str:
+    """A URL or a path for messages: without login and query, which may hold secrets."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return clipped(address, 200)
+    before, _, query = rest.partition("?")
+    netloc, slash, path = before.partition("/")
+    if "@" in path and not _HOST_AND_PORT.fullmatch(netloc.rpartition("@")[2]):
+        netloc, slash, path = before, "", ""  # a slash in the password: the host begins after the last @
+    return clipped(f"{scheme}://{netloc.rpartition('@')[2]}{slash}{path}{'?...' if query else ''}", 200)
 
 
 def plural(count: float, noun: str, nouns: str = "") -> str:
