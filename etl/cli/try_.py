@@ -208,7 +208,7 @@ def _summary(loaded: Loaded, results: Sequence[_Result]) -> Iterator[str]:
 def _outcome(loaded: Loaded, result: _Result) -> str:
     """What a source gave, in a line."""
     if result.poll.failure:
-        return f"no answer: {result.poll.failure.why}"
+        return f"no answer: {result.poll.failure.why} ({_address(result.source)})"
     if not result.readings:
         return f"no reading: {result.rejections[0]}" if result.rejections else "no complete line in the file yet"
     values = [

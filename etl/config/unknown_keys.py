@@ -62,7 +62,11 @@ _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
         "enabled?|active": "did you mean serve?",
         "address|listen|bind": "did you mean host?",
     },
-    Notify: {"webhook|uri|endpoint|address": "did you mean url?", "e?mail|to|slack|channel": "set url: to a webhook"},
+    Notify: {
+        "webhook|uri|endpoint|address": "did you mean url?",
+        "e?mail|to|slack|channel": "set url: to a webhook",
+        "headers?|token|user(_?name)?|password": "write the login into url, kept in a variable: ${NOTIFY_URL}",
+    },
 }
 """Patterns of keys and their hint, by the group that has none of them."""
 

@@ -9,6 +9,8 @@ from etl.config.problems import Problem
 
 MAX_THRESHOLD = 1.0
 """A threshold above 100 % of the average misses even a value that falls to zero."""
+LINE_SUFFIXES = {".ndjson", ".ldjson", ".jsonlines", ".log", ".csv", ".gz"}
+"""Endings of files that are not one JSON document; only .jsonl is followed."""
 
 
 def warnings(loaded: Loaded) -> Iterator[Problem]:
@@ -47,10 +49,7 @@ def _source_warnings(loaded: Loaded, source: Source, path: KeyPath) -> Iterator[
         if name and not loaded.path(name).exists():
             hint = "create it, or correct the path; a relative one starts at the folder of the config"
             yield Problem((*path, key), key, f"{key} {loaded.path(name)} does not exist", hint)
-    output = loaded.path(loaded.config.output.folder).resolve()
-    if source.file and loaded.path(source.file).resolve().is_relative_to(output):
-        message = f"file {loaded.path(source.file)} is in the output folder, so that readings would be read again"
-        yield Problem((*path, "file"), "file", message, "name the machine's own file")
+    yield from _file_warnings(loaded, source.file, (*path, "file"))
     unused = [key for key in ("headers", "ca_file", "timeout") if source.file and getattr(source, key)]
     if source.ca_file and source.url and source.url.lower().startswith("http:"):
         unused.append("ca_file")
@@ -61,6 +60,18 @@ def _source_warnings(loaded: Loaded, source: Source, path: KeyPath) -> Iterator[
         value = getattr(source, key) or ""
         if "{n}" in value and source.count is None:
             yield Problem((*path, key), key, f"{key} has {{n}}, but count is missing", "write count: below it")
+
+
+def _file_warnings(loaded: Loaded, name: str | None, path: KeyPath) -> Iterator[Problem]:
+    file = loaded.path(name or "")
+    if name and file.exists() and not file.is_file():
+        yield Problem(path, "file", f"file {file} is not a file", "write the path of a JSON file, not of a folder")
+    if name and file.suffix in LINE_SUFFIXES:
+        hint = "name it .jsonl if it has a JSON object on each line"
+        yield Problem(path, "file", f"file {file} is read as one JSON document, not followed", hint)
+    if name and file.resolve().is_relative_to(loaded.path(loaded.config.output.folder).resolve()):
+        message = f"file {file} is in the output folder, so that readings would be read again"
+        yield Problem(path, "file", message, "name the machine's own file")
 
 
 def _duplicates(entry: Source, path: KeyPath, first: dict[tuple[str | None, ...], str]) -> Iterator[Problem]:

@@ -36,6 +36,8 @@ def warned(folder, text):
         ("sources: [{name: a, file: there.json, timeout: 2s}]", "", ["timeout has no effect on a file"]),
         (f"sources: [{{name: a, {URL}, ca_file: there.json}}]", "", ["ca_file has no effect on an http:// address"]),
         ("sources: [{name: a, file: output/raw.jsonl}]", "", ["is in the output folder"]),
+        ("sources: [{name: a, file: .}]", "", ["is not a file"]),
+        ("sources: [{name: a, file: lines.ndjson}]", "", ["read as one JSON document", ".jsonl"]),
         (MINIMAL + "parameters: {a: x, b: x}", "2:23", ["b and a average the same field, x"]),
         (MINIMAL + "parameters: {a: temps.core}", "", ["temps.core in parameters has a dot", "records"]),
         (MINIMAL + "shard: 0/8000", "", ["none of the sources"]),
