@@ -18,7 +18,7 @@ from jmespath.functions import Functions
 from etl.config.addresses import host_problem, path_problem, url_problem
 from etl.config.document import ConfigError, Document, KeyPath
 from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
-from etl.config.unknown_keys import meant
+from etl.config.unknown_keys import hint_for
 from etl.readings.text import plural
 
 MAX_PROBLEMS = 100
@@ -164,7 +164,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _unknown_key_hint(key: str, kind: type[msgspec.Struct]) -> str:
-    if hint := meant(key, kind):
+    if hint := hint_for(key, kind):
         return hint
     place = next((place for group, place in _GROUPS.items() if key in group.__struct_encode_fields__), None)
     if place:

@@ -71,7 +71,7 @@ _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
 """Patterns of keys and their hint, by the group that has none of them."""
 
 
-def meant(key: str, group: type[msgspec.Struct]) -> str | None:
+def hint_for(key: str, group: type[msgspec.Struct]) -> str | None:
     """What to write instead of a key that a group does not have; None if it is not among the expected ones."""
     patterns = _MEANT.get(group, {}).items()
     return next(

@@ -110,7 +110,7 @@ def hints(body: bytes, records: str | None, readings: list[dict[str, Any]], fiel
         advice.append(
             f"this looks like an error of the machine: {clipped(keys[0], 40)} is {_described(answer[keys[0]])}"
         )
-    return advice + _about_ids(readings)
+    return advice + _about_ids(readings, records or "")
 
 
 class _Suggestion(NamedTuple):
@@ -133,7 +133,7 @@ def _better(sample: Any, fields: list[str], score: int) -> _Suggestion | None:
 
 
 def _about_structure(answer: Any, sample: Any, fields: list[str]) -> Iterator[str]:
-    """What an answer is in which no field was found: where its objects are, and which numbers they have."""
+    """What an answer is that has none of the fields: where its objects are, and which numbers they have."""
     groups = sorted(_groups(sample, "", 0), key=lambda group: not group[0].startswith("values("))
     if not groups:
         yield f"the answer is {shown_json(sample, 60)}: a reading is a JSON object"
@@ -242,10 +242,10 @@ def _sampled(value: Any, depth: int = 0) -> Any:
 def _readings(answer: Any, expression: str) -> list[dict[str, Any]]:
     """The objects that an expression selects; none if it fails."""
     try:
-        found = jmespath.search(expression, answer)
+        selected = jmespath.search(expression, answer)
     except Exception:  # jmespath raises TypeError and others on mixed types
         return []
-    return [record for record in (found if isinstance(found, list) else [found]) if isinstance(record, dict)]
+    return [record for record in (selected if isinstance(selected, list) else [selected]) if isinstance(record, dict)]
 
 
 def _score(readings: list[Any], fields: list[str]) -> int:
@@ -283,13 +283,13 @@ def _groups(value: Any, path: str, depth: int) -> Iterator[tuple[str, dict[str, 
         common = set.intersection(*(set(item) for item in value.values()))
         if common - _VALUE_KEYS - {"unit", "units"}:  # else an object for each value, not for each machine
             yield f"values({path or '@'})", next(iter(value.values()))
-    for key, item in _short(value):
+    for key, item in _nameable(value):
         yield from _groups(item, f"{path}.{_identifier(key)}" if path else _identifier(key), depth + 1)
 
 
 def _places(value: dict[str, Any], path: str, depth: int) -> Iterator[tuple[str, str]]:
     """The numbers in an object, by their expression, each with the key that names it; those in text are converted."""
-    for key, item in _short(value):
+    for key, item in _nameable(value):
         place = f"{path}.{_identifier(key)}" if path else _identifier(key)
         name = path.rpartition(".")[2] if path and key.lower() in _VALUE_KEYS else key
         if number(item) is not None:
@@ -300,7 +300,7 @@ def _places(value: dict[str, Any], path: str, depth: int) -> Iterator[tuple[str,
             yield from _places(item, place, depth + 1)
 
 
-def _short(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _nameable(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The items whose key an expression can name."""
     return ((key, item) for key, item in islice(value.items(), MAX_PATHS) if len(key) <= MAX_KEY_CHARACTERS)
 
@@ -317,10 +317,12 @@ def _identifier(key: str) -> str:
     return key if _PLAIN.fullmatch(key) else json.dumps(key, ensure_ascii=False)
 
 
-def _about_ids(readings: list[dict[str, Any]]) -> list[str]:
+def _about_ids(readings: list[dict[str, Any]], records: str) -> list[str]:
     """A hint if several readings of one answer would be taken for one machine."""
     if len(readings) < 2 or _identifies("id", readings):
         return []
+    if records.startswith("values("):
+        return ["the readings have no id of their own: set id: key beside records, so that each key becomes the id"]
     serial = next((key for key in islice(readings[0], MAX_PATHS) if _identifies(key, readings)), None)
     example = f"id: {_identifier(serial)}" if serial else "id: serial"
     return [f"each reading of an answer needs an id of its own: let records name it, such as {{{example}, ...}}"]

@@ -46,8 +46,8 @@ def test_the_suggested_records_give_every_number(answer, expression, count):
     (hint,) = advice(answer)
     written = yaml.safe_load(re.search(r'records: "(?:[^"\\]|\\.)*"', hint)[0])["records"]
     assert written == expression
-    found = jmespath.search(written, answer)
-    readings = found if isinstance(found, list) else [found]
+    selected = jmespath.search(written, answer)
+    readings = selected if isinstance(selected, list) else [selected]
     assert len(readings) == count
     assert all(type(reading[field]) in (int, float) for reading in readings for field in FIELDS)
     assert ("id: key" in hint) == expression.startswith("values(")
@@ -59,6 +59,13 @@ def test_an_answer_that_is_right_needs_no_hint():
     machines = [{**OVEN, "id": 1}, {**OVEN, "id": 2}]
     assert advice({"machines": machines}, "machines[]", machines) == []
     assert advice({**OVEN, "message": "warming up", "error": None}) == []
+
+
+def test_readings_without_ids_of_their_own_are_noticed():
+    """With records that are right otherwise: a key that tells them apart, or the keys of the object."""
+    machines = [{**OVEN, "serial": "a"}, {**OVEN, "serial": "b"}]
+    assert "{id: serial, ...}" in advice({"machines": machines}, "machines[]", machines)[0]
+    assert "set id: key beside records" in advice({"a": OVEN, "b": OVEN}, "values(@)", [OVEN, OVEN])[0]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +87,9 @@ def test_an_answer_that_is_right_needs_no_hint():
 )  # fmt: skip
 def test_other_answers_are_explained(answer, words):
     """What cannot be repaired by an expression is named, with the first characters of it, printable."""
-    found = " | ".join(advice(answer))
-    assert all(word in found for word in words), found
-    assert found.isprintable()
+    advised = " | ".join(advice(answer))
+    assert all(word in advised for word in words), advised
+    assert advised.isprintable()
 
 
 @pytest.mark.parametrize(

@@ -38,15 +38,15 @@ def test_every_file_has_the_mode_that_the_umask_leaves(tmp_path, mask):
         for averages in (output / "averages").glob("*.jsonl"):
             averages.unlink()
         assert site.etl("once").returncode == 69
-    found = modes(output)
-    names = {name.replace(day, "DAY") for name in found}
+    by_path = modes(output)
+    names = {name.replace(day, "DAY") for name in by_path}
     assert names >= {
         ".lock", "settings.jsonl", "raw/DAY.jsonl.gz", "raw/DAY.jsonl.torn", "averages/DAY.jsonl.gz", "events",
         "reports/DAY.json", "reports/DAY.html", "reports/history/DAY.msgpack", "replayed/raw/2026-01-07.jsonl",
     }  # fmt: skip
-    assert {name: mode for name, mode in found.items() if (output / name).is_file()} == {
-        name: f"{0o666 & ~mask:o}" for name in found if (output / name).is_file()
+    assert {name: mode for name, mode in by_path.items() if (output / name).is_file()} == {
+        name: f"{0o666 & ~mask:o}" for name in by_path if (output / name).is_file()
     }
-    assert {name: mode for name, mode in found.items() if (output / name).is_dir()} == {
-        name: f"{0o777 & ~mask:o}" for name in found if (output / name).is_dir()
+    assert {name: mode for name, mode in by_path.items() if (output / name).is_dir()} == {
+        name: f"{0o777 & ~mask:o}" for name in by_path if (output / name).is_dir()
     }
