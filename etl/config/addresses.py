@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 from etl.config.model import HINTS
 
-_ADDRESS = re.compile(r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Za-z:.%]+\])(:[0-9]+)?")
+_ADDRESS = re.compile(
+    r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._~-]+)?\])(:[0-9]+)?"
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NOT_A_HOST = re.compile(r"[/\s\[\]]|^[^:]*:[0-9]+$")
 """What cannot be part of an address to listen on: a scheme, brackets, a port."""

@@ -7,7 +7,7 @@ import msgspec
 from etl.config.model import HINTS, Api, Config, Notify, Output, Report, Source
 
 _FOR_ALL = "it is the same for all sources: write it once, at the top, without indentation"
-_LOGIN = "write the login into url, http://user:password@host/, or a header: headers: {Authorization: Bearer ...}"
+_LOGIN = "write it into url, http://user:password@host/, or into a header, headers: {Authorization: Bearer ...}"
 _URL = "write it into url:, such as http://10.0.0.7:8080/data"
 _CERTIFICATE = "certificates are always verified: set ca_file to a PEM file with the one to trust"
 _PROTOCOL = "a source is an http:// address (url:) or a JSON file (file:)"

@@ -29,7 +29,8 @@ _ERROR_KEYS = ("error", "errors", "fault", "exception", "message", "detail")
 _VALUE_KEYS = {"value", "val", "v", "current", "now"}
 """Keys of a number below the key that names it: {"temperature": {"value": 21.5, "unit": "C"}}."""
 _FAILURE_HINTS = {
-    "HTTP 401": "the machine asks for a login: set headers: {Authorization: ...}, or http://user:password@host in url",
+    "HTTP 401": "write the login into url, http://user:password@host/, with auth: digest if the machine asks for "
+    "digest; or set headers: {Authorization: ...}",
     "HTTP 403": "the machine refuses this client: does it ask for a login, or for a header?",
     "HTTP 404": "nothing is at this path: compare url with the machine's manual",
     "HTTP 405": "this path takes no GET requests: compare url with the machine's manual",
@@ -102,7 +103,8 @@ def hints(body: bytes, records: str | None, readings: list[dict[str, Any]], fiel
         readings = []  # a document's items are polled in turn
     score, sample, advice = _score(readings, fields), _sampled(answer), []
     if better := _better(sample, fields, score):
-        advice.append(_records_hint(answer, better))
+        if better.expression != records:
+            advice.append(_records_hint(answer, better))
         readings = [] if better.keyed else _readings(answer, better.expression)
     elif not score and (not readings or not records):
         advice += _about_structure(answer, sample, fields)
@@ -143,6 +145,10 @@ def _about_structure(answer: Any, sample: Any, fields: list[str]) -> Iterator[st
         places = [place for place, _ in islice(_places(reading, "", 0), MAX_FIELDS)]
         if expression == "@":
             places = [place for place in places if "." in place]  # the others are in the sentence on the reading
+        if places and expression.startswith("values("):
+            fields_hint = f"and name them in parameters, such as {fields[0]}: {places[0]}"
+            yield f"each object has the numbers {', '.join(places)}: set {_by_key(expression)}, {fields_hint}"
+            return
         if places:
             near = max(places, key=lambda place: difflib.SequenceMatcher(None, fields[0], place).ratio())
             example = _picked(expression, {fields[0]: near})
@@ -169,13 +175,17 @@ def _records_hint(answer: Any, suggestion: _Suggestion) -> str:
     if isinstance(answer, list):
         subject = "the answer is a list"
     elif suggestion.keyed:
-        subject = "the answer has an object for each machine"
+        return f"the answer has an object for each machine: set {_by_key(expression)}, which makes its key the id"
     elif "to_number" in expression:
         subject = "the answer has numbers as text"
     else:
         subject = "the readings are inside the answer"
-    key = ", and id: key beside it, so that each key becomes the id of its machine" if suggestion.keyed else ""
-    return f"{subject}: set {_as_yaml(expression)}{key}"
+    return f"{subject}: set {_as_yaml(expression)}"
+
+
+def _by_key(expression: str) -> str:
+    """The keys of the config that take the values of an object, `values(...)`, as readings and its keys as ids."""
+    return f"{_as_yaml(expression.removeprefix('values(').removesuffix(')'))} and id: key"
 
 
 def _about_text(body: bytes) -> str:
@@ -225,7 +235,7 @@ def _is_numeric(text: str) -> bool:
 
 def shown_json(value: Any, limit: int) -> str:
     """The first characters of a value as JSON, without what is nested deeper than MAX_DEPTH."""
-    return clipped(json.dumps(_sampled(value), ensure_ascii=False, separators=(",", ":")), limit)
+    return clipped(json.dumps(_sampled(value), ensure_ascii=False, separators=(",", ":"), default=str), limit)
 
 
 def _sampled(value: Any, depth: int = 0) -> Any:
@@ -322,7 +332,7 @@ def _about_ids(readings: list[dict[str, Any]], records: str) -> list[str]:
     if len(readings) < 2 or _identifies("id", readings):
         return []
     if records.startswith("values("):
-        return ["the readings have no id of their own: set id: key beside records, so that each key becomes the id"]
+        return [f"the readings have no id of their own: set {_by_key(records)}, which makes the keys the ids"]
     serial = next((key for key in islice(readings[0], MAX_PATHS) if _identifies(key, readings)), None)
     example = f"id: {_identifier(serial)}" if serial else "id: serial"
     return [f"each reading of an answer needs an id of its own: let records name it, such as {{{example}, ...}}"]

@@ -49,7 +49,7 @@ def test_an_address_is_tried_without_a_config(site, machine):
     ("body", "code", "words"),
     [
         ([{"id": 1, "temperature": 5, "fan_speed": 6}], 1, 'the answer is a list: set records: "[]"'),
-        ({"a": {"temperature": 1, "x": 2}, "b": {"temperature": 1, "x": 2}}, 1, 'records: "values(@)", and id: key'),
+        ({"a": {"temperature": 1, "x": 2}, "b": {"temperature": 1, "x": 2}}, 1, 'set records: "@" and id: key'),
         ({"temperature": 5, "fan_sped": 6}, 0, "speed: no number: the reading has no fan_speed; it has temperature"),
         ({"temperature": 5, "fan_sped": 6}, 0, "did you mean fan_sped?"),
         ({"temperature": "5", "fan_speed": 6}, 0, 'temperature is "5" in quotes'),
