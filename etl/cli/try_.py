@@ -65,7 +65,7 @@ def try_(file: Path, target: str | None) -> int:
         _print(_summary(loaded, results))
     if all(result.poll.failure for result in results):
         return UNAVAILABLE
-    return OK if all(any(result.averages) for result in results) else FOUND
+    return OK if all(any(result.numbers) for result in results) else FOUND
 
 
 class _Result(NamedTuple):
@@ -75,7 +75,7 @@ class _Result(NamedTuple):
     poll: Poll
     readings: list[dict[str, Any]]
     rejections: list[RejectedError]
-    averages: list[list[float]]
+    numbers: list[list[float]]
     """For each parameter of the config, the numbers of the readings that have one."""
 
 
@@ -132,8 +132,8 @@ def _judged(loaded: Loaded, source: Source, poll: Poll) -> _Result:
             except RejectedError as error:
                 rejections.append(error)
     fields = loaded.config.parameters.values()
-    averages = [[v for reading in readings if (v := number(reading.get(field))) is not None] for field in fields]
-    return _Result(source, poll, readings, rejections, averages)
+    numbers = [[v for reading in readings if (v := number(reading.get(field))) is not None] for field in fields]
+    return _Result(source, poll, readings, rejections, numbers)
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -178,12 +178,12 @@ def _parameters(loaded: Loaded, result: _Result) -> Iterator[str]:
     """What each parameter would average in the readings of an answer."""
     if not result.readings:
         return
-    for (parameter, field), numbers in zip(loaded.config.parameters.items(), result.averages, strict=True):
+    for (parameter, field), numbers in zip(loaded.config.parameters.items(), result.numbers, strict=True):
         if not numbers:
             why = missing_number(result.readings[0], field)
             yield f"  {clipped(parameter, 100)}: no number: {why}"
             continue
-        shown = ", ".join(f"{value:g}" for value in numbers[:MAX_SHOWN_READINGS])
+        shown = ", ".join(f"{value:.10g}" for value in numbers[:MAX_SHOWN_READINGS])
         rest = ", ..." if len(numbers) > MAX_SHOWN_READINGS else ""
         lacking = len(result.readings) - len(numbers)
         without = f" ({plural(lacking, 'reading')} without a number)" if lacking else ""
@@ -192,13 +192,13 @@ def _parameters(loaded: Loaded, result: _Result) -> Iterator[str]:
 
 def _summary(loaded: Loaded, results: Sequence[_Result]) -> Iterator[str]:
     """Several sources, a line for each; those without a number first."""
-    worst = sorted(results, key=lambda result: (not result.poll.failure, all(result.averages)))
+    worst = sorted(results, key=lambda result: (not result.poll.failure, all(result.numbers)))
     for result in worst[:MAX_SUMMARIZED]:
         yield f"{clipped(result.source.name, 60)}: {_outcome(loaded, result)}"
     if len(results) > MAX_SUMMARIZED:
         yield f"... {plural(len(results) - MAX_SUMMARIZED, 'further source')}"
     answered = sum(not result.poll.failure for result in results)
-    complete = sum(all(result.averages) for result in results)
+    complete = sum(all(result.numbers) for result in results)
     yield (
         f"{plural(len(results), 'source')}: {answered:,} answered, {complete:,} with a number for each parameter; "
         "etl try NAME shows one in full"
@@ -212,7 +212,7 @@ def _outcome(loaded: Loaded, result: _Result) -> str:
     if not result.readings:
         return f"no reading: {result.rejections[0]}" if result.rejections else "no complete line in the file yet"
     values = [
-        f"{clipped(parameter, 40)} {f'{numbers[0]:g}' if numbers else 'no number'}"
-        for parameter, numbers in zip(loaded.config.parameters, result.averages, strict=True)
+        f"{clipped(parameter, 40)} {f'{numbers[0]:.10g}' if numbers else 'no number'}"
+        for parameter, numbers in zip(loaded.config.parameters, result.numbers, strict=True)
     ]
     return f"{plural(len(result.readings), 'reading')}, {', '.join(values)}"
