@@ -17,11 +17,13 @@ from etl.config.load import Loaded, load
 from etl.storage.folder import KINDS
 from etl.storage.lock import HeldError, renew_lock, take_lock
 
+DEFAULT_CONFIG = Path("config.yaml")
+
 config_option = click.option(
     "--config",
     "file",
     type=click.Path(path_type=Path),
-    default=Path("config.yaml"),
+    default=DEFAULT_CONFIG,
     show_default=True,
     help="The config file; relative paths in it start at its folder.",
 )
@@ -36,10 +38,15 @@ log_format_option = click.option(
 
 def execute(file: Path, work: Callable[[Loaded], int], log_format: str = "text") -> NoReturn:
     """Load the config, do the work, and end the process with the exit code that `work` returns."""
+    finish(lambda: work(load(file)), log_format)
+
+
+def finish(work: Callable[[], int], log_format: str = "text") -> NoReturn:
+    """Do work that needs no config, and end the process with the exit code that it returns."""
     log_to_stderr(log_format)
     problem = ""
     try:
-        code = work(load(file))
+        code = work()
     except KeyboardInterrupt:
         code, problem = INTERRUPTED, "Interrupted. No file is half-written; run the command again to complete it."
     except ConfigError as error:

@@ -38,7 +38,9 @@ def once(loaded: Loaded) -> int:
         stdout.close(STDOUT_PATIENCE_S)
         standing, unwritten = pipeline.standing, pipeline.writer.unwritten
         if unwritten:
-            raise ExitError(f"{plural(unwritten, 'reading')} could not be written: {standing.stuck}", IO_ERROR)
+            readings, folder = plural(unwritten, "reading"), pipeline.folder.root
+            raise ExitError(f"{readings} could not be written to {folder}: {standing.stuck}", IO_ERROR)
         if standing.counts["answered"]:
             return OK
-        raise ExitError("No source answered. Is the machine on? `python -m api` starts a simulated one.", UNAVAILABLE)
+        hint = "`etl try` says what to change; `python -m api` starts a simulated machine"
+        raise ExitError(f"No source answered, as the lines above say: {hint}.", UNAVAILABLE)

@@ -1,6 +1,8 @@
-"""The API of a running process: simulated machines, console, reports, metrics. Only this module imports `api`."""
+"""The API of a process: simulated machines, console, reports, metrics. Only this module imports `api`."""
 
 import time
+from contextlib import suppress
+from socket import AI_NUMERICHOST, getaddrinfo
 from typing import Any
 
 from api.app import create_app
@@ -22,14 +24,28 @@ RESTORE_PATIENCE_S = 10.0
 def refuse_exposed(api: Api) -> None:
     """Raise ExitError if another host could write to the API without a token, or the address is not valid."""
     try:
-        exposed = not api.token and not is_loopback(api.host)
+        problem = exposure(api)
     except OSError as error:
         raise _cannot_listen(api, error) from None
-    if exposed:
-        raise ExitError(
-            f"Other hosts can reach api.host {api.host}: set api.token, which writes then need, or use --insecure.",
-            BAD_CONFIG,
-        )
+    if problem:
+        raise ExitError(f"{': '.join(problem)}.", BAD_CONFIG)
+
+
+def exposure(api: Api, *, lookup: bool = True) -> tuple[str, str] | None:
+    """What lets other hosts write to the API without a token, and what to do; None if nothing does.
+
+    Without `lookup` a name, which the network may have to resolve, passes. OSError if it cannot be resolved.
+    """
+    if api.token or not (lookup or _is_numeric(api.host)) or is_loopback(api.host):
+        return None
+    return f"Other hosts can reach api.host {api.host}", "set api.token, which writes then need, or use --insecure"
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        return bool(getaddrinfo(host, None, flags=AI_NUMERICHOST))
+    except OSError:
+        return False
 
 
 def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
@@ -60,6 +76,13 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
         serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None
+
+
+def serve_simulated(api: Api) -> None:
+    """Serve the simulated machines alone to this host, if the config says so and nobody listens on their address."""
+    with suppress(OSError):
+        if api.serve and is_loopback(api.host):
+            serve(create_app(Machines(api.machines), guard=Guard("", api.host)), api.host, api.port)
 
 
 def _machine(console: Console, source: str, machine_id: Any) -> dict[str, Any] | None:

@@ -62,7 +62,11 @@ class Night:
         except StoppedError:
             log.info("The process is stopping: the next start writes the report")
         except OSError as error:
-            log.error("The report cannot be written: %s. The next try is in a minute.", error)
+            log.error(
+                "The report cannot be written to %s: %s. The next try is in a minute.",
+                self._pipeline.folder.root,
+                error,
+            )
 
     def report_due_days(self) -> Iterator[Result]:
         """Report every closed day that has no report yet; a day that cannot be reported holds up no other."""

@@ -94,12 +94,7 @@ class Pipeline:
         return sinks
 
     def _use_sources(self, loaded: Loaded) -> None:
-        http: list[HttpSource] = []
-        for source in loaded.sources:
-            if source.url:
-                ca_file = str(loaded.path(source.ca_file)) if source.ca_file else None
-                http.append(HttpSource(source.name, source.url, loaded.timeout(source), source.headers, ca_file))
-        files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
+        http, files = http_sources(loaded), file_sources(loaded)
         transports: dict[str, Transport] = {}
         if http:
             opened = open_http(loaded.config.transport, http, self.clock)
@@ -110,6 +105,7 @@ class Pipeline:
             transports |= dict.fromkeys([source.name for source in files], self._file_transport)
         self._transports = set(transports.values())
         self.names = [source.name for source in loaded.sources]
+        self.standing.addresses = {source.name: source.url or source.file or "" for source in loaded.sources}
         self.poller.use(transports)
         with self.writer.paused():
             self.standing.use(self.names, self.clock())
@@ -150,7 +146,7 @@ class Pipeline:
         """Continue with another config; if its changes need a restart, NeedsRestartError, and nothing is applied."""
         previous = self.loaded
         if changed := needs_restart(previous.config, loaded.config):
-            raise NeedsRestartError(f"{', '.join(changed)} changed, which needs a restart")
+            raise NeedsRestartError(f"{loaded.file}: {', '.join(changed)} changed, which needs a restart")
         retired = self._transports
         self._use_sources(loaded)
         self.loaded = loaded
@@ -191,6 +187,26 @@ class Pipeline:
         """Start no further poll."""
         for transport in self._transports:
             transport.close()
+
+
+def http_sources(loaded: Loaded) -> list[HttpSource]:
+    """The sources with a URL, as their transport takes them."""
+    return [
+        HttpSource(
+            source.name,
+            source.url,
+            loaded.timeout(source),
+            source.headers,
+            str(loaded.path(source.ca_file)) if source.ca_file else None,
+        )
+        for source in loaded.sources
+        if source.url
+    ]
+
+
+def file_sources(loaded: Loaded) -> list[FileSource]:
+    """The sources with a file, as their transport takes them."""
+    return [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

@@ -2,14 +2,14 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from etl.live.poller import Tick
 from etl.readings.fold import Update
 from etl.readings.records import Failure, Machine, RejectedError
-from etl.readings.text import plural
+from etl.readings.text import plural, shown_address
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 
 STATES = ("down", "silent", "up")
@@ -57,6 +57,7 @@ class Standing:
         self.last_write: float | None = None
         self._root = root
         self._record = record
+        self.addresses: Mapping[str, str] = {}
         self._down: dict[str, Down] = {}
         self._last_readings: dict[str, float] = {}
 
@@ -85,6 +86,8 @@ class Standing:
         """
         self.failures[failure.reason] += 1
         if source in self._last_readings and source not in self._down:
+            if address := self.addresses.get(source):
+                failure = failure._replace(why=f"{failure.why} ({shown_address(address)})")
             self._down[source] = Down(at, failure)
             log.error("Error fetching data from %s: %s", source, failure.why)
             self._record("source_down", source=source, reason=failure.reason, why=failure.why)

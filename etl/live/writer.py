@@ -141,7 +141,7 @@ class Writer:
             self._logs.raw.sync()
             self._logs.averages.sync()
         except (OSError, DisturbedError) as error:
-            log.error("The last lines may not be durable: %s", error)
+            log.error("The last lines in %s may not be durable: %s", self._folder.root, error)
 
     def end(self) -> None:
         """Let `run` return once everything delivered is written or cannot be written."""

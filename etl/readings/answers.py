@@ -6,6 +6,7 @@ import jmespath
 import orjson
 
 from etl.readings.records import RejectedError
+from etl.readings.text import clipped, excerpt
 
 MAX_RECORDS = 10_000
 """Readings in one answer, at most: a gateway with more machines is split into several sources."""
@@ -18,7 +19,7 @@ COUNTED_FROM_BYTES = 64 << 10
 
 def parse(body: bytes) -> dict[str, Any]:
     """Decode one JSON object; RejectedError if it is not one. NaN, infinity and a byte order mark are not JSON."""
-    return as_reading(_json(body), "answer")
+    return as_reading(_json(body), "answer", body)
 
 
 def extract(body: bytes, expression: jmespath.parser.ParsedResult) -> list[Any]:
@@ -36,17 +37,18 @@ def extract(body: bytes, expression: jmespath.parser.ParsedResult) -> list[Any]:
         why = f"`records` cannot be evaluated on the answer: {type(error).__name__}: {error}"
         raise RejectedError("no_records", why[:200]) from error
     if result is None:
-        raise RejectedError("no_records", "`records` matches nothing in the answer")
+        raise RejectedError("no_records", f"`records` matches nothing in the answer: {excerpt(body)}")
     records = result if isinstance(result, list) else [result]
     if len(records) > MAX_RECORDS:
         raise RejectedError("too_many", f"the answer has more than {MAX_RECORDS} records")
     return records
 
 
-def as_reading(value: Any, subject: str = "record") -> dict[str, Any]:
-    """The value if it is a JSON object; else RejectedError, which names the subject."""
+def as_reading(value: Any, subject: str = "record", body: bytes = b"") -> dict[str, Any]:
+    """The value if it is a JSON object; else RejectedError, which names the subject and its first characters."""
     if not isinstance(value, dict):
-        raise RejectedError("not_object", f"the {subject} is {_json_type(value)}, not a JSON object")
+        begin = excerpt(body) if body else clipped(f"{value}", 80) if isinstance(value, (str, int, float)) else "[...]"
+        raise RejectedError("not_object", f"the {subject} is {_json_type(value)}, not a JSON object: {begin}")
     return value
 
 
@@ -58,7 +60,7 @@ def _json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RejectedError("not_json", f"the answer is not JSON: {error}") from None
+        raise RejectedError("not_json", f"the answer is not JSON: {error}; it begins with {excerpt(body)}") from None
 
 
 def _json_type(value: Any) -> str:

@@ -7,11 +7,12 @@
     http_connection  its connections: the socket of the poll in flight, the size limit
     http_curl        HTTP over libcurl: one thread, for fleets
     files            JSON documents and followed files
+    advice           what to change at a source without an answer, or without numbers
 
 To add a kind of source (MQTT, OPC UA, Modbus): a struct in `contract`, a module here with a class that has the two
 methods of `Transport`, and where it competes with another transport an entry in `registry`. A client library that
 blocks runs on `PollThreads`; one with an event loop delivers from its own thread, as `http_curl` does. The tests in
 tests/sources run over every HTTP transport: add the class to TRANSPORTS in tests/support/http_sources.py.
 
-Only `live` imports this room.
+`live` and `cli` import this room.
 """

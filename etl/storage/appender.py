@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etl.storage.atomic import is_same_file, link, sync, write_all
+from etl.storage.atomic import MODE, is_same_file, link, sync, write_all
 from etl.storage.folder import Folder
 
 MAX_WRITE_BYTES = 1 << 20
@@ -171,7 +171,7 @@ class Appender:
             if self._size:
                 raise DisturbedError(path, "renamed or deleted") from None
             self._os.makedirs(path.parent, exist_ok=True)
-            fd = self._os.open(path, flags | os.O_CREAT, 0o640)
+            fd = self._os.open(path, flags | os.O_CREAT, MODE)
             created = True
         try:
             if created:

@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-MODE = 0o640
-"""Files are readable for the owner's group and nobody else."""
+MODE = 0o666
+"""The process's umask decides who may read and write, as for the folders."""
 
 
 def write_whole(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
@@ -52,7 +52,7 @@ def temporary_path(path: Path) -> Path:
 
 
 def private_opener(path: str, flags: int) -> int:
-    """For `open(..., opener=)`: a file with our mode, never through a symbolic link."""
+    """For `open(..., opener=)`: a new file with MODE, never through a symbolic link."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
 
 

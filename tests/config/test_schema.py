@@ -32,7 +32,7 @@ class Unfilled(dict):
 
 def complaints(folder, text, environment=None):
     """The messages of an editor about a config with this text."""
-    document = Document(written(folder, text), environment or Unfilled(), MAX_CONFIG_BYTES, "")
+    document = Document(written(folder, text), environment or Unfilled(), MAX_CONFIG_BYTES, "", "")
     return [error.message for error in VALIDATOR.iter_errors(document.value)]
 
 

@@ -99,3 +99,45 @@ def test_an_undeclared_error_of_the_extraction_is_logged_once_with_its_traceback
     run_tick(here, ["a"])
     run_tick(here, ["a"])
     assert caplog.text.count("Traceback") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "records", "why"),
+    [
+        (b"<html>\n<title>busy\x1b[2J</title>", None, "it begins with <html> <title>busy\\u001b[2J</title>"),
+        (b"[1,2]", None, "the answer is an array, not a JSON object: [1,2]"),
+        (b'"' + b"x" * 5_000 + b'"', None, 'not a JSON object: "' + "x" * 76 + "..."),
+        (b'{"machines": [7]}', "machines", "the record is a number, not a JSON object: 7"),
+        (b'{"machines": "off"}', "machines", "the record is a string, not a JSON object: off"),
+        (b'{"error": "offline"}', "machines", 'matches nothing in the answer: {"error": "offline"}'),
+        (b"[" * 500 + b"]" * 500, None, "not a JSON object: [["),
+        (b'{"machines": [' + b"[" * 500 + b"]" * 500 + b"]}", "machines", "the record is an array, not a JSON object"),
+    ],
+)
+def test_a_rejection_shows_what_came(scripted, body, records, why):
+    """The sentence has the first characters of the answer or record, printable and clipped."""
+    here = scripted()
+    if records:
+        here.pipeline.writer.use({"a": jmespath.compile(records)})
+    here.script.answers["a"] = body
+    run_tick(here, ["a"])
+    (event,) = here.events("rejected")
+    assert why in event["why"]
+    assert event["why"].isprintable()
+    assert len(event["why"]) < 300
+
+
+def test_an_outage_names_the_address_without_its_secrets(plant, caplog):
+    """The log line and the event of a source that goes down have its address or path, without login and query."""
+    here = plant(sources=[
+        {"name": "a", "url": "http://user:hunter2@127.0.0.1:1/data?key=hunter2"},
+        {"name": "b", "file": "missing.json"},
+    ])  # fmt: skip
+    here.tick()
+    why = {event["source"]: event["why"] for event in here.events("source_down")}
+    assert why == {
+        "a": "connection refused (http://127.0.0.1:1/data?...)",
+        "b": "no such file (missing.json)",
+    }
+    assert "Error fetching data from b: no such file (missing.json)" in caplog.text
+    assert "hunter2" not in caplog.text

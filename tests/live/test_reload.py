@@ -140,7 +140,7 @@ def test_a_reload_that_cannot_be_done_changes_nothing(site):
         assert "did you mean report" in reload(site, process, sources=other, reprot={"threshold": 0.9})
         (site.root / "config.yaml").unlink()
         process.send_signal(signal.SIGHUP)
-        until(lambda: "config.yaml:1:1: cannot be read" in stderr(site))
+        until(lambda: "config.yaml:1:1: the file does not exist" in stderr(site))
         known = len(site.lines("raw"))
         until(lambda: len(site.lines("raw")) > known + 3)
         end(process)
