@@ -6,6 +6,7 @@
     console      the console and the state of a running process, which the caller passes in as `Views`
     docs         /openapi.json and /docs
     guard        refuses requests from other sites, under other names, or without the token
+    proxy        the headers of a reverse proxy
     server       the WSGI server
     connections  its connections, bounded against clients that are slow, silent or send too much
     __main__     python -m api: the simulated machines alone

@@ -11,6 +11,7 @@ from api.console import Views, page_routes, state_routes
 from api.docs import describe, docs_routes
 from api.guard import Guard, guard_with
 from api.machines import Machines
+from api.proxy import trust_proxy
 from api.routes import json_response, machine_routes
 
 MAX_BODY_BYTES = 16 << 10
@@ -40,6 +41,8 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's answer to OPTIONS is not JSON
     app.url_map.redirect_defaults = app.url_map.merge_slashes = False  # nor is its redirect
+    if guard.proxy:
+        app.wsgi_app = trust_proxy(app.wsgi_app, guard.proxy)  # type: ignore[assignment, method-assign]
     app.before_request(guard_with(guard))
     app.after_request(_add_headers)
     app.register_error_handler(HTTPException, _http_error)

@@ -1,6 +1,7 @@
 """The API of a running process: simulated machines, console, reports, metrics. Only this module imports `api`."""
 
 import time
+from ipaddress import ip_network
 from typing import Any
 
 from api.app import create_app
@@ -49,7 +50,8 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
         styles=shared_styles(),
     )
     try:
-        guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
+        proxy = ip_network(config.proxy) if config.proxy else None
+        guard = Guard(config.token, config.host, not is_loopback(config.host), config.names, proxy)
         serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None
