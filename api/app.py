@@ -46,6 +46,7 @@ def create_app(
     app.before_request(guard_with(guard))
     app.after_request(_add_headers)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(OSError, _system_error)
     app.register_error_handler(Exception, _internal_error)
     app.register_blueprint(machine_routes(machines, now))
     if views:
@@ -65,6 +66,12 @@ def _http_error(error: HTTPException) -> Response:
     response = json_response({"error": error.description}, error.code or 500)
     response.headers.extend(header for header in error.get_headers() if header[0] in ("Allow", "Retry-After"))
     return response
+
+
+def _system_error(error: OSError) -> Response:
+    """Answer that a file cannot be opened or read now: no descriptor is left, or the disk fails."""
+    logging.getLogger("api").warning("%s %r failed: %s", request.method, request.path, error)
+    return json_response({"error": f"A file cannot be read: {error.strerror}; try again later"}, 503)
 
 
 def _internal_error(error: Exception) -> Response:

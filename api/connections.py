@@ -7,6 +7,7 @@ for activity, and writes long bodies and answers to temporary files. Here a conn
 import errno
 import logging
 import os
+import socket
 import time
 from contextlib import suppress
 from io import BytesIO
@@ -98,6 +99,7 @@ class Refusal(ErrorTask):  # type: ignore[misc]
         self.response_headers += [("Content-Type", "application/json"), *HEADERS.items()]
         self.content_length = len(body)
         self.set_close_on_finish()
+        self.channel.refused = True
         self.write(body)
 
 
@@ -106,10 +108,11 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
     parser_class = Request
     error_task_class = Refusal
+    close_when_flushed: bool
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.waiting_since = time.monotonic()
-        self.answered = False
+        self.answered = self.refused = False
         super().__init__(*args, **options)
 
     @property
@@ -120,17 +123,24 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     @property
     def deadline(self) -> float:
         """When to close the connection if it still waits then."""
-        idle = self.answered and self.request is None
+        idle = self.answered and self.request is None and not self.refused
         return self.waiting_since + (IDLE_S if idle or self.total_outbufs_len else REQUEST_S)
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; only the first ones of a request are what was waited for."""
+        if self.refused:
+            return False
         if self.answered and self.request is None:
             self.waiting_since = time.monotonic()
         return bool(super().received(data))
 
     def handle_write(self) -> None:
         """Send what the client takes."""
+        if self.refused and self.close_when_flushed and not self.total_outbufs_len:
+            # A client that still sends its body reads the answer at the end of it, unless the connection is reset.
+            self.close_when_flushed = False
+            self.socket.shutdown(socket.SHUT_WR)
+            return
         unsent = self.total_outbufs_len
         super().handle_write()
         if self.total_outbufs_len < unsent:
@@ -165,7 +175,12 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     def run(self) -> None:
         """Serve until the process ends; without a connection nothing wakes up."""
         while self._map:
-            self.asyncore.loop(timeout=self._seconds_to_deadline(), map=self._map, use_poll=True, count=1)
+            try:
+                self.asyncore.loop(timeout=self._seconds_to_deadline(), map=self._map, use_poll=True, count=1)
+            except OSError as error:  # the limit of descriptors was lowered: poll() takes only so many
+                if not self._free_descriptor():
+                    time.sleep(RETRY_S)
+                self._warn(f"Cannot wait for all connections: {error.strerror}; raise the limit of descriptors")
             self._close_connections(time.monotonic())
             if not self._freed_descriptor:
                 self._open_spare_descriptors()

@@ -153,6 +153,16 @@ def test_without_a_descriptor_a_client_is_answered(served):
     assert log.count("\n") == 1
 
 
+def test_a_lower_limit_of_descriptors_closes_connections(served):
+    """If the limit is lowered below what is open, connections are closed and new clients are answered."""
+    with many(served.port, 20) as clients:
+        until(lambda: len(served.descriptors()) > 25)
+        resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (14, DESCRIPTORS))
+        assert get(served.port) == 200
+        assert any(map(is_closed, clients))
+    assert log_of(served).count("\n") == 1
+
+
 def test_without_any_descriptor_the_server_waits(served):
     """Without a descriptor and a spare one the server tries again later, and answers once there is one."""
     resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (3, DESCRIPTORS))
@@ -244,6 +254,32 @@ def test_a_request_the_server_does_not_read_is_refused_as_json(head, body, statu
         assert headers.get_content_type() == "application/json"
         assert headers["X-Content-Type-Options"] == "nosniff"
         until(lambda: is_closed(client))
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_sends_60_mib_reads_its_refusal(chunked):
+    """The answer reaches a client that sends a whole body, however long, before it reads: a JSON 413."""
+    body = [bytes(1 << 20)] * 60
+    headers = {} if chunked else {"Content-Length": str(60 << 20)}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", start(), timeout=HANG_S)) as link:
+        link.request("POST", "/status", iter(body), headers, encode_chunked=chunked)
+        response = link.getresponse()
+        assert (response.status, list(json.loads(response.read()))) == (413, ["error"])
+
+
+def test_a_refused_client_cannot_send_for_ever(monkeypatch):
+    """After its refusal a client has the time of a request to finish."""
+    monkeypatch.setattr(connections, "REQUEST_S", 0.5)
+    with connect(start(), b"POST /status HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % 10**12) as client:
+
+        def cut_off():
+            try:
+                client.sendall(bytes(1000))
+            except ConnectionError:
+                return True
+            return False
+
+        until(cut_off)
 
 
 def test_clients_that_do_not_read_hold_no_thread(monkeypatch):
