@@ -9,8 +9,10 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -30,7 +32,7 @@ IDLE_S = 120.0
 """An idle connection is closed after so many seconds, as is one whose client takes no byte of an answer; longer than
 the usual minute between two scrapes."""
 MAX_UNSENT_BYTES = 64 << 20
-"""What all clients together have not taken of their answers. Beyond it the one that stalls longest is cut off."""
+"""What all clients together have not taken of their answers. Beyond it those that hold most for longest are cut off."""
 MAX_CHUNK_LINE_BYTES = 4 << 10
 """The length of a chunk, or the trailer after the last one: waitress reads these without a limit of its own."""
 SPARE_DESCRIPTORS = 2
@@ -121,6 +123,14 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         return not self.requests or self.total_outbufs_len > 0
 
     @property
+    def has_unread(self) -> bool:
+        """Whether bytes have arrived that were not taken: a client whose connection is closed then sees a reset."""
+        try:
+            return bool(self.socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    @property
     def deadline(self) -> float:
         """When to close the connection if it still waits then."""
         idle = self.answered and self.request is None and not self.refused
@@ -151,10 +161,17 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         self.handle_close()
 
     def service(self) -> None:
-        """Answer a request; runs in a thread of its own."""
+        """Answer a request; runs in a thread of its own.
+
+        An answer is what a client waits for, unless it has not taken its last one yet.
+        """
+        stalls = self.total_outbufs_len > 0
+        if not stalls:
+            self.waiting_since = time.monotonic()
         self.answered = True
         super().service()
-        self.waiting_since = time.monotonic()
+        if not stalls:
+            self.waiting_since = time.monotonic()
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]
@@ -236,22 +253,33 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _close_connections(self, now: float) -> None:
-        """Close connections past their deadline, beyond the limit, or with too much that is not sent."""
+        """Close the connections that are past their deadline, beyond the limit, or hold too much that is not sent."""
         if now >= self._accept_after:
             self._accept_after = 0.0
-        waiting = self._waiting()
-        unsent = sum(connection.total_outbufs_len for connection in self.active_channels.values())
-        for connection in waiting:
-            crowded = len(self.active_channels) > self.adj.connection_limit and connection is not waiting[-1]
-            stalled = unsent > MAX_UNSENT_BYTES and 0 < connection.total_outbufs_len < unsent
-            if crowded or stalled:
-                self._warn(
-                    f"Too many clients wait or stall ({len(self.active_channels)} connections, "
-                    f"{unsent >> 20} MiB not sent): those that wait longest are closed"
-                )
-            if crowded or stalled or now >= connection.deadline:
-                unsent -= connection.total_outbufs_len
-                connection.handle_close()
+        for connection in [connection for connection in self._waiting() if now >= connection.deadline]:
+            connection.handle_close()
+        for connection in [*self._beyond_limit(), *self._beyond_memory(now)]:
+            self._warn(
+                f"Too many clients wait or do not take their answers ({len(self.active_channels)} connections): "
+                "those that wait longest are closed"
+            )
+            connection.handle_close()
+
+    def _beyond_limit(self) -> Iterator[Connection]:
+        """The connections that wait longest, as many as are beyond the limit; never the newest."""
+        excess = len(self.active_channels) - self.adj.connection_limit
+        if excess > 0:
+            yield from islice((connection for connection in self._waiting()[:-1] if not connection.has_unread), excess)
+
+    def _beyond_memory(self, now: float) -> Iterator[Connection]:
+        """The connections that hold most for longest, until the others hold little enough; never the last."""
+
+        def cost(connection: Connection) -> float:
+            return float(connection.total_outbufs_len * (now - connection.waiting_since))
+
+        unsent = sorted((connection for connection in self._waiting() if connection.total_outbufs_len), key=cost)
+        while len(unsent) > 1 and sum(connection.total_outbufs_len for connection in unsent) > MAX_UNSENT_BYTES:
+            yield unsent.pop()
 
     def _warn(self, message: str) -> None:
         now = time.monotonic()

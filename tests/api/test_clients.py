@@ -69,6 +69,8 @@ def is_closed(client):
         return False
     except ConnectionError:
         return True
+    finally:
+        client.settimeout(HANG_S)
 
 
 def answer_of(client):
