@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from ipaddress import ip_network
 from socket import AI_NUMERICHOST, getaddrinfo
 from typing import Any
 
@@ -72,7 +73,8 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
         styles=shared_styles(),
     )
     try:
-        guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
+        proxy = ip_network(config.proxy) if config.proxy else None
+        guard = Guard(config.token, config.host, not is_loopback(config.host), config.names, proxy)
         serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None

@@ -65,6 +65,12 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detectors: tuple[DetectorName, ...] = ("telemetry", "status_band")
 
 
+SiteName = Annotated[
+    str, Meta(pattern=r"\A([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\Z", max_length=260)
+]
+"""A host as in a URL, with the port if it is not the default of http or https."""
+
+
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The simulated machines and the console."""
 
@@ -73,6 +79,8 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 5000
     machines: Annotated[int, Meta(ge=1, le=10_000)] = 1
     token: Annotated[str, Meta(pattern=r"\A[!-~]+\Z")] = ""
+    names: tuple[SiteName, ...] = ()
+    proxy: Annotated[str, Meta(min_length=1)] | None = None
 
     @property
     def address(self) -> str:
@@ -151,6 +159,8 @@ HINTS = {
     "port": "write a port without quotes, 1 to 65535",
     "machines": "write how many machines to simulate, 1 to 10000",
     "token": 'write "${API_TOKEN}" with its quotes, and set that variable to a long random word',
+    "names": 'write hosts as in a URL, without http:// or wildcards: [telemetry.example.org, "[2001:db8::1]:8443"]',
+    "proxy": "write the address or network of the reverse proxy, such as 127.0.0.1 or 10.42.0.0/16",
     "notify": "write url: below it",
 }
 """What to write, by key: the hint behind a problem, and the key's description in the JSON Schema."""

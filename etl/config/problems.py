@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from ipaddress import ip_network
 from itertools import islice
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -191,6 +192,7 @@ def _problems(config: Config) -> Iterator[Problem]:
     yield from _unusable(("output", "folder"), config.output.folder, partial(path_problem, "folder"))
     yield from _zone_problems(config)
     yield from _cluster_problems(config.report.cluster)
+    yield from _api_problems(config.api)
     for i, source in enumerate(config.sources):
         yield from _source_problems(source, config.max_timeout, ("sources", i))
     yield from _name_problems(config.sources)
@@ -226,6 +228,25 @@ def _cluster_problems(cluster: str | None) -> Iterator[Problem]:
     elif importlib.util.find_spec("distributed") is None:
         message, hint = "report.cluster needs dask", _install("cluster")
         yield Problem(path, "cluster", message, hint)
+
+
+def _api_problems(api: Api) -> Iterator[Problem]:
+    for i, name in enumerate(api.names):
+        if not _is_url(f"http://{name}"):
+            yield Problem(("api", "names", i), "names", f"item {i + 1} in names cannot be {name}")
+    if api.proxy is not None and (mistake := _network_mistake(api.proxy)):
+        yield Problem(("api", "proxy"), "proxy", f"proxy cannot be {api.proxy}", mistake)
+
+
+def _network_mistake(text: str) -> str:
+    """What to write instead of a text that is not the network of a proxy; empty if it is."""
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return HINTS["proxy"]
+    if network.prefixlen == 0:
+        return "that is every address; write only that of the reverse proxy"
+    return "" if text in (str(network), str(network.network_address)) else f"did you mean {network}?"
 
 
 def _name_problems(sources: Iterable[Source]) -> Iterator[Problem]:

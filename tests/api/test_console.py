@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 
 import pytest
@@ -113,6 +115,20 @@ def test_only_a_date_names_a_report(day):
     app = client(views=EMPTY._replace(report=requested.append))
     assert is_error(app.get(f"/reports/{day}"), 404)
     assert requested in ([], ["2026-11-23"])
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ENOENT])
+def test_a_file_that_cannot_be_read_is_a_503(number, caplog):
+    """Without a descriptor, or on a disk that fails, a report is a JSON 503 and one line in the log, no traceback."""
+
+    def report(day):
+        raise OSError(number, os.strerror(number), f"/var/lib/{day}.json")
+
+    answer = client(views=EMPTY._replace(report=report)).get("/reports/2026-11-23")
+    assert is_error(answer, 503)
+    assert os.strerror(number) in answer.text
+    assert "/var/lib" not in answer.text
+    assert [record.exc_info for record in caplog.records] == [None]
 
 
 def test_metrics_have_the_content_type_of_prometheus():
