@@ -74,25 +74,6 @@ def _meant_scheme(url: str) -> str | None:
     return near[0] if near else None
 
 
-def _http_problem(url: str) -> tuple[str, str]:
-    """What is wrong with an address that begins as it should."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        if "@" in url.partition("://")[2]:
-            hint = "in a user or password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A"
-            return "{value} has a login that cannot be read", hint
-        return "{value} has a host or port that cannot be read", "write a port from 1 to 65535 after the host"
-    if not parts.hostname:
-        return "{value} has no host", "write a name or an IP address after http://"
-    if port == 0:
-        return "{value} has port 0", "write a port from 1 to 65535"
-    if not parts.hostname.isascii():
-        return "{value} has a host that is not ASCII", "write its name as DNS has it, such as xn--mller-kva.example"
-    return "{value} has a host that is not a name or an IP address", "write such as press-7.plant or [fe80::1]"
-
-
 def is_url(url: str) -> bool:
     """Whether an address can be polled."""
     try:

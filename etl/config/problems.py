@@ -16,7 +16,7 @@ import msgspec
 import yaml
 from jmespath.functions import Functions
 
-from etl.config.addresses import host_problem, path_problem, url_problem
+from etl.config.addresses import host_problem, is_url, path_problem, url_problem
 from etl.config.document import ConfigError, Document, KeyPath
 from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
 from etl.config.unknown_keys import hint_for
@@ -232,7 +232,7 @@ def _cluster_problems(cluster: str | None) -> Iterator[Problem]:
 
 def _api_problems(api: Api) -> Iterator[Problem]:
     for i, name in enumerate(api.names):
-        if not _is_url(f"http://{name}"):
+        if not is_url(f"http://{name}"):
             yield Problem(("api", "names", i), "names", f"item {i + 1} in names cannot be {name}")
     if api.proxy is not None and (mistake := _network_mistake(api.proxy)):
         yield Problem(("api", "proxy"), "proxy", f"proxy cannot be {api.proxy}", mistake)
