@@ -9,7 +9,7 @@ from typing import Any
 import jmespath
 
 from etl.config.load import Loaded
-from etl.config.model import Config
+from etl.config.model import Config, Source
 from etl.live.console import Traces
 from etl.live.poller import Poller
 from etl.live.standing import Standing
@@ -17,6 +17,7 @@ from etl.live.stdout import Stdout
 from etl.live.writer import Logs, Sink, Writer
 from etl.readings.days import day_finder
 from etl.sources.contract import FileSource, HttpSource, Transport
+from etl.sources.extraction import Extraction
 from etl.sources.files import Files as FileTransport
 from etl.sources.registry import open_http
 from etl.storage.appender import Appender
@@ -81,20 +82,22 @@ class Pipeline:
         return sinks
 
     def _use_sources(self, loaded: Loaded) -> None:
+        over_http = [source for source in loaded.sources if source.url]
+        from_files = [source for source in loaded.sources if source.file]
         http: list[HttpSource] = []
-        for source in loaded.sources:
-            if source.url:
-                ca_file = str(loaded.path(source.ca_file)) if source.ca_file else None
-                http.append(HttpSource(source.name, source.url, loaded.timeout(source), source.headers, ca_file))
-        files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
+        for source in over_http:
+            ca_file = str(loaded.path(source.ca_file)) if source.ca_file else None
+            http.append(HttpSource(source.name, source.url or "", loaded.timeout(source), source.headers, ca_file))
+        files = [FileSource(source.name, loaded.path(source.file or "")) for source in from_files]
         transports: dict[str, Transport] = {}
         if http:
             opened = open_http(loaded.config.transport, http, self.clock)
-            transports |= dict.fromkeys([source.name for source in http], opened)
+            transports |= dict.fromkeys([source.name for source in http], _with_records(opened, over_http, loaded))
         previous = self._file_transport
         self._file_transport = FileTransport(files, self.clock, self._positions(files), previous) if files else None
         if self._file_transport:
-            transports |= dict.fromkeys([source.name for source in files], self._file_transport)
+            reader = _with_records(self._file_transport, from_files, loaded)
+            transports |= dict.fromkeys([source.name for source in files], reader)
         self._transports = set(transports.values())
         self.names = [source.name for source in loaded.sources]
         self.poller.use(transports)
@@ -102,7 +105,6 @@ class Pipeline:
             self.standing.use(self.names, self.clock())
         if self.traces:
             self.traces.keep(self.names)
-        self.writer.use({source.name: jmespath.compile(source.records) for source in loaded.sources if source.records})
 
     def _positions(self, files: Iterable[FileSource]) -> dict[str, int]:
         """Where following starts, for files that are not followed yet: after the last line in the raw log."""
@@ -155,6 +157,13 @@ class Pipeline:
         """Start no further poll."""
         for transport in self._transports:
             transport.close()
+
+
+def _with_records(transport: Transport, sources: Iterable[Source], loaded: Loaded) -> Transport:
+    """The transport of these sources, and the extraction of records if one of them has `records`."""
+    expressions = {source.name: jmespath.compile(source.records) for source in sources if source.records}
+    timeouts = {source.name: inf if source.file else loaded.timeout(source) for source in sources}
+    return Extraction(transport, expressions, timeouts) if expressions else transport
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

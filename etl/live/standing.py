@@ -59,12 +59,14 @@ class Standing:
         self._record = record
         self._down: dict[str, Down] = {}
         self._last_readings: dict[str, float] = {}
+        self._traced: set[str] = set()
 
     def use(self, names: Collection[str], now: float) -> None:
         """Forget the sources that are not among these names; a new one is silent only after its chance to answer."""
         self._down = {name: down for name, down in self._down.items() if name in names}
         self.latest = {machine: line for machine, line in self.latest.items() if machine[0] in names}
         self._last_readings = {name: self._last_readings.get(name, now) for name in names}
+        self._traced.clear()
 
     def answered(self, source: str, at: float, lateness: float, readings: int) -> None:
         """A poll was answered, complete `at` (seconds), `lateness` seconds after it was due."""
@@ -90,9 +92,10 @@ class Standing:
             self._record("source_down", source=source, reason=failure.reason, why=failure.why)
 
     def rejected(self, source: str, error: RejectedError) -> None:
-        """An answer, or a record of it, is not a reading."""
+        """An answer, or a record of it, is not a reading; the first unexpected error of a source is logged."""
         self.counts["rejected"] += 1
-        if error.__cause__ and source not in self._down:
+        if error.__cause__ and source not in self._traced:
+            self._traced.add(source)
             log.error("An answer of %s was rejected: %s", source, error, exc_info=error.__cause__)
         self._record("rejected", source=source, reason=error.reason, why=str(error))
 

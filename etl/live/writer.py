@@ -1,17 +1,15 @@
 """One thread: answers become durable raw lines, then averages lines, and each written batch goes to the sinks."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate, takewhile
 from threading import Lock
 from typing import NamedTuple
 
-from jmespath.parser import ParsedResult
-
 from etl.live.poller import Delivery, Poller
 from etl.live.standing import MAX_PENDING_BYTES, Standing
-from etl.readings.answers import as_reading, extract, parse
+from etl.readings.answers import parse
 from etl.readings.days import day_after
 from etl.readings.fold import Windows, derive, fold_of
 from etl.readings.lines import raw_line
@@ -82,15 +80,9 @@ class Writer:
         self._folder = logs.raw.folder
         self._day = max(logs.day_of(clock()), self._folder.newest_day("raw"))
         self._windows: Windows | None = None
-        self._expressions: Mapping[str, ParsedResult] = {}
         self._lock = Lock()
         self._ending = False
         self._refused = 0
-
-    def use(self, expressions: Mapping[str, ParsedResult]) -> None:
-        """Extract the readings from the answers of these sources with a JMESPath expression, from now on."""
-        with self._lock:
-            self._expressions = expressions
 
     def reconfigure(self, settings: Settings, sync_delay_s: float, sinks: Sequence[Sink]) -> None:
         """Continue with other settings, and open the files again."""
@@ -200,7 +192,7 @@ class Writer:
     def _judge(self, delivery: Delivery, now: float) -> list[bytes]:
         """The raw lines of a poll; whether it was answered, failed or was rejected is counted."""
         poll = delivery.poll
-        lines, rejections = raw_lines(poll, self._expressions.get(poll.source))
+        lines, rejections = raw_lines(poll)
         for error in rejections:
             self._standing.rejected(poll.source, error)
         failure = poll.failure
@@ -263,20 +255,18 @@ class Writer:
             sink(batch)
 
 
-def raw_lines(poll: Poll, expression: ParsedResult | None) -> tuple[list[bytes], list[RejectedError]]:
-    """The raw lines of a poll's answers, and why answers or records (without `expression` the same) were rejected."""
+def raw_lines(poll: Poll) -> tuple[list[bytes], list[RejectedError]]:
+    """The raw lines of a poll's answers, and why the others were rejected."""
     lines: list[bytes] = []
-    rejections: list[RejectedError] = []
+    rejections = list(poll.rejections)
     at = round(poll.at, 3)
     for answer in poll.answers:
         try:
-            records = [parse(answer.body)] if expression is None else extract(answer.body, expression)
+            lines.append(raw_line(parse(answer.body), poll.source, at, answer.position))
         except RejectedError as error:
             rejections.append(error)
-            continue
-        for record in records:
-            try:
-                lines.append(raw_line(as_reading(record), poll.source, at, answer.position))
-            except RejectedError as error:
-                rejections.append(error)
+        except Exception as error:  # no answer may end the writer, which serves all sources
+            why = f"the answer cannot be written: {type(error).__name__}: {error}"
+            rejections.append(RejectedError("failed", why[:200]))
+            rejections[-1].__cause__ = error
     return lines, rejections

@@ -2,37 +2,67 @@
 
 from typing import Any
 
-import jmespath
+import msgspec
 import orjson
+from jmespath.exceptions import JMESPathError
+from jmespath.parser import ParsedResult
+from jmespath.visitor import TreeInterpreter
 
-from etl.readings.records import RejectedError
+from etl.readings.records import Answer, Poll, RejectedError
 
 MAX_RECORDS = 10_000
 """Readings in one answer, at most: a gateway with more machines is split into several sources."""
 MAX_STRUCTURE = 150_000
-"""Braces, brackets and commas of one answer, at most: 10,000 records of a dozen fields. An expression over more takes
-longer than half a second and cannot be interrupted, so that a larger answer is rejected before it is decoded."""
+"""Braces, brackets and commas of one answer, at most: 10,000 records of a dozen fields. Decoded, more would take
+hundreds of MiB, so that a larger answer is rejected before it is decoded."""
+MAX_STEPS = 500_000
+"""Steps in which an expression is evaluated on one answer, at most: 50 for each of 10,000 records, about 0.4 s."""
+ITEMS_PER_STEP = 8
+"""Items of a list that take about as long as a step, where jmespath copies lists."""
 COUNTED_FROM_BYTES = 64 << 10
 """Smaller answers cannot reach a bound that matters, and are not counted."""
 
 
 def parse(body: bytes) -> dict[str, Any]:
     """Decode one JSON object; RejectedError if it is not one. NaN, infinity and a byte order mark are not JSON."""
-    return as_reading(_json(body), "answer")
+    return as_reading(_json(body))
 
 
-def extract(body: bytes, expression: jmespath.parser.ParsedResult) -> list[Any]:
-    """Extract the records of an answer with a JMESPath expression; `as_reading` checks each of them.
+def split(poll: Poll, expression: ParsedResult) -> Poll:
+    """Replace each answer of a poll by the records that a JMESPath expression extracts from it, each as an answer.
 
-    RejectedError means no JSON, or a result that is an error, null or longer than MAX_RECORDS. An error that jmespath
-    does not declare, such as TypeError on mixed types, is its cause.
+    `rejections` of the result says which answers have no records, and which records are not readings.
+    """
+    answers: list[Answer] = []
+    rejections: list[RejectedError] = []
+    for answer in poll.answers:
+        try:
+            records = extract(answer.body, expression)
+        except RejectedError as error:
+            rejections.append(error)
+            continue
+        for record in records:
+            try:
+                answers.append(Answer(_encode(as_reading(record, "record")), answer.position))
+            except RejectedError as error:
+                rejections.append(error)
+    return msgspec.structs.replace(poll, answers=tuple(answers), rejections=tuple(rejections))
+
+
+def extract(body: bytes, expression: ParsedResult) -> list[Any]:
+    """Extract the records of an answer with a JMESPath expression.
+
+    RejectedError means no JSON, or a result that is an error, null, longer than MAX_RECORDS or takes more than
+    MAX_STEPS. An error that jmespath does not declare, such as TypeError on mixed types, is its cause.
     """
     answer = _json(body)
     try:
-        result = expression.search(answer)
-    except (jmespath.exceptions.JMESPathError, RecursionError) as error:
+        result = _Interpreter().visit(expression.parsed, answer)
+    except RejectedError:
+        raise
+    except (JMESPathError, RecursionError) as error:
         raise RejectedError("no_records", f"`records` cannot be evaluated on the answer: {error}"[:200]) from None
-    except Exception as error:
+    except Exception as error:  # jmespath declares only some of what it raises
         why = f"`records` cannot be evaluated on the answer: {type(error).__name__}: {error}"
         raise RejectedError("no_records", why[:200]) from error
     if result is None:
@@ -43,11 +73,34 @@ def extract(body: bytes, expression: jmespath.parser.ParsedResult) -> list[Any]:
     return records
 
 
-def as_reading(value: Any, subject: str = "record") -> dict[str, Any]:
+class _Interpreter(TreeInterpreter):
+    """Evaluates an expression in at most MAX_STEPS: a thread that evaluates cannot be interrupted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps_left = MAX_STEPS
+
+    def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+        result = super().visit(node, *args, **kwargs)
+        self._steps_left -= 1 + (len(result) // ITEMS_PER_STEP if type(result) is list else 0)
+        if self._steps_left < 0:
+            raise RejectedError("too_many", f"`records` takes more than {MAX_STEPS:,} steps on the answer")
+        return result
+
+
+def as_reading(value: Any, subject: str = "answer") -> dict[str, Any]:
     """The value if it is a JSON object; else RejectedError, which names the subject."""
     if not isinstance(value, dict):
         raise RejectedError("not_object", f"the {subject} is {_json_type(value)}, not a JSON object")
     return value
+
+
+def _encode(record: dict[str, Any]) -> bytes:
+    try:
+        # Copied: the bytes orjson returns keep a 4 KiB buffer alive, and answers wait in queues.
+        return memoryview(orjson.dumps(record)).tobytes()
+    except orjson.JSONEncodeError as error:
+        raise RejectedError("too_deep", f"the record cannot be written: {error}") from None
 
 
 def _json(body: bytes) -> Any:
