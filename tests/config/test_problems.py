@@ -220,3 +220,11 @@ def test_an_accepted_address_can_be_requested(rest, scratch):
     except ConfigError:
         return
     requests.Request("GET", url, auth=lambda request: request).prepare()
+
+
+@pytest.mark.parametrize("error", [RecursionError(), MemoryError(), OverflowError("too large\n"), KeyError("x")])
+def test_an_error_that_the_checks_did_not_foresee_is_a_problem_of_the_config(tmp_path, monkeypatch, error):
+    """Whatever goes wrong while a config is read, it is one line about that file, and no traceback."""
+    monkeypatch.setattr(document.Document, "_compose", lambda self: (_ for _ in ()).throw(error))
+    (problem,) = problems_of(written(tmp_path, MINIMAL))
+    assert f"the config cannot be read: {type(error).__name__}" in problem
