@@ -67,6 +67,7 @@ class Pipeline:
         self.logs.use(SYNC_DELAYS_S[loaded.config.output.fsync])
         self.writer = Writer(self.logs, self.poller, self.standing, loaded.settings, clock)
         self.writer.sinks = self._sinks(loaded)
+        self.writer.forgetters = [self.standing.keep, *([traces.keep] if traces else [])]
         self._file_transport: FileTransport | None = None
         self._use_sources(loaded)
 
@@ -104,7 +105,7 @@ class Pipeline:
         with self.writer.paused():
             self.standing.use(self.names, self.clock())
         if self.traces:
-            self.traces.keep(self.names)
+            self.traces.keep_sources(self.names)
 
     def _positions(self, files: Iterable[FileSource]) -> dict[str, int]:
         """Where following starts, for files that are not followed yet: after the last line in the raw log."""

@@ -2,11 +2,12 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Set
 from pathlib import Path
 from typing import NamedTuple
 
 from etl.live.poller import Tick
+from etl.readings.lines import shortened
 from etl.readings.records import Failure, Machine, RejectedError
 from etl.readings.text import plural
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
@@ -20,6 +21,8 @@ NOTIFY_AFTER_INTERVALS = 3
 """Intervals a source is down before somebody is notified: a switch that restarts wakes nobody."""
 MAX_PENDING_BYTES = 64 << 20
 """Bytes of lines that wait for a disk that rejects writes, at most; newer readings are refused and counted."""
+MAX_LATEST_BYTES = 1000
+"""Bytes of a machine's latest averages line from which on its texts are shortened: a machine may send any `status`."""
 LATENESS_SAMPLES = 10_000
 """Answered polls whose lateness is kept for the metrics."""
 
@@ -91,18 +94,24 @@ class Standing:
             log.error("Error fetching data from %s: %s", source, failure.why)
             self._record("source_down", source=source, reason=failure.reason, why=failure.why)
 
-    def rejected(self, source: str, error: RejectedError) -> None:
-        """An answer, or a record of it, is not a reading; the first unexpected error of a source is logged."""
-        self.counts["rejected"] += 1
+    def rejected(self, source: str, error: RejectedError, count: int = 1) -> None:
+        """Answers or records of a poll are no readings, for one reason; a source's first unexpected error is logged."""
+        self.counts["rejected"] += count
         if error.__cause__ and source not in self._traced:
             self._traced.add(source)
             log.error("An answer of %s was rejected: %s", source, error, exc_info=error.__cause__)
-        self._record("rejected", source=source, reason=error.reason, why=str(error))
+        more = {"count": count} if count > 1 else {}
+        self._record("rejected", source=source, reason=error.reason, why=str(error), **more)
 
     def wrote(self, updates: Iterable[tuple[Machine, bytes, Window]]) -> None:
         """The averages lines of new readings were derived."""
         for machine, averages, _ in updates:
-            self.latest[machine] = averages
+            self.latest[machine] = averages if len(averages) <= MAX_LATEST_BYTES else shortened(averages)
+
+    def keep(self, machines: Set[Machine]) -> None:
+        """Forget every machine but these."""
+        if not self.latest.keys() <= machines:
+            self.latest = {machine: line for machine, line in self.latest.items() if machine in machines}
 
     def rejected_write(self, error: OSError) -> None:
         """The disk rejected a write; only the first error in a row is logged."""

@@ -6,6 +6,7 @@
     blocks    blocks of raw lines decoded into columns
     window    the moving-average window
     rewind    windows rebuilt from the newest readings
+    alive     how many machines of a source are alive: their number is bounded
     fold      raw lines to averages lines: live polling, start, replay, rebuild and verify share it
     times     moments as RFC 3339
     days      local days
