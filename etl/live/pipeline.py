@@ -19,6 +19,7 @@ from etl.readings.days import day_finder
 from etl.sources.contract import FileSource, HttpSource, Transport
 from etl.sources.extraction import Extraction
 from etl.sources.files import Files as FileTransport
+from etl.sources.intake import Intake
 from etl.sources.registry import open_http
 from etl.storage.appender import Appender
 from etl.storage.events import Events
@@ -68,6 +69,7 @@ class Pipeline:
         self.writer = Writer(self.logs, self.poller, self.standing, loaded.settings, clock)
         self.writer.sinks = self._sinks(loaded)
         self.writer.forgetters = [self.standing.keep, *([traces.keep] if traces else [])]
+        self._intake = Intake()
         self._file_transport: FileTransport | None = None
         self._use_sources(loaded)
 
@@ -92,11 +94,12 @@ class Pipeline:
         files = [FileSource(source.name, loaded.path(source.file or "")) for source in from_files]
         transports: dict[str, Transport] = {}
         if http:
-            opened = open_http(loaded.config.transport, http, self.clock)
+            opened = open_http(loaded.config.transport, http, self.clock, self._intake)
             transports |= dict.fromkeys([source.name for source in http], _with_records(opened, over_http, loaded))
         previous = self._file_transport
-        self._file_transport = FileTransport(files, self.clock, self._positions(files), previous) if files else None
-        if self._file_transport:
+        self._file_transport = None
+        if files:
+            self._file_transport = FileTransport(files, self.clock, self._positions(files), previous, self._intake)
             reader = _with_records(self._file_transport, from_files, loaded)
             transports |= dict.fromkeys([source.name for source in files], reader)
         self._transports = set(transports.values())

@@ -123,20 +123,25 @@ class Writer:
     def tick(self) -> None:
         """Write everything that was delivered: raw lines, averages lines, events; then count the finished ticks."""
         with self._lock:
-            deliveries = [delivery for delivery in self._poller.collect() if delivery.poll.failure != CLOSED]
-            self._accept(deliveries)
-            try:
-                self._write()
-                self._logs.events.flush()
-            except OSError as error:
-                self._standing.rejected_write(error)
-            else:
-                if self._standing.stuck:
-                    self._standing.accepted_write(self._refused, self._clock())
-                    self._refused = 0
-                    self._poller.wake()
-            self._standing.finish(delivery.tick for delivery in deliveries)
+            self._handle(self._poller.collect())
+            while self._poller.has_deliveries:
+                self._handle(self._poller.collect())
             self._forget(self._clock())
+
+    def _handle(self, delivered: Iterable[Delivery]) -> None:
+        deliveries = [delivery for delivery in delivered if delivery.poll.failure != CLOSED]
+        self._accept(deliveries)
+        try:
+            self._write()
+            self._logs.events.flush()
+        except OSError as error:
+            self._standing.rejected_write(error)
+        else:
+            if self._standing.stuck:
+                self._standing.accepted_write(self._refused, self._clock())
+                self._refused = 0
+                self._poller.wake()
+        self._standing.finish(delivery.tick for delivery in deliveries)
 
     def finish(self) -> None:
         """Write everything that was delivered and fsync it."""

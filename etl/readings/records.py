@@ -44,7 +44,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 class Poll(msgspec.Struct, frozen=True, gc=False):
     """The result of one poll of one source, complete `at` (seconds since the epoch): answers, or a failure.
 
-    `rejections` says why other answers of it have no records.
+    `rejections` says why other answers of it have no records. While the poll exists, `lease` keeps its bytes counted.
     """
 
     source: str
@@ -52,6 +52,7 @@ class Poll(msgspec.Struct, frozen=True, gc=False):
     answers: tuple[Answer, ...] = ()
     failure: Failure | None = None
     rejections: tuple[RejectedError, ...] = ()
+    lease: object = None
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):

@@ -7,6 +7,7 @@
     http_connection  its connections: the socket of the poll in flight, the size limit
     http_curl        HTTP over libcurl: one thread, for fleets
     files            JSON documents and followed files
+    intake           the memory of answers until they are written, bounded for all sources together
     extraction       `records`: answers of any transport are split into records
 
 To add a kind of source (MQTT, OPC UA, Modbus): a struct in `contract`, a module here with a class that has the two

@@ -12,6 +12,7 @@ import orjson
 
 from etl.readings.records import Answer, Failure, Poll, RejectedError
 from etl.sources.contract import FileSource
+from etl.sources.intake import BUSY, Intake
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
 MAX_DOCUMENT_BYTES = 64 << 20
@@ -37,7 +38,9 @@ class Files:
         clock: Callable[[], float],
         positions: Mapping[str, int],
         previous: Files | None = None,
+        intake: Intake | None = None,
     ) -> None:
+        self._intake = intake or Intake()
         readers = previous.readers if previous else {}
         self.readers: dict[FileSource, _Reader] = {
             source: readers.get(source) or _reader(source, positions.get(source.name, 0)) for source in sources
@@ -54,7 +57,11 @@ class Files:
         self._threads.close()
 
     def _read(self, poll: PendingPoll) -> tuple[Answer, ...]:
-        return self._by_name[poll.name].read()
+        reader = self._by_name[poll.name]
+        poll.lease = self._intake.lease()
+        if isinstance(reader, _FollowedFile) and not poll.lease.grow(reader.next_bytes()):
+            raise RejectedError(*BUSY)
+        return reader.read()
 
 
 def _explain(_: PendingPoll, error: Exception) -> Failure:
@@ -147,6 +154,10 @@ class _FollowedFile:
             if line.strip():
                 answers.append(Answer(line, self._position))
         return tuple(answers)
+
+    def next_bytes(self) -> int:
+        """How many bytes the next `read` takes, if the file is still the same one; OSError if it cannot be read."""
+        return min(MAX_READ_BYTES, max(0, self._path.stat().st_size - self._position))
 
     def _was_replaced(self, fd: int, stat: os.stat_result) -> bool:
         """Whether the position belongs to another file: other inode, beyond the end, or not after a line's end."""
