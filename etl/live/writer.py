@@ -297,7 +297,7 @@ def raw_lines(poll: Poll, alive: Alive) -> tuple[list[bytes], list[RejectedError
             alive.admit(poll.source, reading.get("id"), at)
             lines.append(raw_line(reading, poll.source, at, answer.position))
         except RejectedError as error:
-            rejections.append(error)
+            rejections.append(error.with_traceback(None))  # its frames hold the decoded answer
         except Exception as error:  # no answer may end the writer, which serves all sources
             why = f"the answer cannot be written: {type(error).__name__}: {error}"
             rejections.append(RejectedError("failed", why[:200]))

@@ -42,11 +42,11 @@ class Alive:
         source = self._sources.setdefault(name, _Source())
         if source.last.pop(machine_id, None) is None:
             source.forget(at - self._silence)
-            length = _length(machine_id)
-            if len(source.last) >= MAX_MACHINES or source.characters + length > MAX_ID_CHARACTERS:
-                why = f"{name} has {len(source.last):,} other machines already; is its `id` new with every answer?"
-                raise RejectedError("too_many", why)
-            source.characters += length
+            source.characters += _length(machine_id)
+            if len(source.last) >= MAX_MACHINES or source.characters > MAX_ID_CHARACTERS:
+                source.characters -= _length(machine_id)
+                what = "long ids" if len(source.last) < MAX_MACHINES else "machines"
+                raise RejectedError("too_many", f"{name} has too many {what} already; is its `id` new in every answer?")
         source.last[machine_id] = at
 
     def adopt(self, last: Iterable[tuple[Machine, float]]) -> None:

@@ -39,13 +39,13 @@ def split(poll: Poll, expression: ParsedResult) -> Poll:
         try:
             records = extract(answer.body, expression)
         except RejectedError as error:
-            rejections.append(error)
+            rejections.append(error.with_traceback(None))  # its frames hold the decoded answer
             continue
         for record in records:
             try:
                 answers.append(Answer(_encode(as_reading(record, "record")), answer.position))
             except RejectedError as error:
-                rejections.append(error)
+                rejections.append(error.with_traceback(None))
     return msgspec.structs.replace(poll, answers=tuple(answers), rejections=tuple(rejections))
 
 

@@ -127,3 +127,10 @@ def test_ten_thousand_machines_of_a_dozen_fields_are_within_the_bounds():
     body = orjson.dumps({"machines": [{"serial": n, **fields} for n in range(MAX_RECORDS)]})
     names = ", ".join(f"f{n}: f{n}.value" for n in range(5))
     assert len(extract(body, jmespath.compile(f"machines[].{{id: serial, {names}}}"))) == MAX_RECORDS
+
+
+def test_a_rejected_answer_does_not_stay_in_memory(opened):
+    """Why an answer was rejected is kept without the decoded answer, which would wait for the garbage collector."""
+    poll = poll_all(opened({"a": [b'{"m": 1}', b'{"m": [1]}', b"broken"]}, "sort_by(m, &x)"), ["a"]).of("a")
+    assert len(poll.rejections) == 3
+    assert all(error.__traceback__ is None for error in poll.rejections)
