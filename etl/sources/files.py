@@ -19,6 +19,8 @@ MAX_DOCUMENT_BYTES = 64 << 20
 """Size limit of a document, which is kept in memory; `etl replay` imports recorded months."""
 MAX_READ_BYTES = 5 << 20
 """Bytes read from a followed file in one poll; the next polls read the rest."""
+MAX_READ_LINES = 50_000
+"""Lines read from a followed file in one poll: each becomes a raw line, which takes far more than the shortest line."""
 
 
 class _Reader(Protocol):
@@ -149,7 +151,7 @@ class _FollowedFile:
         if not complete and len(block) == MAX_READ_BYTES:
             raise RejectedError("too_large", f"a line is longer than {MAX_READ_BYTES >> 20} MiB")
         answers = []
-        for line in block[:complete].split(b"\n")[:-1]:
+        for line in block[:complete].split(b"\n", MAX_READ_LINES)[:-1]:
             self._position += len(line) + 1
             if line.strip():
                 answers.append(Answer(line, self._position))

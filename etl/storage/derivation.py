@@ -13,7 +13,8 @@ from etl.storage.places import Place, blocks_before
 from etl.storage.settings_log import SettingsLog, shape
 
 MAX_SET_BACK_S = 86_400.0
-"""Windows are kept this much longer than they can matter, for lines from after the clock was set back."""
+"""Windows are kept this much longer than they can matter, for lines from after the clock was set back; where it was set
+back by more than a day, a machine that had been silent too long starts over."""
 MAX_WINDOWS = 100_000
 """Windows beyond which those that cannot matter any more are removed as the fold reaches a new day."""
 
@@ -37,7 +38,7 @@ class Derivation:
         """The averages lines of a day's raw lines, the first of which is its line `line`."""
         if len(self.windows) > MAX_WINDOWS:
             silence = silence_s(self._settings_log.at(day, line).interval)
-            # A local day begins up to 14 hours before the same day of UTC, and up to a day in what a replay sorted.
+            # A local day may begin 14 hours before that day of UTC; the clock may have been set back within it.
             begins = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
             forget(self.windows, begins - 2 * MAX_SET_BACK_S - silence)
         for first, end, settings in self._settings_log.segments(day):
@@ -72,7 +73,7 @@ def windows_before(settings_log: SettingsLog, place: Place, now: float = inf) ->
             if source is None:
                 continue
             at = times[i]
-            since = min(at, now) if since is None else since
+            since = max(min(at, now), at - MAX_SET_BACK_S) if since is None else since
             machine = (source, rows.ids[i])
             if machine in rewind or since - at <= silence + MAX_SET_BACK_S:
                 rewind.add(machine, at, [column[i] for column in rows.values])
