@@ -126,13 +126,12 @@ def averages_encoder(parameters: Iterable[str]) -> Callable[[Reading, Sequence[f
 
 def shortened(averages: bytes) -> bytes:
     """An averages line whose `timestamp`, `id` and `status` have at most MAX_TEXT_CHARACTERS."""
-    line = msgspec.json.decode(averages)
+    line = msgspec.json.decode(averages, type=dict[str, msgspec.Raw])
     for key in ("timestamp", "id", "status"):
-        value = line[key]
-        if isinstance(value, list | dict):
-            value = msgspec.json.encode(value).decode()
-        if isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
-            line[key] = value[: MAX_TEXT_CHARACTERS - 3] + "..."
+        value = bytes(line[key])
+        text = msgspec.json.decode(value, type=str) if value.startswith(b'"') else value.decode()
+        if len(text) > MAX_TEXT_CHARACTERS:
+            line[key] = msgspec.Raw(msgspec.json.encode(text[: MAX_TEXT_CHARACTERS - 3] + "..."))
     return msgspec.json.encode(line) + b"\n"
 
 
