@@ -137,7 +137,7 @@ class Recording:
     def _item(self, file: _Input, number: int, item: Any, position: int | None = None) -> Lines | Rejection:
         """One reading, a line (bytes) or an item of an array: a raw line stays as it is, others become raw lines."""
         try:
-            reading = parse(item) if isinstance(item, bytes) else as_reading(item)
+            reading = parse(item) if isinstance(item, bytes) else as_reading(item, "record")
             is_raw = "_source" in reading and "_polled_at" in reading
             if is_raw:
                 line = (item if isinstance(item, bytes) else orjson.dumps(reading)) + b"\n"

@@ -51,10 +51,11 @@ def command(file: Path, log_format: str, insecure: bool) -> None:
 
     Readings and averages go to the output folder and, as JSON lines, to stdout; the log goes to stderr.
     """
-    execute(file, lambda loaded: run(loaded, insecure), log_format)
+    signals = Signals()
+    execute(file, lambda loaded: run(loaded, insecure, signals), log_format)
 
 
-def run(loaded: Loaded, insecure: bool) -> int:
+def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
     """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code."""
     serves = loaded.config.api.serve
     if serves:
@@ -62,7 +63,6 @@ def run(loaded: Loaded, insecure: bool) -> int:
 
         if not insecure:
             refuse_exposed(loaded.config.api)
-    signals = Signals()
     with locked(output_root(loaded)) as renew_lock:
         _raise_descriptor_limit()
         stdout = Stdout()
@@ -166,6 +166,9 @@ def _reload(pipeline: Pipeline, schedule: Schedule) -> None:
         pipeline.reload(load(pipeline.loaded.file))
     except (ConfigError, NeedsRestartError, OSError) as error:
         log.error("The changed config is not applied, the running one stays: %s", error)
+        return
+    except Exception:  # such as no memory or no further thread: polling goes on
+        log.exception("The changed config is not applied, the running one stays")
         return
     schedule.set_sources(pipeline.names)
     log.info("The changed config is applied: polling %s", plural(len(pipeline.names), "source"))

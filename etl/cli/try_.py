@@ -16,13 +16,14 @@ from etl.config.addresses import url_problem
 from etl.config.load import STARTER, Loaded, load
 from etl.config.model import Source
 from etl.live.pipeline import file_sources, http_sources
-from etl.readings.answers import as_reading, extract, parse
+from etl.readings.answers import parse, split
 from etl.readings.records import Poll, RejectedError
 from etl.readings.text import clipped, excerpt, plural, shown_address
 from etl.readings.window import number
 from etl.sources.advice import failure_hint, hints, missing_number, shown_json
 from etl.sources.contract import Transport
 from etl.sources.files import Files
+from etl.sources.intake import Intake
 from etl.sources.registry import open_http
 
 MAX_SUMMARIZED = 100
@@ -104,7 +105,7 @@ def _poll(loaded: Loaded) -> list[Poll]:
     results: SimpleQueue[Poll] = SimpleQueue()
     transports: list[Transport] = []
     if http:
-        transports.append(open_http(loaded.config.transport, http, time.time))
+        transports.append(open_http(loaded.config.transport, http, time.time, Intake()))
         transports[-1].start([source.name for source in http], results.put)
     if files:
         transports.append(Files(files, time.time, {}))
@@ -117,20 +118,14 @@ def _poll(loaded: Loaded) -> list[Poll]:
 
 def _judged(loaded: Loaded, source: Source, poll: Poll) -> _Result:
     """What a poll gives: its readings, why others were rejected, and the number of each parameter in each reading."""
-    expression = jmespath.compile(source.records) if source.records else None
+    records = split(poll, jmespath.compile(source.records)) if source.records else poll
     readings: list[dict[str, Any]] = []
-    rejections: list[RejectedError] = []
-    for answer in poll.answers:
+    rejections = list(records.rejections)
+    for answer in records.answers:
         try:
-            records = [parse(answer.body)] if expression is None else extract(answer.body, expression)
+            readings.append(parse(answer.body))
         except RejectedError as error:
             rejections.append(error)
-            continue
-        for record in records:
-            try:
-                readings.append(as_reading(record, "record"))
-            except RejectedError as error:
-                rejections.append(error)
     fields = loaded.config.parameters.values()
     numbers = [[v for reading in readings if (v := number(reading.get(field))) is not None] for field in fields]
     return _Result(source, poll, readings, rejections, numbers)

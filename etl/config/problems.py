@@ -24,6 +24,10 @@ from etl.readings.text import plural
 
 MAX_PROBLEMS = 100
 """Problems in one error; nobody reads more at once."""
+MAX_SOURCES = 1_000_000
+"""Sources of one config with all its counts; more would fill the memory before anything is polled."""
+MAX_RECORDS_DEPTH = 50
+"""Levels of nesting in a JMESPath expression, which jmespath compiles and evaluates recursively."""
 _MIN_INTERVAL_S = 0.1
 _MAX_INTERVAL_S = 86_400
 _GROUPS: dict[type[msgspec.Struct], str] = {
@@ -195,6 +199,10 @@ def _problems(config: Config) -> Iterator[Problem]:
     yield from _api_problems(config.api)
     for i, source in enumerate(config.sources):
         yield from _source_problems(source, config.max_timeout, ("sources", i))
+    if sum(source.count or 1 for source in config.sources) > MAX_SOURCES:
+        hint = "split them over the configs of several processes"
+        yield Problem(("sources",), "sources", f"more than {MAX_SOURCES:,} sources", hint)
+        return
     yield from _name_problems(config.sources)
 
 
@@ -296,9 +304,25 @@ def _is_shard(shard: str) -> bool:
 
 def _jmespath_mistake(expression: str) -> str | None:
     try:
-        return _function_mistake(jmespath.compile(expression).parsed)
+        parsed = jmespath.compile(expression).parsed
     except jmespath.exceptions.JMESPathError as error:
         return str(error).splitlines()[0]
+    except RecursionError:
+        return "nested too deeply"
+    except Exception:  # jmespath converts numbers unchecked
+        return "it cannot be compiled"
+    if _depth(parsed) > MAX_RECORDS_DEPTH:
+        return f"nested more than {MAX_RECORDS_DEPTH} levels deep"
+    return _function_mistake(parsed)
+
+
+def _depth(node: Any) -> int:
+    """The levels of nesting of a compiled expression."""
+    depth, level = 0, [node]
+    while level:
+        depth += 1
+        level = [child for node in level for child in node.get("children", ()) if isinstance(child, dict)]
+    return depth
 
 
 def _function_mistake(node: Any) -> str | None:

@@ -4,7 +4,7 @@ import re
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from math import isfinite, nan
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -105,15 +105,27 @@ class Traces:
                 return News(self._mark, False, numbers)
             return News(self._mark, True, {machine: self._numbers(slot) for machine, slot in self._slots.items()})
 
-    def keep(self, sources: Collection[str]) -> None:
+    def keep_sources(self, sources: Collection[str]) -> None:
         """Forget the machines of other sources."""
         with self._lock:
-            slots = {machine: slot for machine, slot in self._slots.items() if machine[0] in sources}
-            kept = {machine: self._read(slot, self._numbers(slot)) for machine, slot in slots.items()}
-            self._clear((self._mark // RECENT_READINGS + 2) * RECENT_READINGS)
-            for machine, rows in kept.items():
-                for at, *values in rows:
-                    self._add(machine, at, iter(values))
+            self._keep([machine for machine in self._slots if machine[0] in sources])
+
+    def keep(self, machines: Set[Machine]) -> None:
+        """Forget every machine but these."""
+        with self._lock:
+            if not self._slots.keys() <= machines:
+                self._keep([machine for machine in self._slots if machine in machines])
+
+    def _keep(self, machines: Iterable[Machine]) -> None:
+        slots, rows, last, counts = self._slots, self._rows, self._last, self._counts
+        size = TRACE_READINGS * self._width
+        self._clear((self._mark // RECENT_READINGS + 2) * RECENT_READINGS)
+        for machine in machines:
+            slot = slots[machine]
+            self._slots[machine] = len(self._slots)
+            self._rows += rows[slot * size : (slot + 1) * size]
+            self._last.append(last[slot])
+            self._counts.append(counts[slot])
 
     def _numbers(self, slot: int) -> range:
         return range(max(0, self._counts[slot] - TRACE_READINGS), self._counts[slot])

@@ -11,7 +11,7 @@ from typing import Any
 import jmespath
 
 from etl.config.load import Loaded
-from etl.config.model import Config
+from etl.config.model import Config, Source
 from etl.live.console import TRACE_READINGS, Traces
 from etl.live.no_number import NoNumber
 from etl.live.poller import Poller
@@ -21,7 +21,9 @@ from etl.live.writer import Logs, Sink, Writer
 from etl.readings.days import day_finder
 from etl.readings.window import silence_s
 from etl.sources.contract import FileSource, HttpSource, Transport
+from etl.sources.extraction import Extraction
 from etl.sources.files import Files as FileTransport
+from etl.sources.intake import Intake
 from etl.sources.registry import open_http
 from etl.storage.appender import Appender
 from etl.storage.events import LATEST, Events
@@ -76,6 +78,8 @@ class Pipeline:
         self.logs.use(SYNC_DELAYS_S[loaded.config.output.fsync])
         self.writer = Writer(self.logs, self.poller, self.standing, loaded.settings, clock)
         self.writer.sinks = self._sinks(loaded)
+        self.writer.forgetters = [self.standing.keep, *([traces.keep] if traces else [])]
+        self._intake = Intake()
         self._file_transport: FileTransport | None = None
         self._use_sources(loaded)
 
@@ -94,15 +98,19 @@ class Pipeline:
         return sinks
 
     def _use_sources(self, loaded: Loaded) -> None:
+        over_http = [source for source in loaded.sources if source.url]
+        from_files = [source for source in loaded.sources if source.file]
         http, files = http_sources(loaded), file_sources(loaded)
         transports: dict[str, Transport] = {}
         if http:
-            opened = open_http(loaded.config.transport, http, self.clock)
-            transports |= dict.fromkeys([source.name for source in http], opened)
+            opened = open_http(loaded.config.transport, http, self.clock, self._intake)
+            transports |= dict.fromkeys([source.name for source in http], _with_records(opened, over_http, loaded))
         previous = self._file_transport
-        self._file_transport = FileTransport(files, self.clock, self._positions(files), previous) if files else None
-        if self._file_transport:
-            transports |= dict.fromkeys([source.name for source in files], self._file_transport)
+        self._file_transport = None
+        if files:
+            self._file_transport = FileTransport(files, self.clock, self._positions(files), previous, self._intake)
+            reader = _with_records(self._file_transport, from_files, loaded)
+            transports |= dict.fromkeys([source.name for source in files], reader)
         self._transports = set(transports.values())
         self.names = [source.name for source in loaded.sources]
         self.standing.addresses = {source.name: source.url or source.file or "" for source in loaded.sources}
@@ -111,8 +119,7 @@ class Pipeline:
             self.standing.use(self.names, self.clock())
             self.no_number.keep(set(self.names))
         if self.traces:
-            self.traces.keep(self.names)
-        self.writer.use({source.name: jmespath.compile(source.records) for source in loaded.sources if source.records})
+            self.traces.keep_sources(self.names)
 
     def _positions(self, files: Iterable[FileSource]) -> dict[str, int]:
         """Where following starts, for files that are not followed yet: after the last line in the raw log."""
@@ -129,7 +136,7 @@ class Pipeline:
         """Show the last lines of an earlier process until new ones are written; before the writer runs."""
         with self.writer.paused(), self._logged_if_unreadable():
             folder, settings, names, now = self.folder, self.loaded.settings, set(self.names), self.clock()
-            self.standing.latest = last_averages(folder, names, silence_s(settings.interval), now)
+            self.standing.restore(last_averages(folder, names, silence_s(settings.interval), now))
             if self.traces:
                 span, fields = TRACE_READINGS * settings.interval, list(settings.parameters.values())
                 self.traces.restore(recent_readings(folder, names, fields, span, now))
@@ -207,6 +214,13 @@ def http_sources(loaded: Loaded) -> list[HttpSource]:
 def file_sources(loaded: Loaded) -> list[FileSource]:
     """The sources with a file, as their transport takes them."""
     return [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
+
+
+def _with_records(transport: Transport, sources: Iterable[Source], loaded: Loaded) -> Transport:
+    """The transport of these sources, and the extraction of records if one of them has `records`."""
+    expressions = {source.name: jmespath.compile(source.records) for source in sources if source.records}
+    timeouts = {source.name: inf if source.file else loaded.timeout(source) for source in sources}
+    return Extraction(transport, expressions, timeouts) if expressions else transport
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

@@ -7,6 +7,7 @@
     window    the moving-average window
     rewind    windows rebuilt from the newest readings
     no_number parameters without a number: when that is a fault, and how to say it
+    alive     how many machines of a source are alive: their number is bounded
     fold      raw lines to averages lines: live polling, start, replay, rebuild and verify share it
     times     moments as RFC 3339
     days      local days

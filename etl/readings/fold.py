@@ -39,6 +39,12 @@ def fold_of(settings: Settings) -> Fold:
     return Fold(decode, averages_encoder(settings.parameters), settings.window, silence_s(settings.interval))
 
 
+def forget(windows: Windows, before: float) -> None:
+    """Remove the windows of the machines without a reading since `before` (seconds)."""
+    for machine in [machine for machine, window in windows.items() if window.at < before]:
+        del windows[machine]
+
+
 def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[Update]:
     """Yield an update for each undamaged raw line, in order; updates `windows` in place."""
     for line in lines:

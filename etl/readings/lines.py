@@ -16,6 +16,8 @@ OWN_KEYS = ("_source", "_polled_at", "_position")
 """The keys this program adds behind a machine's own; what a machine sends under them is removed."""
 COMMON_KEYS = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
 """The keys of a raw line that have a meaning whatever the parameters are."""
+MAX_TEXT_CHARACTERS = 200
+"""Characters of a text that is kept to be shown."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a damaged line raises."""
 
@@ -120,6 +122,17 @@ def averages_encoder(parameters: Iterable[str]) -> Callable[[Reading, Sequence[f
         return encode(line(timestamp, *reading.machine, *means, reading.status, readings, polled_at)) + b"\n"
 
     return encode_line
+
+
+def shortened(averages: bytes) -> bytes:
+    """An averages line whose `timestamp`, `id` and `status` have at most MAX_TEXT_CHARACTERS."""
+    line = msgspec.json.decode(averages, type=dict[str, msgspec.Raw])
+    for key in ("timestamp", "id", "status"):
+        value = bytes(line[key])
+        text = msgspec.json.decode(value, type=str) if value.startswith(b'"') else value.decode()
+        if len(text) > MAX_TEXT_CHARACTERS:
+            line[key] = msgspec.Raw(msgspec.json.encode(text[: MAX_TEXT_CHARACTERS - 3] + "..."))
+    return msgspec.json.encode(line) + b"\n"
 
 
 def event_line(moment: float, event: str, source: str | None, reason: str | None, fields: dict[str, Any]) -> bytes:

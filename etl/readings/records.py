@@ -35,19 +35,24 @@ CLOSED = Failure("closed", "the poll was cancelled because polling stops")
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """One body as a source sent it; in a followed file `position` is the byte offset after it."""
+    """One body as a source sent it, or a record of it; in a followed file `position` is the byte offset after it."""
 
     body: bytes
     position: int | None = None
 
 
 class Poll(msgspec.Struct, frozen=True, gc=False):
-    """The result of one poll of one source, complete `at` (seconds since the epoch): answers, or a failure."""
+    """The result of one poll of one source, complete `at` (seconds since the epoch): answers, or a failure.
+
+    `rejections` says why other answers of it have no records. While the poll exists, `lease` keeps its bytes counted.
+    """
 
     source: str
     at: float
     answers: tuple[Answer, ...] = ()
     failure: Failure | None = None
+    rejections: tuple[RejectedError, ...] = ()
+    lease: object = None
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):

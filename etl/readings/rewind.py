@@ -38,6 +38,9 @@ class Rewind:
         self._silence = silence
         self._machines: dict[Machine, _Machine] = {}
 
+    def __contains__(self, machine: Machine) -> bool:
+        return machine in self._machines
+
     def add(self, machine: Machine, at: float, values: Iterable[Any]) -> None:
         """Add the reading before those added so far."""
         state = self._machines.get(machine)

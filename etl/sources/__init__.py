@@ -8,6 +8,8 @@
     http_curl        HTTP over libcurl: one thread, for fleets
     files            JSON documents and followed files
     advice           what to change at a source without an answer, or without numbers
+    intake           the memory of answers until they are written, bounded for all sources together
+    extraction       `records`: answers of any transport are split into records
 
 To add a kind of source (MQTT, OPC UA, Modbus): a struct in `contract`, a module here with a class that has the two
 methods of `Transport`, and where it competes with another transport an entry in `registry`. A client library that

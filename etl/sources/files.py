@@ -12,12 +12,15 @@ import orjson
 
 from etl.readings.records import Answer, Failure, Poll, RejectedError
 from etl.sources.contract import FileSource
+from etl.sources.intake import BUSY, Intake
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """Size limit of a document, which is kept in memory; `etl replay` imports recorded months."""
 MAX_READ_BYTES = 5 << 20
 """Bytes read from a followed file in one poll; the next polls read the rest."""
+MAX_READ_LINES = 50_000
+"""Lines read from a followed file in one poll: each becomes a raw line, which takes far more than the shortest line."""
 
 
 class _Reader(Protocol):
@@ -37,7 +40,9 @@ class Files:
         clock: Callable[[], float],
         positions: Mapping[str, int],
         previous: Files | None = None,
+        intake: Intake | None = None,
     ) -> None:
+        self._intake = intake or Intake()
         readers = previous.readers if previous else {}
         self.readers: dict[FileSource, _Reader] = {
             source: readers.get(source) or _reader(source, positions.get(source.name, 0)) for source in sources
@@ -54,7 +59,11 @@ class Files:
         self._threads.close()
 
     def _read(self, poll: PendingPoll) -> tuple[Answer, ...]:
-        return self._by_name[poll.name].read()
+        reader = self._by_name[poll.name]
+        poll.lease = self._intake.lease()
+        if isinstance(reader, _FollowedFile) and not poll.lease.grow(reader.next_bytes()):
+            raise RejectedError(*BUSY)
+        return reader.read()
 
 
 def _explain(_: PendingPoll, error: Exception) -> Failure:
@@ -142,11 +151,15 @@ class _FollowedFile:
         if not complete and len(block) == MAX_READ_BYTES:
             raise RejectedError("too_large", f"a line is longer than {MAX_READ_BYTES >> 20} MiB")
         answers = []
-        for line in block[:complete].split(b"\n")[:-1]:
+        for line in block[:complete].split(b"\n", MAX_READ_LINES)[:-1]:
             self._position += len(line) + 1
             if line.strip():
                 answers.append(Answer(line, self._position))
         return tuple(answers)
+
+    def next_bytes(self) -> int:
+        """How many bytes the next `read` takes, if the file is still the same one; OSError if it cannot be read."""
+        return min(MAX_READ_BYTES, max(0, self._path.stat().st_size - self._position))
 
     def _was_replaced(self, fd: int, stat: os.stat_result) -> bool:
         """Whether the position belongs to another file: other inode, beyond the end, or not after a line's end."""

@@ -17,6 +17,7 @@ import pycurl
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
 from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, HttpSource, refusal, timed_out
+from etl.sources.intake import BUSY, Intake, Lease
 
 MAX_NEW_POLLS = 48
 """Polls that may be in their first SLOW_S seconds at a time; more would cost memory and save no time."""
@@ -57,24 +58,30 @@ class _PendingPoll(NamedTuple):
 class _Transfer:
     """A libcurl handle and the poll that it runs; the handle is reused for other sources."""
 
-    def __init__(self, easy: Any) -> None:
+    def __init__(self, easy: Any, intake: Intake) -> None:
         self.easy = easy
+        self.lease: Lease | None = None
+        self._intake = intake
         self.body = BytesIO()
         self.headers: list[bytes] = []
-        self.too_large = False
+        self.failure: Failure | None = None
         self.poll: _PendingPoll
         self.started = 0.0
         easy.setopt(pycurl.WRITEFUNCTION, self._write)
 
     def start(self, poll: _PendingPoll) -> None:
         self.body = BytesIO()
-        self.too_large = False
+        self.lease = self._intake.lease()
+        self.failure = None
         self.poll = poll
         self.started = time.monotonic()
 
     def _write(self, chunk: bytes) -> int:
-        self.too_large = self.body.tell() + len(chunk) > MAX_BODY_BYTES
-        return 0 if self.too_large else self.body.write(chunk)
+        if self.body.tell() + len(chunk) > MAX_BODY_BYTES:
+            self.failure = TOO_LARGE
+        elif self.lease and not self.lease.grow(len(chunk)):
+            self.failure = BUSY
+        return 0 if self.failure else self.body.write(chunk)
 
 
 class Curl:
@@ -84,7 +91,8 @@ class Curl:
     grows with the number of hosts.
     """
 
-    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
+    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float], intake: Intake | None = None) -> None:
+        self._intake = intake or Intake()
         self._sources = {source.name: source for source in sources}
         self._clock = clock
         distinct: dict[tuple[bytes, ...], list[bytes]] = {}  # sources with equal headers share one list
@@ -232,7 +240,7 @@ class Curl:
         easy.setopt(pycurl.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
         easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
         easy.setopt(pycurl.TCP_NODELAY, 1)
-        return _Transfer(easy)
+        return _Transfer(easy, self._intake)
 
     def _collect(self) -> None:
         """Deliver the polls whose transfers ended."""
@@ -260,32 +268,34 @@ class Curl:
         return self._in_flight.pop(easy)
 
     def _finish(self, transfer: _Transfer, failure: Failure | None) -> None:
-        poll, body = transfer.poll, transfer.body.getvalue()
+        poll, body, lease = transfer.poll, transfer.body.getvalue(), transfer.lease
         self._free(transfer)
-        self._deliver(poll, failure, body)
+        self._deliver(poll, failure, body, lease)
 
     def _free(self, transfer: _Transfer) -> None:
         """Make a handle available for another source."""
         transfer.body = BytesIO()
+        transfer.lease = None
         if transfer.poll.source.ca_file:
             transfer.easy.unsetopt(pycurl.CAINFO)
         if transfer.poll.new_connection:
             transfer.easy.setopt(pycurl.FRESH_CONNECT, 0)
         self._idle.append(transfer)
 
-    def _deliver(self, poll: _PendingPoll, failure: Failure | None, body: bytes = b"") -> None:
+    def _deliver(
+        self, poll: _PendingPoll, failure: Failure | None, body: bytes = b"", lease: Lease | None = None
+    ) -> None:
         at = self._clock()
         answers = () if failure else (Answer(body),)
-        poll.deliver(Poll(poll.source.name, at, answers, failure))
+        poll.deliver(Poll(poll.source.name, at, answers, failure, lease=None if failure else lease))
 
     def _explain(self, transfer: _Transfer, code: int, message: str) -> Failure:
         easy = transfer.easy
         not_connected = code == pycurl.E_COULDNT_CONNECT
         if easy.getinfo(pycurl.USED_PROXY) and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
             return _FAILURES[pycurl.E_COULDNT_RESOLVE_PROXY]
-        refused = refusal(easy.getinfo(pycurl.RESPONSE_CODE))
-        if refused or transfer.too_large:
-            return refused or TOO_LARGE
+        if failure := refusal(easy.getinfo(pycurl.RESPONSE_CODE)) or transfer.failure:
+            return failure
         if code == pycurl.E_OPERATION_TIMEDOUT:
             return timed_out(transfer.poll.source.timeout)
         if not_connected:

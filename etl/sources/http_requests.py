@@ -24,6 +24,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from etl.readings.records import Answer, Failure, Poll
 from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, HttpSource, refusal
 from etl.sources.http_connection import POOLS, FailedError, current
+from etl.sources.intake import BUSY, Intake, Lease
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
 DECODE_BYTES = 64 << 10
@@ -39,7 +40,8 @@ logging.getLogger("urllib3").setLevel(logging.ERROR)  # Its warnings name URLs, 
 class Requests:
     """Polls sources with requests, on threads."""
 
-    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
+    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float], intake: Intake | None = None) -> None:
+        self._intake = intake or Intake()
         self._sources = {source.name: source for source in sources}
         self._prepared: dict[str, _Request] = {}
         self._adapters: dict[str, _Adapter] = {}
@@ -76,7 +78,8 @@ class Requests:
                     raise
             else:
                 with response:
-                    return (Answer(_body(response)),)
+                    poll.lease = self._intake.lease()
+                    return (Answer(_body(response, poll.lease)),)
 
     def _adapter(self, source: HttpSource) -> _Adapter:
         """The adapter for this source: one for each set of trusted certificates, and one for plain HTTP."""
@@ -178,7 +181,7 @@ def _tls_context(trusted: str) -> ssl.SSLContext:
     return context
 
 
-def _body(response: requests.Response) -> bytes:
+def _body(response: requests.Response, lease: Lease) -> bytes:
     if refused := refusal(response.status_code):
         raise FailedError(refused)
     body = bytearray()
@@ -187,6 +190,8 @@ def _body(response: requests.Response) -> bytes:
             body += piece
             if len(body) > MAX_BODY_BYTES:
                 raise FailedError(TOO_LARGE)
+            if not lease.grow(len(piece)):
+                raise FailedError(BUSY)
     return bytes(body)
 
 

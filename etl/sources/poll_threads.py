@@ -12,6 +12,7 @@ from math import inf
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
 from etl.sources.contract import timed_out
+from etl.sources.intake import Lease
 
 MAX_NEW_POLLS = 32
 """Polls that may be in their first SLOW_S seconds at a time. More would contend for the interpreter lock, and would
@@ -33,6 +34,7 @@ class PendingPoll:
         self.deadline = time.monotonic() + timeout
         self.deliver = deliver
         self.opened_connection = False
+        self.lease: Lease | None = None
         self._sock: socket.socket | None = None
         self._cancelled = False
 
@@ -156,7 +158,10 @@ class PollThreads:
             answers = self._read(poll)
         except Exception as error:
             failure = self._explain(poll, error)
-        result = Poll(poll.name, self._clock(), answers, failure)
+            if poll.lease:
+                poll.lease.release()
+        result = Poll(poll.name, self._clock(), answers, failure, lease=poll.lease)
+        poll.lease = None
         with self._changed:
             self._new.pop(poll, None)
             if follower := self._occupied.pop(poll.name):

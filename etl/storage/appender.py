@@ -14,6 +14,8 @@ from etl.storage.folder import Folder
 
 MAX_WRITE_BYTES = 1 << 20
 """Bytes of one write, about: larger ones gain nothing, and a failed one has to be undone."""
+MAX_UNSYNCED_BYTES = 4 << 20
+"""Bytes of written lines that wait in memory for a delayed fsync, about; more are fsynced at once."""
 
 
 class DisturbedError(Exception):
@@ -81,7 +83,8 @@ class Appender:
                 self.waiting_bytes -= chunk.size
                 if not chunk.returned:
                     yield chunk.day, chunk.lines
-        if self._unsynced and time.monotonic() - self._unsynced_since >= self.sync_delay_s:
+        is_due = time.monotonic() - self._unsynced_since >= self.sync_delay_s
+        if self._unsynced and (is_due or sum(chunk.size for chunk in self._unsynced) > MAX_UNSYNCED_BYTES):
             self.sync()
 
     @property

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import accumulate, chain
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,8 +29,10 @@ Record = Callable[..., None]
 """Records an event: record("repaired", reason="torn", file=...)."""
 
 
-def recover(folder: Folder, settings: Settings, today: str, record: Record) -> Windows:
+def recover(folder: Folder, settings: Settings, today: str, record: Record, now: float = inf) -> Windows:
     """Repair the end of the folder and write down the settings; the windows to go on with from day `today` on.
+
+    `now` is the time (seconds since the epoch) before which no reading follows.
 
     After an OSError it is safe to try again later.
     """
@@ -42,7 +45,7 @@ def recover(folder: Folder, settings: Settings, today: str, record: Record) -> W
     if not days:
         return {}
     settings_log = SettingsLog(folder, settings)
-    windows = _derive_from(settings_log, _tail(folder, days), record)
+    windows = _derive_from(settings_log, _tail(folder, days), record, now)
     last = settings_log.at(days[-1], folder.count("raw", days[-1]))
     return windows if shape(last) == shape(settings) else {}
 
@@ -94,15 +97,15 @@ def _tail(folder: Folder, days: list[str]) -> Place:
     return min(place, Place(days[max(0, lacking[0] - 1)], 1, 0)) if lacking else place
 
 
-def _derive_from(settings_log: SettingsLog, start: Place, record: Record) -> Windows:
+def _derive_from(settings_log: SettingsLog, start: Place, record: Record, now: float) -> Windows:
     """Derive the averages from `start` on and make the files equal to them."""
-    folder, derivation = settings_log.folder, Derivation(settings_log, start)
+    folder, derivation = settings_log.folder, Derivation(settings_log, start, now)
     for day in [day for day in folder.days("raw") if day >= start.day]:
         line, offset = (start.line, start.offset) if day == start.day else (1, 0)
         agrees = _rewrite_end(folder, day, line, derivation.day(day, line, offset), record)
         if not agrees and line > 1:
             # Not even the first line agrees: damaged lines further up may have shifted the line numbers.
-            return _derive_from(settings_log, Place(day, 1, 0), record)
+            return _derive_from(settings_log, Place(day, 1, 0), record, now)
     return derivation.windows
 
 

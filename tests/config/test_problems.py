@@ -273,3 +273,11 @@ def test_a_template_is_checked_by_its_first_and_last_address(tmp_path):
     assert "its host or port cannot be read" in problem
     (problem,) = problems_of(written(tmp_path, "sources: [{name: m, url: 'http://m-{n}/'}]"))
     assert "it has {n}, but the source has no count" in problem
+
+
+@pytest.mark.parametrize("error", [RecursionError(), MemoryError(), OverflowError("too large\n"), KeyError("x")])
+def test_an_error_that_the_checks_did_not_foresee_is_a_problem_of_the_config(tmp_path, monkeypatch, error):
+    """Whatever goes wrong while a config is read, it is one line about that file, and no traceback."""
+    monkeypatch.setattr(document.Document, "_compose", lambda self: (_ for _ in ()).throw(error))
+    (problem,) = problems_of(written(tmp_path, MINIMAL))
+    assert f"the config cannot be read: {type(error).__name__}" in problem

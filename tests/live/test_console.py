@@ -81,7 +81,7 @@ def test_a_mark_that_is_not_known_gives_everything():
     traces = traced(3, "ab")
     mark = traces.since(0).mark
     assert traces.since(mark) == (mark, False, {})
-    traces.keep({"b"})
+    traces.keep_sources({"b"})
     news = traces.since(mark)
     assert news[1:] == (True, {("b", 1): range(3)})
     assert [value for _, value in traces.of(("b", 1))] == [1000, 1001, 1002]

@@ -7,6 +7,7 @@ import threading
 import orjson
 import pytest
 
+from etl.sources import files
 from etl.sources.contract import FileSource
 from etl.sources.files import Files
 
@@ -34,8 +35,8 @@ def poll(tmp_path):
         return polls[0]
 
     yield once
-    for files in opened.values():
-        files.close()
+    for transport in opened.values():
+        transport.close()
 
 
 def bodies(result):
@@ -109,3 +110,10 @@ def test_a_file_that_gives_nothing_is_a_failure_with_a_reason(tmp_path, poll, na
     result = poll(name)
     assert result.answers == ()
     assert result.failure.reason == reason
+
+
+def test_more_lines_than_one_poll_takes_are_read_by_the_next(tmp_path, poll, monkeypatch):
+    """A poll takes a limited number of lines, however short; the next one goes on after them."""
+    monkeypatch.setattr(files, "MAX_READ_LINES", 3)
+    (tmp_path / "lines.jsonl").write_bytes(b"".join(b"%d\n" % n for n in range(7)))
+    assert [bodies(poll("lines.jsonl")) for _ in range(4)] == [[0, 1, 2], [3, 4, 5], [6], []]

@@ -28,7 +28,7 @@ def test_a_reading_is_delivered_as_it_was_sent(make, serve):
     """A good answer is delivered byte for byte, with the moment it was complete."""
     before = time.time()
     delivered = poll(make(machine(serve(servers.good).url)))
-    assert delivered == Poll("machine", delivered.at, (Answer(READING),))
+    assert delivered == Poll("machine", delivered.at, (Answer(READING),), lease=delivered.lease)
     assert before <= delivered.at <= time.time()
 
 
