@@ -2,6 +2,7 @@
 
     load       load(file): the checked config and what follows from it
     model      the keys: types, ranges, defaults and hints
+    local_zone what `timezone: local` means
     problems   what is wrong with a config, with a hint for each problem
     document   the YAML: plain values, and the line and column of each
     schema     the JSON Schema, for editors

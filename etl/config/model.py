@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
-from tzlocal import get_localzone_name
 
+from etl.config.local_zone import local_zone
 from etl.readings.records import DetectorName
 
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -109,7 +109,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def zone_name(self) -> str:
         """The IANA name of `timezone`; `local` is the zone of this machine."""
-        return get_localzone_name() or "UTC" if self.timezone == "local" else self.timezone
+        return local_zone() if self.timezone == "local" else self.timezone
 
     @property
     def max_timeout(self) -> float:

@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import math
 import re
+import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
@@ -14,6 +15,7 @@ import jmespath
 import msgspec
 import yaml
 
+from etl.config import local_zone
 from etl.config.document import ConfigError, Document, KeyPath
 from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
 
@@ -188,8 +190,13 @@ def _problems(config: Config) -> Iterator[Problem]:
 
 
 def _zone_problems(config: Config) -> Iterator[Problem]:
+    if config.timezone == "local":
+        if why := local_zone.mistake(time.time()):
+            hint = "set timezone: Europe/Berlin, or the name of the zone whose midnight ends your days"
+            yield Problem(("timezone",), "timezone", f"timezone local is unknown: {why}", hint)
+        return
     try:
-        ZoneInfo(config.zone_name)
+        ZoneInfo(config.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         near = difflib.get_close_matches(config.timezone, available_timezones(), 1, 0.7)
         hint = f"did you mean {near[0]}?" if near else ""
