@@ -81,15 +81,18 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
                 values = tuple(map(_decoded, take_lazily(decode_lazily(line))))
         except UNREADABLE as error:
             raise RejectedError("damaged", f"the line is damaged: {error}") from None
-        source, polled_at, machine_id, timestamp, status, name, *parameters = values
+        source, polled_at, identity, timestamp, status, name, *parameters = values
         moment = polled_at.timestamp()
         if not FIRST_S <= moment <= LAST_S:
             moment = clamp(moment)
-        if type(machine_id) not in (int, str, float):
-            machine_id = None
-        return Reading((source, machine_id), moment, timestamp, status, name, parameters)
+        return Reading((source, machine_id(identity)), moment, timestamp, status, name, parameters)
 
     return decode_line
+
+
+def machine_id(value: Any) -> str | int | float | None:
+    """The `id` that a reading with this value has: a string or a number, else None."""
+    return value if type(value) in (int, str, float) else None
 
 
 def _decoded(value: Any) -> Any:
