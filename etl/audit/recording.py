@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
+from etl.readings import exact
 from etl.readings.answers import as_reading, parse
 from etl.readings.blocks import block_decoder, is_text
 from etl.readings.days import day_finder, moment_of
@@ -103,7 +104,7 @@ class Recording:
 
     def _array(self, file: _Input, body: bytes) -> Iterator[Lines | Rejection]:
         try:
-            for number, item in enumerate(orjson.loads(body), 1):
+            for number, item in enumerate(exact.loads(body), 1):
                 yield self._item(file, number, item)
         except orjson.JSONDecodeError as error:
             yield Rejection(file.path, 1, f"the array is not JSON: {error}")
@@ -143,7 +144,7 @@ class Recording:
             reading = parse(item) if isinstance(item, bytes) else as_reading(item, "record")
             is_raw = "_source" in reading and "_polled_at" in reading
             if is_raw:
-                line = (item if isinstance(item, bytes) else orjson.dumps(reading)) + b"\n"
+                line = (item if isinstance(item, bytes) else exact.dumps(reading)) + b"\n"
             else:
                 line = raw_line(reading, file.source, self._time_of(reading, file.source), position)
             decoded = self._decode_line(line)

@@ -8,6 +8,7 @@ from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 from jmespath.visitor import TreeInterpreter
 
+from etl.readings import exact
 from etl.readings.records import Answer, Poll, RejectedError
 
 MAX_RECORDS = 10_000
@@ -101,7 +102,7 @@ def as_reading(value: Any, subject: str = "answer") -> dict[str, Any]:
 def _encode(record: dict[str, Any]) -> bytes:
     try:
         # Copied: the bytes orjson returns keep a 4 KiB buffer alive, and answers wait in queues.
-        return memoryview(orjson.dumps(record)).tobytes()
+        return memoryview(exact.dumps(record)).tobytes()
     except orjson.JSONEncodeError as error:
         raise RejectedError("too_deep", f"the record cannot be written: {error}") from None
 
@@ -112,7 +113,7 @@ def _json(body: bytes) -> Any:
     if len(body) > COUNTED_FROM_BYTES and sum(map(body.count, (b"{", b"[", b","))) > MAX_STRUCTURE:
         raise RejectedError("too_many", f"the answer has more than {MAX_STRUCTURE:,} braces, brackets and commas")
     try:
-        return orjson.loads(body)
+        return exact.loads(body)
     except orjson.JSONDecodeError as error:
         raise RejectedError("not_json", f"the answer is not JSON: {error}") from None
 

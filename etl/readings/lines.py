@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import orjson
 
+from etl.readings import exact
 from etl.readings.records import Reading, RejectedError, SettingsEntry
 from etl.readings.times import FIRST_S, LAST_S, clamp, rfc3339
 
@@ -37,7 +38,7 @@ def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: i
 
 def _line(record: dict[str, Any]) -> bytes:
     # Concatenation copies: the bytes orjson returns keep a 4 KiB buffer alive, and lines wait in queues.
-    return orjson.dumps(record) + b"\n"
+    return exact.dumps(record) + b"\n"
 
 
 def line_type(fields: Sequence[str], /, **types: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
@@ -92,7 +93,7 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
 
 def machine_id(value: Any) -> str | int | float | None:
     """The `id` that a reading with this value has: a string or a number, else None."""
-    return value if type(value) in (int, str, float) else None
+    return value if isinstance(value, (int, str, float)) and type(value) is not bool else None
 
 
 def _decoded(value: Any) -> Any:

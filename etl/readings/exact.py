@@ -1,0 +1,62 @@
+"""JSON whose numbers stay what was sent, also those that neither 64 bits nor a double hold."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+_SHAPE = bytes.maketrans(b"123456789.E", b"0000000000e")
+_LONG, _TINY = b"0" * 16, b"e-000"
+"""A number that orjson changes has one of these shapes: 16 digits, or an exponent below those of doubles."""
+
+
+class LongInt(int):
+    """An integer beyond 64 bits, which orjson would decode as a float."""
+
+    __slots__ = ()
+
+
+class LongFloat(float):
+    """A number whose `text` is not that of its nearest double: it may have more digits."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+LongInt.__name__, LongFloat.__name__ = "int", "float"  # jmespath's functions accept numbers by the name of their type
+
+
+def loads(body: bytes) -> Any:
+    """Decode JSON; orjson.JSONDecodeError if it is none. Numbers that orjson would change are LongInt or LongFloat."""
+    value = orjson.loads(body)
+    shape = body.translate(_SHAPE)
+    if _LONG in shape or (b"e-" in shape and _TINY in shape):
+        with suppress(RecursionError):  # nested deeper than can be encoded, which the caller finds out
+            return json.loads(body.decode(), parse_int=_integer, parse_float=_float)
+    return value
+
+
+def dumps(value: Any) -> bytes:
+    """Encode what `loads` returned, its numbers as they were sent; orjson.JSONEncodeError if nested too deep."""
+    return orjson.dumps(value, _fragment, orjson.OPT_PASSTHROUGH_SUBCLASS)
+
+
+def _integer(text: str) -> int:
+    value = int(text)
+    return value if -(1 << 63) <= value < 1 << 64 else LongInt(value)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    return value if text == repr(value) else LongFloat(text)
+
+
+def _fragment(value: Any) -> orjson.Fragment:
+    if isinstance(value, LongInt):
+        return orjson.Fragment(int.__repr__(value))
+    if isinstance(value, LongFloat):
+        return orjson.Fragment(value.text)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
