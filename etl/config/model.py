@@ -33,6 +33,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     ca_file: str | None = None
     records: str | None = None
+    id: Literal["key"] | None = None
     count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
 
     def expand(self) -> Iterator[Source]:
@@ -129,6 +130,7 @@ HINTS = {
     "headers": "write Name: value in plain ASCII, numbers in quotes, no space at the ends",
     "ca_file": "write the path of a PEM file, absolute or from the config's folder",
     "records": "write a JMESPath expression that selects a reading or a list of readings, such as machines[]",
+    "id": "write id: key, beside records that give readings by their ids, or leave it out and select the id in records",
     "count": "write how many sources this entry stands for, 1 to 100000, with {n} in the name",
     "transport": "write requests or curl",
     "shard": "write the number of this process, from 0, and how many there are, such as 0/8",

@@ -239,6 +239,9 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
         yield Problem((*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s", hint)
     if source.records is not None and (mistake := _jmespath_mistake(source.records)):
         yield Problem((*path, "records"), "records", f"records is not a JMESPath expression: {mistake}")
+    if source.id is not None and source.records is None:
+        hint = "write records: and an expression that gives readings by their ids, such as machines"
+        yield Problem((*path, "id"), "id", f"source {source.name} has id but no records", hint)
     for name, value in source.headers.items():
         if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable() or value != value.strip():
             yield Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")
