@@ -9,6 +9,7 @@ from math import isfinite, nan
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 
 from etl.config.load import Loaded
@@ -146,7 +147,8 @@ class Console:
     def overview(self, now: float, mark: int, not_ready: list[str]) -> Iterator[bytes]:
         """JSON in chunks: the machines with readings since `mark`, which an earlier answer gave, and all down sources.
 
-        A trace is a list of [milliseconds since the epoch, value of each parameter or null].
+        The `id` of each is JSON as text: numbers of the page are doubles. A trace is a list of [milliseconds since the
+        epoch, value of each parameter or null].
         """
         latest, news, settings = self._standing.latest.copy(), self._traces.since(mark), self._loaded.settings
         head = {
@@ -174,7 +176,8 @@ class Console:
             chunk = machines[first : first + MACHINES_PER_CHUNK]
             traces = [_trace(self._traces.of(machine, news.numbers[machine][-length:])) for machine in chunk]
             lines = [latest[machine].rstrip() for machine in chunk]
-            yield comma + b",".join(b'{"latest":%b,"trace":[%b]}' % pair for pair in zip(lines, traces, strict=True))
+            items = zip(map(_id_text, chunk), lines, traces, strict=True)
+            yield comma + b",".join(b'{"id":%b,"latest":%b,"trace":[%b]}' % item for item in items)
             comma = b","
         yield b"]}"
 
@@ -193,6 +196,10 @@ class Console:
             "timezone": settings.timezone,
             "simulated": _simulated(self._loaded, source),
         }
+
+
+def _id_text(machine: Machine) -> bytes:
+    return msgspec.json.encode(msgspec.json.encode(machine[1]).decode())
 
 
 def _trace(rows: list[Row]) -> bytes:

@@ -117,6 +117,7 @@ def test_the_overview_has_each_machines_last_line_and_trace(plant):
     assert [entry["latest"] for entry in shown["machines"]] == here.records("averages")[-1:]
     raw = here.records("raw")
     (entry,) = shown["machines"]
+    assert entry["id"] == orjson.dumps(raw[0]["id"]).decode()
     assert [row[1:] for row in entry["trace"]] == [[line["temperature"], line["fan_speed"]] for line in raw]
     assert [row[0] for row in entry["trace"]] == [1000 * (here.clock() - 30 + 10 * n) for n in range(3)]
     assert (shown["whole"], shown["sources"], shown["down"], shown["not_ready"]) == (True, 1, [], ["no space"])
