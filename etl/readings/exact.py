@@ -41,7 +41,13 @@ def loads(body: bytes) -> Any:
 
 def dumps(value: Any) -> bytes:
     """Encode what `loads` returned, its numbers as they were sent; orjson.JSONEncodeError if nested too deep."""
-    return orjson.dumps(value, _fragment, orjson.OPT_PASSTHROUGH_SUBCLASS)
+    try:
+        return orjson.dumps(value, _fragment, orjson.OPT_PASSTHROUGH_SUBCLASS)
+    except orjson.JSONEncodeError as error:
+        if "64-bit" not in str(error):
+            raise
+    # An expression made an int of a text, for example; here it becomes a LongInt.
+    return dumps(json.loads(json.dumps(value), parse_int=_integer))
 
 
 def _integer(text: str) -> int:

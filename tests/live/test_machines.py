@@ -154,6 +154,13 @@ def test_long_numbers_compute_in_expressions(gateway):
     assert b'"fan_speed":12345678901234567.8,' in (here.folder.root / "raw.jsonl").read_bytes()
 
 
+def test_serials_sent_as_text_may_become_long_numbers(gateway):
+    """An expression that makes a long number of a text keeps its digits."""
+    here = gateway(records="m[].{id: to_number(serial), temperature: t}")
+    answer = {"m": [{"serial": serial, "t": "é"} for serial in SERIALS]}
+    assert [line["id"] for line in here.poll(answer)] == list(map(int, SERIALS))
+
+
 @pytest.mark.parametrize("kind", ["array", "lines", "raw log"])
 def test_serials_beyond_64_bits_are_machines_everywhere(gateway, tmp_path, kind):
     """Machines whose ids differ beyond 64 bits stay apart in averages, report, page, verify, status and replay."""
