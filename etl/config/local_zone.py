@@ -10,6 +10,7 @@ from tzlocal import get_localzone_name
 
 _WEEKS = 53
 """Weeks, from now on, in which the zone is compared with the system's time: a year has every change of the clocks."""
+_LOCALTIME = "/etc/localtime"
 _MAX_SHOWN_CHARACTERS = 40
 _UNUSABLE = (ZoneInfoNotFoundError, ValueError, OSError)
 """What zoneinfo raises for a zone that does not exist, and for a file that holds none."""
@@ -33,6 +34,8 @@ def mistake(now: float) -> str | None:
     tz = _tz()
     if tz and not _is_zone(tz):
         return f"TZ is {tz[:_MAX_SHOWN_CHARACTERS]}, which is not a zone"
+    if "TZ" not in os.environ and _is_dangling():
+        return f"{_LOCALTIME} links to a file that does not exist"
     try:
         name = get_localzone_name()
         zone: tzinfo = UTC if not name or name in _UTC_NAMES else ZoneInfo(name)
@@ -47,10 +50,10 @@ def _unlike_system(tz: str, name: str | None) -> str:
     if tz:
         return f"TZ is {tz[:_MAX_SHOWN_CHARACTERS]}, which is not the name of a zone"
     if not name:
-        return "/etc/localtime holds a zone, but nothing in /etc names it"
+        return f"{_LOCALTIME} holds a zone, but nothing in /etc names it"
     if "TZ" in os.environ:
         return f"TZ is empty, which means UTC, but /etc names {name}"
-    return f"/etc names {name}, but /etc/localtime holds another zone"
+    return f"/etc names {name}, but {_LOCALTIME} holds another zone"
 
 
 def _tz() -> str:
@@ -75,6 +78,12 @@ def _is_zone(tz: str) -> bool:
     except _UNUSABLE:
         return False
     return True
+
+
+def _is_dangling() -> bool:
+    """Whether /etc/localtime links to nothing, which means UTC for the system, and another zone was meant."""
+    is_dangling = os.path.islink(_LOCALTIME) and not os.path.exists(_LOCALTIME)
+    return is_dangling and not os.readlink(_LOCALTIME).endswith("/UTC")
 
 
 def _is_system_time(moment: float, zone: tzinfo) -> bool:

@@ -147,6 +147,15 @@ def test_a_name_with_the_time_of_another_zone_is_refused(name, time, etc, tmp_pa
     assert refused(check_with(etc, tmp_path))
 
 
+def test_a_link_to_nothing_is_refused(etc, tmp_path):
+    """A link to the file of a zone that is not installed is UTC for the system; only where UTC was meant is it used."""
+    (etc / "localtime").symlink_to("/no/zoneinfo/Europe/Berlin")
+    assert refused(check_with(etc, tmp_path))
+    (etc / "localtime").unlink()
+    (etc / "localtime").symlink_to("/no/zoneinfo/Etc/UTC")
+    assert "next reports (UTC):" in check_with(etc, tmp_path).stdout
+
+
 def test_an_empty_tz_means_utc(etc, tmp_path):
     """An empty TZ is UTC for the system, so that it contradicts another zone in /etc."""
     (etc / "localtime").symlink_to(ZONES / "Asia/Tokyo")
