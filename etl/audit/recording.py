@@ -15,7 +15,7 @@ from etl.readings import exact
 from etl.readings.answers import as_reading, parse
 from etl.readings.blocks import block_decoder, is_text
 from etl.readings.days import day_finder, moment_of
-from etl.readings.lines import machine_id, raw_decoder, raw_line
+from etl.readings.lines import id_of, raw_decoder, raw_line
 from etl.readings.records import Machine, RejectedError
 from etl.storage.folder import DAMAGED_GZIP, READ_BYTES, Progress, day_of_file
 
@@ -167,7 +167,7 @@ class Recording:
         timestamp = reading.get("timestamp")
         if not isinstance(timestamp, str):
             raise RejectedError("no_time", "it has no `timestamp` of type string, so its day is unknown")
-        machine = source, machine_id(reading.get("id"))
+        machine = source, id_of(reading.get("id"))
         try:
             local = datetime.fromisoformat(timestamp)
             if local.tzinfo:

@@ -14,6 +14,7 @@ import orjson
 
 from etl.config.load import Loaded
 from etl.live.standing import Standing
+from etl.readings.lines import clipped
 from etl.readings.records import Machine
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 from etl.readings.window import Window
@@ -199,7 +200,8 @@ class Console:
 
 
 def _id_text(machine: Machine) -> bytes:
-    return msgspec.json.encode(msgspec.json.encode(machine[1]).decode())
+    machine_id = clipped(machine[1]) if isinstance(machine[1], str) else machine[1]
+    return msgspec.json.encode(msgspec.json.encode(machine_id).decode())
 
 
 def _trace(rows: list[Row]) -> bytes:

@@ -10,7 +10,7 @@ from jmespath.parser import ParsedResult
 from jmespath.visitor import TreeInterpreter
 
 from etl.readings import exact
-from etl.readings.lines import machine_id
+from etl.readings.lines import id_of
 from etl.readings.records import Answer, Poll, RejectedError
 
 MAX_RECORDS = 10_000
@@ -60,7 +60,7 @@ def split(poll: Poll, expression: ParsedResult, by_key: bool = False) -> Poll:
                 bodies.append(_encode(as_reading(record, "record")))
             except RejectedError as error:
                 rejections.append(error.with_traceback(None))
-        ids = [machine_id(_decode_id(body).id) for body in bodies]
+        ids = [id_of(_decode_id(body).id) for body in bodies]
         counts = Counter(ids)
         for body, identity in zip(bodies, ids, strict=True):
             if counts[identity] == 1:

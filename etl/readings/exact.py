@@ -18,7 +18,7 @@ class LongInt(int):
 
 
 class LongFloat(float):
-    """A number whose `text` is not that of its nearest double: it may have more digits."""
+    """A number as it was written, `text`, which may have more digits than its nearest double."""
 
     __slots__ = ("text",)
 
@@ -35,7 +35,7 @@ def loads(body: bytes) -> Any:
     shape = body.translate(_SHAPE)
     if _LONG in shape or (b"e-" in shape and _TINY in shape):
         with suppress(RecursionError):  # nested deeper than can be encoded, which the caller finds out
-            return json.loads(body.decode(), parse_int=_integer, parse_float=_float)
+            return json.loads(body.decode(), parse_int=_integer, parse_float=LongFloat)
     return value
 
 
@@ -53,11 +53,6 @@ def dumps(value: Any) -> bytes:
 def _integer(text: str) -> int:
     value = int(text)
     return value if -(1 << 63) <= value < 1 << 64 else LongInt(value)
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    return value if text == repr(value) else LongFloat(text)
 
 
 def _fragment(value: Any) -> orjson.Fragment:

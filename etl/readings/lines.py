@@ -86,12 +86,12 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
         moment = polled_at.timestamp()
         if not FIRST_S <= moment <= LAST_S:
             moment = clamp(moment)
-        return Reading((source, machine_id(identity)), moment, timestamp, status, name, parameters)
+        return Reading((source, id_of(identity)), moment, timestamp, status, name, parameters)
 
     return decode_line
 
 
-def machine_id(value: Any) -> str | int | float | None:
+def id_of(value: Any) -> str | int | float | None:
     """The `id` that a reading with this value has: a string or a number, else None."""
     return value if isinstance(value, (int, str, float)) and type(value) is not bool else None
 
@@ -128,6 +128,11 @@ def averages_encoder(parameters: Iterable[str]) -> Callable[[Reading, Sequence[f
     return encode_line
 
 
+def clipped(text: str) -> str:
+    """A text of at most MAX_TEXT_CHARACTERS."""
+    return text if len(text) <= MAX_TEXT_CHARACTERS else text[: MAX_TEXT_CHARACTERS - 3] + "..."
+
+
 def shortened(averages: bytes) -> bytes:
     """An averages line whose `timestamp`, `id` and `status` have at most MAX_TEXT_CHARACTERS."""
     line = msgspec.json.decode(averages, type=dict[str, msgspec.Raw])
@@ -135,7 +140,7 @@ def shortened(averages: bytes) -> bytes:
         value = bytes(line[key])
         text = msgspec.json.decode(value, type=str) if value.startswith(b'"') else value.decode()
         if len(text) > MAX_TEXT_CHARACTERS:
-            line[key] = msgspec.Raw(msgspec.json.encode(text[: MAX_TEXT_CHARACTERS - 3] + "..."))
+            line[key] = msgspec.Raw(msgspec.json.encode(clipped(text)))
     return msgspec.json.encode(line) + b"\n"
 
 

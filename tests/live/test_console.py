@@ -128,6 +128,18 @@ def test_the_overview_has_each_machines_last_line_and_trace(plant):
     assert (later["whole"], [len(entry["trace"]) for entry in later["machines"]]) == (False, [1])
 
 
+def test_a_long_id_is_clipped_in_the_overview(plant):
+    """The overview has the first characters of a long id, however long it is; numbers keep their digits."""
+    here, traces = watched(plant, sources=[{"name": "g", "file": "answer.json", "records": "m"}])
+    number = b"1" * 300
+    (here.root / "answer.json").write_bytes(b'{"m":[{"id":"%b"},{"id":%b}]}' % (b"x" * 100_000, number))
+    here.tick()
+    text, digits = (entry["id"] for entry in overview_of(here, traces)["machines"])
+    assert text.endswith('..."')
+    assert len(text) < 300
+    assert digits == number.decode()
+
+
 def test_the_overview_tells_what_is_down_and_since_when(plant):
     """A source that fails stands among what is down with its reason, until it answers."""
     here, traces = watched(plant)
