@@ -20,7 +20,7 @@ const EVENT_TEXTS = {
 
 const byId = id => document.getElementById(id);
 const collator = new Intl.Collator("en", { numeric: true });
-const machines = new Map(); // by key: {key, source, id, latest, trace, and the fields that `classify` sets}
+const machines = new Map(); // by key: {key, source, id (as JSON text), label, latest, trace, and the fields that `classify` sets}
 let overview = null; // the last answer of console.json: interval, parameters, threshold ...
 let downSources = new Map();
 let rowLimit = INITIAL_ROWS;
@@ -96,10 +96,10 @@ async function refresh() {
 /** Merge an answer into `machines`. If it is `whole`, it has every machine, else those with new readings. */
 function updateMachines({ machines: updates, whole }) {
   const outdated = whole ? new Set(machines.keys()) : new Set();
-  for (const { latest, trace } of updates) {
-    const key = JSON.stringify([latest.source, latest.id]);
+  for (const { id, latest, trace } of updates) {
+    const key = JSON.stringify([latest.source, id]); // the id in `latest` is no longer exact, if it is a number beyond 2^53
     outdated.delete(key);
-    const machine = machines.get(key) ?? { key, source: latest.source, id: latest.id, trace: [] };
+    const machine = machines.get(key) ?? { key, source: latest.source, id, label: labelOf(id), trace: [] };
     machine.latest = latest;
     machine.trace = (whole ? trace : machine.trace.concat(trace)).slice(-TRACE_LENGTH);
     machine.isRedrawNeeded = true;
@@ -110,13 +110,18 @@ function updateMachines({ machines: updates, whole }) {
   const withReadings = new Set([...machines.values()].filter(machine => machine.latest).map(machine => machine.source));
   for (const source of downSources.keys()) {
     const key = JSON.stringify([source]);
-    if (!withReadings.has(source) && !machines.has(key)) machines.set(key, { key, source, id: null, trace: [] });
+    if (!withReadings.has(source) && !machines.has(key)) machines.set(key, { key, source, id: "null", label: null, trace: [] });
   }
   for (const machine of machines.values()) {
     const isObsolete = !machine.latest && (withReadings.has(machine.source) || !downSources.has(machine.source));
     if (isObsolete) removeMachine(machine.key);
     else classify(machine);
   }
+}
+
+/** An id as it is shown: a number as its digits, a text without quotes; null where there is none. */
+function labelOf(id) {
+  return id.startsWith('"') ? JSON.parse(id) : id === "null" ? null : id;
 }
 
 function removeMachine(key) {
@@ -173,11 +178,11 @@ function openDialog(key) {
 async function showDialog() {
   const machine = machines.get(openKey);
   if (!machine) return byId("machine").close();
-  setText(byId("machine-title"), plain(machine.source) + (machine.id === null ? "" : `, id ${plain(machine.id)}`));
+  setText(byId("machine-title"), plain(machine.source) + (machine.label === null ? "" : `, id ${plain(machine.label)}`));
   byId("machine-state").className = `state ${machine.kind}`;
   setText(byId("machine-state"), machine.state);
   setText(byId("band"), `average ±${+(100 * overview.threshold).toPrecision(3)} %`);
-  const query = new URLSearchParams({ source: machine.source, id: JSON.stringify(machine.id) });
+  const query = new URLSearchParams({ source: machine.source, id: machine.id });
   const { ok, content } = await fetchJson(`console/machine?${query}`);
   if (openKey !== machine.key) return;
   byId("status-form").hidden = !content.simulated;

@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Iterator
 
-import orjson
+import msgspec
 
 from etl.nightly import history
 from etl.nightly.due import REPORT_ERRORS
 from etl.nightly.report import DayReport, contract, encode, make, write
+from etl.readings.lines import UNREADABLE
 from etl.readings.text import plural
 from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP
@@ -84,8 +85,8 @@ def _is_correct(stored: bytes, computed: DayReport) -> bool:
     if stored == encode(computed.report):
         return True
     try:
-        report = orjson.loads(stored)
+        report = msgspec.json.decode(stored)
         figures = contract(report)
-    except (AttributeError, *REPORT_ERRORS):
+    except (AttributeError, *UNREADABLE, *REPORT_ERRORS):
         return False
     return encode(figures) == encode(contract(computed.report)) and (figures == report or not computed.provable)

@@ -4,16 +4,18 @@ import gzip
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 import orjson
 
+from etl.readings import exact
 from etl.readings.answers import as_reading, parse
 from etl.readings.blocks import block_decoder, is_text
-from etl.readings.days import day_finder
-from etl.readings.lines import raw_decoder, raw_line
+from etl.readings.days import day_finder, moment_of
+from etl.readings.lines import id_of, raw_decoder, raw_line
 from etl.readings.records import Machine, RejectedError
 from etl.storage.folder import DAMAGED_GZIP, READ_BYTES, Progress, day_of_file
 
@@ -53,8 +55,9 @@ class Recording:
     """Reads files of readings in the order of the calls of `read`.
 
     `sources` has the name of the source that reads a file by its resolved path; the stem of any other file is its
-    source. Timestamps without an offset are in `zone`. A line is rejected if its day lies after `today`, or before the
-    day of an earlier line of the same machine. `progress` is called with the stored bytes read since its last call.
+    source. Timestamps without an offset are in `zone`; in an hour that occurs twice, the second one begins where the
+    times of a machine go back. A line is rejected if its day lies after `today`, or before the day of an earlier line
+    of the same machine. `progress` is called with the stored bytes read since its last call.
     """
 
     def __init__(self, sources: dict[Path, str], zone: ZoneInfo, today: str, progress: Progress) -> None:
@@ -65,6 +68,7 @@ class Recording:
         self._day_of = day_finder(zone)
         self._newest_day = ""
         self._days: dict[Machine, str] = {}
+        self._times: dict[Machine, float] = {}
         self._decode_block = block_decoder((), times=True)
         self._decode_line = raw_decoder(())
 
@@ -100,7 +104,7 @@ class Recording:
 
     def _array(self, file: _Input, body: bytes) -> Iterator[Lines | Rejection]:
         try:
-            for number, item in enumerate(orjson.loads(body), 1):
+            for number, item in enumerate(exact.loads(body), 1):
                 yield self._item(file, number, item)
         except orjson.JSONDecodeError as error:
             yield Rejection(file.path, 1, f"the array is not JSON: {error}")
@@ -140,9 +144,9 @@ class Recording:
             reading = parse(item) if isinstance(item, bytes) else as_reading(item, "record")
             is_raw = "_source" in reading and "_polled_at" in reading
             if is_raw:
-                line = (item if isinstance(item, bytes) else orjson.dumps(reading)) + b"\n"
+                line = (item if isinstance(item, bytes) else exact.dumps(reading)) + b"\n"
             else:
-                line = raw_line(reading, file.source, _time_of(reading.get("timestamp"), self._zone), position)
+                line = raw_line(reading, file.source, self._time_of(reading, file.source), position)
             decoded = self._decode_line(line)
             day = (file.day if is_raw else None) or self._day_of(decoded.polled_at)
         except RejectedError as error:
@@ -158,13 +162,19 @@ class Recording:
         self._newest_day = max(self._newest_day, day)
         return Lines(day, line, 1)
 
-
-def _time_of(timestamp: Any, zone: ZoneInfo) -> float:
-    """The time of a reading by its own timestamp (seconds since the epoch, to the millisecond)."""
-    if not isinstance(timestamp, str):
-        raise RejectedError("no_time", "it has no `timestamp` of type string, so its day is unknown")
-    try:
-        moment = datetime.fromisoformat(timestamp)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp(), 3)
-    except (ValueError, OverflowError):
-        raise RejectedError("no_time", f"its timestamp {timestamp[:40]!r} is not an ISO 8601 time") from None
+    def _time_of(self, reading: dict[str, Any], source: str) -> float:
+        """The time of a reading by its own timestamp (seconds since the epoch, to the millisecond)."""
+        timestamp = reading.get("timestamp")
+        if not isinstance(timestamp, str):
+            raise RejectedError("no_time", "it has no `timestamp` of type string, so its day is unknown")
+        machine = source, id_of(reading.get("id"))
+        try:
+            local = datetime.fromisoformat(timestamp)
+            if local.tzinfo:
+                moment = round(local.timestamp(), 3)
+            else:
+                moment = moment_of(local, self._zone, self._times.get(machine, -inf))
+        except (ValueError, OverflowError):
+            raise RejectedError("no_time", f"its timestamp {timestamp[:40]!r} is not an ISO 8601 time") from None
+        self._times[machine] = moment
+        return moment

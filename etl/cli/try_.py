@@ -118,7 +118,7 @@ def _poll(loaded: Loaded) -> list[Poll]:
 
 def _judged(loaded: Loaded, source: Source, poll: Poll) -> _Result:
     """What a poll gives: its readings, why others were rejected, and the number of each parameter in each reading."""
-    records = split(poll, jmespath.compile(source.records)) if source.records else poll
+    records = split(poll, jmespath.compile(source.records), source.id == "key") if source.records else poll
     readings: list[dict[str, Any]] = []
     rejections = list(records.rejections)
     for answer in records.answers:

@@ -2,6 +2,7 @@
 
     load          load(file): the checked config and what follows from it
     model         the keys: types, ranges, defaults and hints
+    local_zone    what `timezone: local` means
     problems      what is wrong with a config, with a hint for each problem
     warnings      what is surely a mistake, but no reason to refuse a config
     addresses     addresses and paths that cannot be used, and what to write instead

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
-from tzlocal import get_localzone_name
 
+from etl.config.local_zone import local_zone
 from etl.readings.records import DetectorName
 
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -33,6 +33,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     ca_file: str | None = None
     records: str | None = None
+    id: Literal["key"] | None = None
     count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
 
     def expand(self) -> Iterator[Source]:
@@ -117,7 +118,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def zone_name(self) -> str:
         """The IANA name of `timezone`; `local` is the zone of this machine."""
-        return get_localzone_name() or "UTC" if self.timezone == "local" else self.timezone
+        return local_zone() if self.timezone == "local" else self.timezone
 
     @property
     def max_timeout(self) -> float:
@@ -137,6 +138,7 @@ HINTS = {
     "headers": "write Name: value in plain ASCII, numbers in quotes, no space at the ends",
     "ca_file": "write the path of a PEM file, absolute or from the config's folder",
     "records": "write a JMESPath expression that selects a reading or a list of readings, such as machines[]",
+    "id": "write id: key, beside records that give readings by their ids, or leave it out and select the id in records",
     "count": "write how many sources this entry stands for, 1 to 100000, with {n} in the name",
     "transport": "write requests or curl",
     "shard": "write the number of this process, from 0, and how many there are, such as 0/8",

@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from ipaddress import ip_network
@@ -16,6 +17,7 @@ import msgspec
 import yaml
 from jmespath.functions import Functions
 
+from etl.config import local_zone
 from etl.config.addresses import host_problem, is_url, path_problem, url_problem
 from etl.config.document import ConfigError, Document, KeyPath
 from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
@@ -219,8 +221,13 @@ def _install(extra: str) -> str:
 
 
 def _zone_problems(config: Config) -> Iterator[Problem]:
+    if config.timezone == "local":
+        if why := local_zone.mistake(time.time()):
+            hint = "set timezone: Europe/Berlin, or the name of the zone whose midnight ends your days"
+            yield Problem(("timezone",), "timezone", f"timezone local is unknown: {why}", hint)
+        return
     try:
-        ZoneInfo(config.zone_name)
+        ZoneInfo(config.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         near = difflib.get_close_matches(config.timezone, available_timezones(), 1, 0.7)
         hint = f"did you mean {near[0]}?" if near else ""
@@ -283,6 +290,9 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
         yield Problem((*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s", hint)
     if source.records is not None and (mistake := _jmespath_mistake(source.records)):
         yield Problem((*path, "records"), "records", f"records is not a JMESPath expression: {mistake}")
+    if source.id is not None and source.records is None:
+        hint = "write records: and an expression that gives readings by their ids, such as machines"
+        yield Problem((*path, "id"), "id", f"source {source.name} has id but no records", hint)
     for name, value in source.headers.items():
         if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable() or value != value.strip():
             yield Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")

@@ -9,10 +9,12 @@ from math import isfinite, nan
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 
 from etl.config.load import Loaded
 from etl.live.standing import Standing
+from etl.readings.lines import clipped
 from etl.readings.records import Machine, Reading
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 from etl.readings.window import Window, number
@@ -153,7 +155,8 @@ class Console:
     def overview(self, now: float, mark: int, not_ready: list[str]) -> Iterator[bytes]:
         """JSON in chunks: the machines with readings since `mark`, which an earlier answer gave, and all down sources.
 
-        A trace is a list of [milliseconds since the epoch, value of each parameter or null].
+        The `id` of each is JSON as text: numbers of the page are doubles. A trace is a list of [milliseconds since the
+        epoch, value of each parameter or null].
         """
         latest, news, settings = self._standing.latest.copy(), self._traces.since(mark), self._loaded.settings
         head = {
@@ -181,7 +184,8 @@ class Console:
             chunk = machines[first : first + MACHINES_PER_CHUNK]
             traces = [_trace(self._traces.of(machine, news.numbers[machine][-length:])) for machine in chunk]
             lines = [latest[machine].rstrip() for machine in chunk]
-            yield comma + b",".join(b'{"latest":%b,"trace":[%b]}' % pair for pair in zip(lines, traces, strict=True))
+            items = zip(map(_id_text, chunk), lines, traces, strict=True)
+            yield comma + b",".join(b'{"id":%b,"latest":%b,"trace":[%b]}' % item for item in items)
             comma = b","
         yield b"]}"
 
@@ -200,6 +204,11 @@ class Console:
             "timezone": settings.timezone,
             "simulated": _simulated(self._loaded, source),
         }
+
+
+def _id_text(machine: Machine) -> bytes:
+    machine_id = clipped(machine[1]) if isinstance(machine[1], str) else machine[1]
+    return msgspec.json.encode(msgspec.json.encode(machine_id).decode())
 
 
 def _trace(rows: list[Row]) -> bytes:

@@ -220,7 +220,8 @@ def _with_records(transport: Transport, sources: Iterable[Source], loaded: Loade
     """The transport of these sources, and the extraction of records if one of them has `records`."""
     expressions = {source.name: jmespath.compile(source.records) for source in sources if source.records}
     timeouts = {source.name: inf if source.file else loaded.timeout(source) for source in sources}
-    return Extraction(transport, expressions, timeouts) if expressions else transport
+    by_key = {source.name for source in sources if source.id == "key"}
+    return Extraction(transport, expressions, timeouts, by_key) if expressions else transport
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
 
+from etl.readings.lines import id_of
 from etl.readings.records import Machine, RejectedError
 
 MAX_MACHINES = 10_000
@@ -37,8 +38,7 @@ class Alive:
 
     def admit(self, name: str, machine_id: Any, at: float) -> None:
         """Note a reading (`at` in seconds) of a source's machine; RejectedError if too many others of it are alive."""
-        if type(machine_id) not in (int, str, float):
-            machine_id = None
+        machine_id = id_of(machine_id)
         source = self._sources.setdefault(name, _Source())
         if source.last.pop(machine_id, None) is None:
             source.forget(at - self._silence)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import orjson
 
+from etl.readings import exact
 from etl.readings.records import Reading, RejectedError, SettingsEntry
 from etl.readings.times import FIRST_S, LAST_S, clamp, rfc3339
 
@@ -37,7 +38,7 @@ def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: i
 
 def _line(record: dict[str, Any]) -> bytes:
     # Concatenation copies: the bytes orjson returns keep a 4 KiB buffer alive, and lines wait in queues.
-    return orjson.dumps(record) + b"\n"
+    return exact.dumps(record) + b"\n"
 
 
 def line_type(fields: Sequence[str], /, **types: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
@@ -81,15 +82,18 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
                 values = tuple(map(_decoded, take_lazily(decode_lazily(line))))
         except UNREADABLE as error:
             raise RejectedError("damaged", f"the line is damaged: {error}") from None
-        source, polled_at, machine_id, timestamp, status, name, *parameters = values
+        source, polled_at, identity, timestamp, status, name, *parameters = values
         moment = polled_at.timestamp()
         if not FIRST_S <= moment <= LAST_S:
             moment = clamp(moment)
-        if type(machine_id) not in (int, str, float):
-            machine_id = None
-        return Reading((source, machine_id), moment, timestamp, status, name, parameters)
+        return Reading((source, id_of(identity)), moment, timestamp, status, name, parameters)
 
     return decode_line
+
+
+def id_of(value: Any) -> str | int | float | None:
+    """The `id` that a reading with this value has: a string or a number, else None."""
+    return value if isinstance(value, (int, str, float)) and type(value) is not bool else None
 
 
 def _decoded(value: Any) -> Any:
@@ -124,6 +128,11 @@ def averages_encoder(parameters: Iterable[str]) -> Callable[[Reading, Sequence[f
     return encode_line
 
 
+def clipped(text: str) -> str:
+    """A text of at most MAX_TEXT_CHARACTERS."""
+    return text if len(text) <= MAX_TEXT_CHARACTERS else text[: MAX_TEXT_CHARACTERS - 3] + "..."
+
+
 def shortened(averages: bytes) -> bytes:
     """An averages line whose `timestamp`, `id` and `status` have at most MAX_TEXT_CHARACTERS."""
     line = msgspec.json.decode(averages, type=dict[str, msgspec.Raw])
@@ -131,7 +140,7 @@ def shortened(averages: bytes) -> bytes:
         value = bytes(line[key])
         text = msgspec.json.decode(value, type=str) if value.startswith(b'"') else value.decode()
         if len(text) > MAX_TEXT_CHARACTERS:
-            line[key] = msgspec.Raw(msgspec.json.encode(text[: MAX_TEXT_CHARACTERS - 3] + "..."))
+            line[key] = msgspec.Raw(msgspec.json.encode(clipped(text)))
     return msgspec.json.encode(line) + b"\n"
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from jmespath.parser import ParsedResult
@@ -22,15 +22,21 @@ class Extraction:
     """A transport that evaluates the JMESPath expression of each source that has one, on threads of its own.
 
     So a transport with one thread for all polls goes on polling. A poll whose evaluation has not begun by its deadline
-    times out; `timeouts` has the seconds of each source with an expression.
+    times out; `timeouts` has the seconds of each source with an expression. `by_key` names the sources whose records
+    have their keys as ids.
     """
 
     def __init__(
-        self, transport: Transport, expressions: Mapping[str, ParsedResult], timeouts: Mapping[str, float]
+        self,
+        transport: Transport,
+        expressions: Mapping[str, ParsedResult],
+        timeouts: Mapping[str, float],
+        by_key: Collection[str] = (),
     ) -> None:
         self._transport = transport
         self._expressions = expressions
         self._timeouts = timeouts
+        self._by_key = by_key
         self._executor = ThreadPoolExecutor(MAX_EVALUATIONS, thread_name_prefix="records")
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
@@ -63,7 +69,7 @@ class Extraction:
         if time.monotonic() - started > timeout:
             return Poll(poll.source, poll.at, failure=timed_out(timeout))
         try:
-            return split(poll, self._expressions[poll.source])
+            return split(poll, self._expressions[poll.source], poll.source in self._by_key)
         except Exception as error:
             log.exception("The answer of %s cannot be evaluated", poll.source)
             return Poll(poll.source, poll.at, failure=Failure("failed", f"`records` failed: {type(error).__name__}"))

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import orjson
 
+from etl.readings import exact
 from etl.readings.records import Answer, Failure, Poll, RejectedError
 from etl.sources.contract import FileSource
 from etl.sources.intake import BUSY, Intake
@@ -119,7 +120,7 @@ class _Document:
         self._items = None
         if self._body.lstrip()[:1] == b"[":
             try:
-                self._items = [orjson.dumps(item) for item in orjson.loads(self._body)]
+                self._items = [exact.dumps(item) for item in exact.loads(self._body)]
             except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
                 raise RejectedError("not_json", f"the file is not JSON: {error}") from None
         self._version = version

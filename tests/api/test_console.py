@@ -82,9 +82,24 @@ def test_the_overview_starts_at_the_mark_of_the_query(query, mark):
 def test_the_charts_of_a_machine_are_served():
     """The charts of a machine are served as the process drew them; an unknown machine is a 404, whatever its id is."""
     assert console().get("/console/machine?source=b&id=null").json == SHOWN
-    for query in ("source=a&id=1", "source=b&id=[1]", "source=b&id={", "id=1", "source=b&id=1e999"):
+    for query in (
+        "source=a&id=1",
+        "source=b&id=[1]",
+        "source=b&id={",
+        "id=1",
+        "source=b&id=1e999",
+        "source=b&id=" + "[" * 5000,
+        "source=b&id=" + "9" * 5000,
+    ):
         assert console().get(f"/console/machine?{query}").status_code in (200, 404)
     assert is_error(console().get("/console/machine?source=a&id=1"), 404)
+
+
+def test_a_machine_is_found_by_an_id_of_any_size():
+    """The id in the query is JSON, and a number in it keeps its digits."""
+    app = client(views=EMPTY._replace(machine=lambda source, key: {"key": str(key)}))
+    for text in ("12345678901234567890123", "9007199254740993", "-18446744073709551617"):
+        assert app.get(f"/console/machine?source=a&id={text}").json == {"key": text}
 
 
 def test_a_process_that_is_not_ready_returns_the_reasons():

@@ -59,7 +59,15 @@ CASES: dict[str, tuple[bytes, str | None]] = {
     "a huge exponent": (full(b'{"t":1e', b"7", b"}"), None),
     "nested millions deep": (b"[" * (MAX_BODY_BYTES // 2) + b"]" * (MAX_BODY_BYTES // 2), "@"),
     "blanks": (full(b'{"t":1', b" ", b"}"), None),
-    "10,000 machines": (many(10_000, b'{"serial":1,"temps":{"core":2},"rpm":5,"state":"x","a":1,"b":2}'), FIELDS),
+    "149,000 long numbers": (many(149_000, b"0.1234567890123456789012345678901"), "{id: `1`, m: m}"),
+    "149,000 long integers": (many(149_000, b"9" * 32), None),
+    "10,000 records of one id": (many(10_000, b'{"serial":1,"temps":{"core":2}}'), FIELDS),
+    "10,000 machines": (
+        b'{"m":['
+        + b",".join(b'{"serial":%d,"temps":{"core":2},"rpm":5,"state":"x","a":1,"b":2}' % n for n in range(10_000))
+        + b"]}",
+        FIELDS,
+    ),
 }
 
 

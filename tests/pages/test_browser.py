@@ -190,7 +190,7 @@ def fleet(count, status="IDLE"):
     names = [f"machine-{n}" for n in range(1, count)] + [HOSTILE.replace("\x00", "")]
     trace = [[1000 * (now - 10 * n), 45 + n % 7, 650 - n % 50] for n in reversed(range(60))]
     rows = [
-        {"latest": {"source": name, "id": n, "status": status, "readings": 5, "average_temperature": 45.5,
+        {"id": str(n), "latest": {"source": name, "id": n, "status": status, "readings": 5, "average_temperature": 45.5,
                     "average_speed": None}, "trace": trace}
         for n, name in enumerate(names)
     ]  # fmt: skip
@@ -350,3 +350,27 @@ def test_axe_finds_no_violation(page, tmp_path, axe, view, scheme):
         page.set_viewport_size({"width": width, "height": 900})
         violations = page.evaluate("axe.run()")["violations"]
         assert [(v["id"], v["impact"], v["nodes"][0]["html"][:200]) for v in violations] == []
+
+
+def test_machines_with_long_ids_stay_apart_on_the_page(page, tmp_path):
+    """Ids beyond 2^53 and 2^64 are rows of their own, with all their digits, and open the charts of their machine."""
+    site = Site(tmp_path)
+    ids = ["9007199254740992", "9007199254740993", "12345678901234567890123", "12345678901234567890124", '"7"', "7"]
+    records = ",".join(f'{{"id":{text},"temperature":{n}}}' for n, text in enumerate(ids, 20))
+    (tmp_path / "gateway.json").write_text(f'{{"m":[{records}]}}')
+    source = {"name": "gateway", "file": "gateway.json", "records": "m"}
+    site.save(interval="1s", sources=[source], output={"stdout": []})
+    with site.running():
+        visit(page, site)
+        rows = page.locator("#machines tbody tr")
+        playwright.expect(rows).to_have_count(len(ids))
+        for n, text in enumerate(ids, 20):
+            label = text.strip('"')
+            name = rows.filter(has=page.get_by_text(f"id {label}", exact=True))
+            playwright.expect(name).to_have_count(2 if label == "7" else 1)
+            if label != "7":
+                playwright.expect(name.locator(".reading b").first).to_have_text(re.compile(rf"^{n}\.00"))
+        rows.filter(has=page.get_by_text(f"id {ids[3]}", exact=True)).get_by_role("button").click()
+        playwright.expect(page.locator("#machine-title")).to_have_text(f"gateway, id {ids[3]}")
+        playwright.expect(page.locator("figcaption").first).to_contain_text("latest 23.00")
+        playwright.expect(page.locator("#charts .chart").first).to_be_visible()

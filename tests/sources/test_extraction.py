@@ -66,7 +66,7 @@ def test_an_answer_that_waits_beyond_its_deadline_times_out(opened, monkeypatch)
     """A poll whose evaluation cannot begin by its deadline fails; the others are not affected."""
     release, busy = threading.Event(), threading.Barrier(MAX_EVALUATIONS + 1)
 
-    def split(poll, expression):
+    def split(poll, *_):
         busy.wait()
         release.wait()
         return poll
@@ -89,7 +89,7 @@ def test_any_error_of_the_evaluation_is_a_failure_of_that_poll(opened, monkeypat
     """An error that nobody foresaw is a failure of the poll, and the next poll is evaluated again."""
     transport = opened({"a": [b'{"m": {"id": 1}}']}, "m")
     with monkeypatch.context() as broken:
-        broken.setattr(extraction, "split", lambda poll, expression: 1 / 0)
+        broken.setattr(extraction, "split", lambda *_: 1 / 0)
         assert poll_all(transport, ["a"]).of("a").failure.reason == "failed"
     assert poll_all(transport, ["a"]).of("a").answers == (Answer(b'{"id":1}', 0),)
 
