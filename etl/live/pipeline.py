@@ -19,6 +19,7 @@ from etl.live.standing import Standing
 from etl.live.stdout import Stdout
 from etl.live.writer import Logs, Sink, Writer
 from etl.readings.days import day_finder
+from etl.readings.records import Position
 from etl.readings.window import silence_s
 from etl.sources.contract import FileSource, HttpSource, Transport
 from etl.sources.extraction import Extraction
@@ -121,7 +122,7 @@ class Pipeline:
         if self.traces:
             self.traces.keep_sources(self.names)
 
-    def _positions(self, files: Iterable[FileSource]) -> dict[str, int]:
+    def _positions(self, files: Iterable[FileSource]) -> dict[str, Position]:
         """Where following starts, for files that are not followed yet: after the last line in the raw log."""
         followed = self._file_transport.readers if self._file_transport else {}
         names = {source.name for source in files if source.path.suffix == ".jsonl" and source not in followed}

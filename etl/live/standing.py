@@ -9,7 +9,7 @@ from typing import NamedTuple
 from etl.live.poller import Tick
 from etl.readings.fold import Update
 from etl.readings.lines import shortened
-from etl.readings.records import Failure, Machine, RejectedError
+from etl.readings.records import Failure, Machine, RejectedError, Restart
 from etl.readings.text import plural, shown_address
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 
@@ -109,6 +109,11 @@ class Standing:
             log.error("An answer of %s was rejected: %s", source, error, exc_info=error.__cause__)
         more = {"count": count} if count > 1 else {}
         self._record("rejected", source=source, reason=error.reason, why=str(error), **more)
+
+    def restarted(self, source: str, restart: Restart) -> None:
+        """A followed file is read from its start again."""
+        log.warning("%s: %s", source, restart.why)
+        self._record("truncated", source=source, reason=restart.reason, why=restart.why)
 
     def wrote(self, updates: Iterable[Update]) -> None:
         """The averages lines of new readings were derived."""

@@ -210,6 +210,8 @@ class Writer:
         """The raw lines of a poll; whether it was answered, failed or was rejected is counted."""
         poll = delivery.poll
         lines, rejections = raw_lines(poll, self._alive)
+        for restart in poll.restarts:
+            self._standing.restarted(poll.source, restart)
         for errors in _by_reason(rejections).values():
             self._standing.rejected(poll.source, errors[0], len(errors))
         failure = poll.failure

@@ -3,7 +3,7 @@
     records   the records that pass between the rooms
     answers   a body decoded into readings
     exact     JSON whose numbers keep their digits
-    lines     the lines of our own log, encoded and decoded: raw, averages, events, settings
+    lines     the lines of our own log, and positions in followed files
     blocks    blocks of raw lines decoded into columns
     window    the moving-average window
     rewind    windows rebuilt from the newest readings

@@ -48,7 +48,7 @@ def split(poll: Poll, expression: ParsedResult, by_key: bool = False) -> Poll:
     `rejections` of the result says which answers have no records, and which records are not readings or share an id.
     """
     answers: list[Answer] = []
-    rejections: list[RejectedError] = []
+    rejections = list(poll.rejections)
     for answer in poll.answers:
         try:
             records = extract(answer.body, expression, by_key)

@@ -1,8 +1,9 @@
-"""The lines of our own log, encoded and decoded one at a time: raw, averages, events, settings."""
+"""Lines, one at a time: those of our own log (raw, averages, events, settings), and positions in followed files."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from hashlib import blake2b
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -10,26 +11,28 @@ import msgspec
 import orjson
 
 from etl.readings import exact
-from etl.readings.records import Reading, RejectedError, SettingsEntry
+from etl.readings.records import Position, Reading, RejectedError, SettingsEntry
 from etl.readings.times import FIRST_S, LAST_S, clamp, rfc3339
 
-OWN_KEYS = ("_source", "_polled_at", "_position")
+OWN_KEYS = ("_source", "_polled_at", "_position", "_before")
 """The keys this program adds behind a machine's own; what a machine sends under them is removed."""
 COMMON_KEYS = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
 """The keys of a raw line that have a meaning whatever the parameters are."""
 MAX_TEXT_CHARACTERS = 200
 """Characters of a text that is kept to be shown."""
+BEFORE_BYTES = 1024
+"""Bytes before a position that identify its file: several lines, so that files of similar lines differ there."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a damaged line raises."""
 
 
-def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: int | None = None) -> bytes:
+def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: Position | None = None) -> bytes:
     """Encode a reading as sent, with its source and when it was polled (seconds); RejectedError if nested too deep."""
     if any(key in reading for key in OWN_KEYS):
         reading = {key: value for key, value in reading.items() if key not in OWN_KEYS}
     record = {**reading, "_source": source, "_polled_at": rfc3339(polled_at)}
     if position is not None:
-        record["_position"] = position
+        record["_position"], record["_before"] = position
     try:
         return _line(record)
     except orjson.JSONEncodeError as error:
@@ -161,3 +164,35 @@ def parse_settings(line: bytes) -> SettingsEntry:
         return msgspec.convert({"day": flat["day"], "line": flat["line"], "settings": flat}, SettingsEntry)
     except (orjson.JSONDecodeError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise RejectedError("damaged", f"the line is damaged: {error}") from None
+
+
+def position_at(data: bytes, end: int, offset: int) -> Position:
+    """The position at `data[end]`, where `data[0]` is the byte `offset` of the file."""
+    return Position(offset + end, _digest(data[max(0, end - BEFORE_BYTES) : end]))
+
+
+def is_at(position: Position, before: bytes) -> bool:
+    """Whether a file has this position; `before` is its content up to there, BEFORE_BYTES of it or all."""
+    if len(before) < min(position.offset, BEFORE_BYTES):
+        return False
+    if position.before is None:
+        return position.offset == 0 or before.endswith(b"\n")
+    return position.before == _digest(before[-BEFORE_BYTES:])
+
+
+def lines_with_positions(
+    data: bytes, begin: int, offset: int, is_complete: bool = False
+) -> Iterator[tuple[bytes, Position]]:
+    """The lines of `data[begin:]`, each with the position after it; `data[0]` is the byte `offset` of the file.
+
+    An unfinished last line counts only if the file `is_complete`. NUL bytes before a line are left out: a writer that
+    keeps its offset in a file that was cut leaves them.
+    """
+    while (end := data.find(b"\n", begin) + 1) or (is_complete and begin < len(data)):
+        end = end or len(data)
+        yield data[begin:end].removesuffix(b"\n").lstrip(b"\0"), position_at(data, end, offset)
+        begin = end
+
+
+def _digest(data: bytes) -> str:
+    return blake2b(data, digest_size=8).hexdigest()

@@ -6,7 +6,8 @@
     http_requests    HTTP over requests, the default; also `post` for notifications
     http_connection  its connections: the socket of the poll in flight, the size limit
     http_curl        HTTP over libcurl: one thread, for fleets
-    files            JSON documents and followed files
+    files            polls of files, and JSON documents
+    following        a followed file: renamed, cut, rewritten, copied
     advice           what to change at a source without an answer, or without numbers
     intake           the memory of answers until they are written, bounded for all sources together
     extraction       `records`: answers of any transport are split into records

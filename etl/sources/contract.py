@@ -4,11 +4,12 @@ Imports no HTTP library, so that naming a source costs nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from http.client import responses
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from etl.readings.records import Failure, Poll
+from etl.readings.records import Answer, Failure, Poll, RejectedError, Restart
 
 MAX_BODY_BYTES = 5 << 20
 """Size limit of one decoded answer; a reading has some hundred bytes, a gateway's answer some hundred KiB."""
@@ -55,6 +56,15 @@ class FileSource(NamedTuple):
 
     name: str
     path: Path
+
+
+@dataclass
+class Content:
+    """What a poll found: answers, why others were rejected, why reading a followed file started over."""
+
+    answers: list[Answer] = field(default_factory=list)
+    rejections: list[RejectedError] = field(default_factory=list)
+    restarts: list[Restart] = field(default_factory=list)
 
 
 def refusal(status: int) -> Failure | None:

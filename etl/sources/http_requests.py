@@ -22,7 +22,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 from urllib3.util.ssl_ import create_urllib3_context
 
 from etl.readings.records import Answer, Failure, Poll
-from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, HttpSource, refusal
+from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, Content, HttpSource, refusal
 from etl.sources.http_connection import POOLS, FailedError, current
 from etl.sources.intake import BUSY, Intake, Lease
 from etl.sources.poll_threads import PendingPoll, PollThreads
@@ -59,7 +59,7 @@ class Requests:
             for adapter in self._adapters.values():
                 adapter.close()
 
-    def _read(self, poll: PendingPoll) -> tuple[Answer, ...]:
+    def _read(self, poll: PendingPoll) -> Content:
         current.poll = poll
         request = self._prepared.get(poll.name)
         if request is None:
@@ -79,7 +79,7 @@ class Requests:
             else:
                 with response:
                     poll.lease = self._intake.lease()
-                    return (Answer(_body(response, poll.lease)),)
+                    return Content([Answer(_body(response, poll.lease))])
 
     def _adapter(self, source: HttpSource) -> _Adapter:
         """The adapter for this source: one for each set of trusted certificates, and one for plain HTTP."""

@@ -12,7 +12,7 @@ import orjson
 from etl.readings.answers import parse
 from etl.readings.lines import UNREADABLE, raw_decoder
 from etl.readings.no_number import NO_NUMBER_READINGS, explain
-from etl.readings.records import Machine, Reading, RejectedError
+from etl.readings.records import Machine, Position, Reading, RejectedError
 from etl.readings.window import number
 from etl.storage.folder import Folder
 from etl.storage.places import blocks_before, last_lines, nth_place
@@ -48,7 +48,8 @@ class LastReading(NamedTuple):
 
 class _FollowedLine(msgspec.Struct, rename="_{}".format):
     source: str
-    position: int
+    position: Annotated[int, msgspec.Meta(ge=0)]
+    before: Any = None
 
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -85,10 +86,10 @@ def ended_cleanly(folder: Folder) -> bool:
     return True
 
 
-def last_positions(folder: Folder, names: set[str]) -> dict[str, int]:
-    """Where following each of these sources' files resumes: `_position` of its last raw line."""
+def last_positions(folder: Folder, names: set[str]) -> dict[str, Position]:
+    """Where following each of these sources' files resumes: the position in its last raw line."""
     decode = msgspec.json.Decoder(_FollowedLine).decode
-    positions: dict[str, int] = {}
+    positions: dict[str, Position] = {}
     for day in reversed(folder.days("raw")):
         end = folder.count("raw", day) + 1
         for _, block in blocks_before(folder, nth_place(folder, day, end), (day, 1)):
@@ -97,8 +98,9 @@ def last_positions(folder: Folder, names: set[str]) -> dict[str, int]:
             for line in reversed([line for line in block if b',"_position":' in line]):
                 with suppress(*UNREADABLE):
                     followed = decode(line)
+                    before = followed.before if type(followed.before) is str else None
                     if followed.source in names:
-                        positions.setdefault(followed.source, followed.position)
+                        positions.setdefault(followed.source, Position(followed.position, before))
     return positions
 
 

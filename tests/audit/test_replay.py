@@ -110,17 +110,19 @@ def test_ctrl_c_is_handled_after_the_last_rename(tmp_path, monkeypatch):
 
 
 def test_following_continues_after_the_replayed_lines(plant):
-    """Lines of a followed file that were imported are not read again when the file is followed."""
+    """Lines of a followed file that were imported are not read again, also if the last has no line feed yet."""
     here = plant(start=START, sources=[{"name": "f", "file": "f.jsonl"}])
     file = here.root / "f.jsonl"
-    file.write_bytes(b"".join(b'{"n":%d,"timestamp":"2026-11-22T09:00:0%d+00:00"}\n' % (n, n) for n in range(3)))
+    recorded = b"".join(b'{"n":%d,"timestamp":"2026-11-22T09:00:0%d+00:00"}\n' % (n, n) for n in range(3))
+    file.write_bytes(recorded + b'{"n":3,"timestamp":"2026-11-22T10:00:00Z"}')
     here.close()
     import_files(here.folder.root, file, settings=here.loaded.settings, sources={file.resolve(): "f"})
     here.open()
     with file.open("ab") as more:
-        more.write(b'{"n":3}\n')
+        more.write(b'\n{"n":4}\n')
     here.tick(2)
-    assert [record["n"] for record in here.records("raw")] == [0, 1, 2, 3]
+    assert [record["n"] for record in here.records("raw")] == [0, 1, 2, 3, 4]
+    assert not here.events("truncated")
 
 
 @pytest.mark.parametrize("change", ["other bytes", "an older day"])

@@ -282,8 +282,12 @@ def finish(rig: Rig) -> None:
     sizes = {name: (rig.site.root / f"{name}.jsonl").stat().st_size for name in rig.machines}
     rig.change()
 
+    def is_read() -> bool:
+        positions = last_positions(folder, rig.machines.keys())
+        return {name: position.offset for name, position in positions.items()} == sizes
+
     with rig.running() as process:
-        until(lambda: rig.prints() and last_positions(folder, rig.machines.keys()) == sizes and not due(rig))
+        until(lambda: rig.prints() and is_read() and not due(rig))
         end(process)
     rig.check()
     derivation = Derivation(SettingsLog(folder, rig.settings))
