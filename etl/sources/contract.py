@@ -4,7 +4,6 @@ Imports no HTTP library, so that naming a source costs nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from http.client import responses
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -39,7 +38,8 @@ class HttpSource(NamedTuple):
     """A machine behind a URL.
 
     `timeout` is the total deadline of a poll in seconds. `ca_file` replaces the trusted certificates. With a `body` the
-    request is a POST, and only the status of its answer counts.
+    request is a POST, and only the status of its answer counts. The login in `url` is sent as basic authentication, or
+    with `digest` only as an answer to a digest challenge.
     """
 
     name: str
@@ -48,6 +48,7 @@ class HttpSource(NamedTuple):
     headers: Mapping[str, str]
     ca_file: str | None = None
     body: bytes | None = None
+    digest: bool = False
 
 
 class FileSource(NamedTuple):
@@ -55,15 +56,6 @@ class FileSource(NamedTuple):
 
     name: str
     path: Path
-
-
-def refusal(status: int) -> Failure | None:
-    """The failure that an HTTP status means; None if its answer is a reading."""
-    if status < 300:
-        return None
-    if status in (301, 302, 303, 307, 308):
-        return Failure("redirect", f"HTTP {status}: redirects are not followed")
-    return Failure("http_status", f"HTTP {status} {responses.get(status, '')}".rstrip())
 
 
 def timed_out(timeout: float) -> Failure:

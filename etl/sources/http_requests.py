@@ -12,22 +12,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from etl.readings.records import Answer, Failure, Poll
-from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, HttpSource, refusal
-from etl.sources.http_connection import POOLS, FailedError, current
+from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, HttpSource
+from etl.sources.http_answer import FailedError, decode, refusal
+from etl.sources.http_connection import POOLS, current
+from etl.sources.http_request import HttpRequest, environment_proxies, prepare
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
-DECODE_BYTES = 64 << 10
-"""Bytes of an answer that are decoded at a time."""
+READ_BYTES = 64 << 10
+"""Bytes of an answer that are read at a time."""
 MAX_KEPT_CONNECTIONS = 32
 """Limit of idle connections to one address."""
 _NO_TIMEOUT: Any = urllib3.Timeout()
@@ -41,7 +41,8 @@ class Requests:
 
     def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
         self._sources = {source.name: source for source in sources}
-        self._prepared: dict[str, _Request] = {}
+        self._requests: dict[str, _Request] = {}
+        self._proxies = environment_proxies()
         self._adapters: dict[str, _Adapter] = {}
         self._creating = threading.Lock()
         self._threads = PollThreads("poll", len(self._sources), self._read, _explain, clock)
@@ -59,13 +60,14 @@ class Requests:
 
     def _read(self, poll: PendingPoll) -> tuple[Answer, ...]:
         current.poll = poll
-        request = self._prepared.get(poll.name)
+        request = self._requests.get(poll.name)
         if request is None:
-            source = self._sources[poll.name]
-            request = self._prepared[poll.name] = _prepare(source, self._adapter(source))
+            request = self._requests[poll.name] = self._request(self._sources[poll.name])
+        challenged = False
         while True:
             poll.seconds_left()
             poll.opened_connection = False
+            request.headers.update(request.plain.login())
             try:
                 response = request.adapter.send(
                     request.prepared, stream=True, timeout=_NO_TIMEOUT, proxies=request.proxies
@@ -74,9 +76,23 @@ class Requests:
                 # A machine may close a kept connection just as it is used again: try the next one, or a new one.
                 if poll.opened_connection or not _cause(error, ConnectionError, ssl.SSLEOFError):
                     raise
-            else:
-                with response:
+                continue
+            with response:
+                challenge = response.raw.headers.get("www-authenticate", "")
+                if challenged or response.status_code != 401 or not request.plain.accepts(challenge):
                     return (Answer(_body(response)),)
+                challenged = True
+
+    def _request(self, source: HttpSource) -> _Request:
+        """The request of every poll of a source.
+
+        It is sent by the adapter and not by a `requests.Session`, which would add logins from .netrc, keep cookies, and
+        parse where a redirect leads.
+        """
+        plain = prepare(source, self._proxies)
+        prepared = requests.Request(plain.method, plain.url, headers=plain.headers, data=source.body).prepare()
+        prepared.url = plain.url
+        return _Request(plain, prepared, prepared.headers, {"all": plain.proxy}, self._adapter(source))
 
     def _adapter(self, source: HttpSource) -> _Adapter:
         """The adapter for this source: one for each set of trusted certificates, and one for plain HTTP."""
@@ -100,25 +116,12 @@ def post(url: str, body: bytes, timeout: float) -> Failure | None:
 
 
 class _Request(NamedTuple):
+    plain: HttpRequest
     prepared: requests.PreparedRequest
+    headers: Any
+    """Those of `prepared`, whose values may be bytes."""
     proxies: dict[str, str]
     adapter: _Adapter
-
-
-def _prepare(source: HttpSource, adapter: _Adapter) -> _Request:
-    """The request of every poll of a source.
-
-    It is sent by the adapter and not by a `requests.Session`, which would add logins from .netrc, keep cookies, and
-    parse where a redirect leads.
-    """
-    headers: CaseInsensitiveDict[str | bytes] = CaseInsensitiveDict()
-    headers.update({"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT})
-    headers.update({name: value.encode() for name, value in source.headers.items()})
-    url = urlsplit(source.url)
-    login = None if url.username is None else (unquote(url.username).encode(), unquote(url.password or "").encode())
-    method = "GET" if source.body is None else "POST"
-    request = requests.Request(method, source.url, headers=headers, data=source.body, auth=login)
-    return _Request(request.prepare(), get_environ_proxies(source.url, no_proxy=None), adapter)
 
 
 class _Adapter(HTTPAdapter):
@@ -179,15 +182,16 @@ def _tls_context(trusted: str) -> ssl.SSLContext:
 
 
 def _body(response: requests.Response) -> bytes:
-    if refused := refusal(response.status_code):
+    headers = response.raw.headers
+    if refused := refusal(response.status_code, headers.get("location", "")):
         raise FailedError(refused)
     body = bytearray()
     if response.request.method == "GET":
-        for piece in response.raw.stream(DECODE_BYTES, decode_content=True):
+        for piece in response.raw.stream(READ_BYTES, decode_content=False):
             body += piece
             if len(body) > MAX_BODY_BYTES:
                 raise FailedError(TOO_LARGE)
-    return bytes(body)
+    return decode(bytes(body), headers.get("content-encoding", ""))
 
 
 _FAILURES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (

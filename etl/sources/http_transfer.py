@@ -1,0 +1,168 @@
+"""One request of `http_curl`: a libcurl handle that is given requests, and what it received."""
+
+import errno
+import os
+from io import BytesIO
+
+import pycurl
+
+from etl.readings.records import Failure
+from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE
+from etl.sources.http_answer import (
+    BROKE_OFF,
+    LARGE_HEAD,
+    NOT_HTTP,
+    UNKNOWN_TRANSFER_CODING,
+    FailedError,
+    Head,
+    decode,
+    parse_head,
+    refusal,
+)
+from etl.sources.http_request import HttpRequest, closes_connection
+
+_E_TOO_LARGE = 100
+"""CURLE_TOO_LARGE, which pycurl does not name."""
+_PROXY = Failure("proxy", "the proxy cannot be reached, or refuses")
+_FAILURES = {
+    pycurl.E_COULDNT_RESOLVE_HOST: Failure("dns", "the host's name cannot be resolved"),
+    pycurl.E_COULDNT_RESOLVE_PROXY: _PROXY,
+    pycurl.E_GOT_NOTHING: BROKE_OFF,
+    pycurl.E_RECV_ERROR: BROKE_OFF,
+    pycurl.E_SEND_ERROR: BROKE_OFF,
+    pycurl.E_PARTIAL_FILE: BROKE_OFF,
+    pycurl.E_FILESIZE_EXCEEDED: TOO_LARGE,
+    _E_TOO_LARGE: LARGE_HEAD,
+    pycurl.E_BAD_CONTENT_ENCODING: UNKNOWN_TRANSFER_CODING,
+    pycurl.E_SSL_CACERT_BADFILE: Failure("tls", "the certificates in ca_file cannot be read"),
+}
+_TLS_ERRORS = {
+    pycurl.E_SSL_CONNECT_ERROR,
+    pycurl.E_PEER_FAILED_VERIFICATION,
+    pycurl.E_SSL_CERTPROBLEM,
+    pycurl.E_SSL_CIPHER,
+}
+_EMPTY_LINES = (b"\r\n", b"\n")
+
+
+class Transfer:
+    """A libcurl handle with what it received for the current request; it is reused for other sources.
+
+    libcurl reads the head and the chunks; whether that is an answer, and its compression, is up to `http_answer`.
+    """
+
+    def __init__(self) -> None:
+        self.easy = easy = pycurl.Curl()
+        self.started = 0.0
+        self.head: Head | None = None
+        self._lines: list[bytes] = []
+        self._body = BytesIO()
+        self._length: int | None = None
+        self._failed: Failure | None = None
+        self._headers: list[bytes] = []
+        easy.setopt(pycurl.HEADERFUNCTION, self._write_head)
+        easy.setopt(pycurl.WRITEFUNCTION, self._write)
+        easy.setopt(pycurl.NOSIGNAL, 1)
+        easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        easy.setopt(pycurl.FOLLOWLOCATION, 0)
+        easy.setopt(pycurl.NOPROXY, "")  # `http_request` chooses the proxy
+        easy.setopt(pycurl.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
+        easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
+        easy.setopt(pycurl.TCP_NODELAY, 1)
+
+    def use(self, request: HttpRequest, headers: list[bytes], ca_file: str | None) -> None:
+        """Prepare the handle for a request; its `headers` are those of `header_lines`."""
+        easy = self.easy
+        easy.setopt(pycurl.URL, request.url)
+        easy.setopt(pycurl.PROXY, request.proxy)
+        easy.setopt(pycurl.FORBID_REUSE, closes_connection(request.headers))
+        if self._headers is not headers:
+            self._headers = headers
+            easy.setopt(pycurl.HTTPHEADER, headers)
+        if ca_file:
+            easy.setopt(pycurl.CAINFO, ca_file)
+
+    def clear(self) -> None:
+        """Forget what was received."""
+        self.head, self._lines, self._body, self._length, self._failed = None, [], BytesIO(), None, None
+
+    def body(self) -> bytes:
+        """The decoded body of a complete transfer.
+
+        Raises:
+            FailedError: it is no answer.
+
+        """
+        if self.head is None or self.head.status < 200:
+            raise FailedError(BROKE_OFF)
+        return decode(self._body.getvalue()[: self._length], self.head.field("content-encoding"))
+
+    def is_complete(self) -> bool:
+        """Whether the body is complete by its length, though libcurl would read until the connection is closed."""
+        return self._length is not None and self._body.tell() >= self._length
+
+    def failure(self, code: int, message: str) -> Failure:
+        """The failure that an error of libcurl means; that of the deadline is the caller's."""
+        easy = self.easy
+        not_connected = code == pycurl.E_COULDNT_CONNECT
+        if easy.getinfo(pycurl.USED_PROXY) and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
+            return _PROXY
+        if refused := self._failed or refusal(easy.getinfo(pycurl.RESPONSE_CODE)):
+            return refused
+        return (
+            _connect_failure(easy.getinfo(pycurl.OS_ERRNO)) if not_connected else self._transfer_failure(code, message)
+        )
+
+    def _transfer_failure(self, code: int, message: str) -> Failure:
+        """The failure that an error after connecting means."""
+        if code in _TLS_ERRORS:
+            return Failure("tls", f"TLS failed: {message.split(' (http', maxsplit=1)[0]}"[:200])
+        if code == _E_TOO_LARGE and not self.easy.getinfo(pycurl.REQUEST_SIZE):
+            return Failure("failed", "the request cannot be made: its headers are too large")
+        if message.startswith("Too large response headers"):
+            return LARGE_HEAD
+        # libcurl also reports a malformed answer as a failed receive.
+        malformed = code == pycurl.E_RECV_ERROR and not self.easy.getinfo(pycurl.OS_ERRNO) and "SSL" not in message
+        return NOT_HTTP if malformed else _FAILURES.get(code, NOT_HTTP)
+
+    def _write_head(self, line: bytes) -> int | None:
+        """Receive a line of a head, of which the last one counts, or a trailer; returning 0 ends the transfer."""
+        if line.startswith(b"HTTP/"):
+            self.head, self._lines = None, []
+        elif self.head:
+            return None
+        self._lines.append(line)
+        return 0 if line in _EMPTY_LINES and self._is_refused() else None
+
+    def _is_refused(self) -> bool:
+        """Judge a complete head; whether the transfer is to end with it."""
+        try:
+            self.head = head = parse_head(self._lines)
+            self._failed = refusal(head.status, head.field("location"))
+            if self._failed is None and head.status >= 200:
+                chunked, length = head.is_chunked(), head.length()
+                self._length = length if not chunked and "transfer-encoding" in head.fields else None
+        except FailedError as error:
+            self._failed = error.failure
+        return self._failed is not None or self._length == 0
+
+    def _write(self, chunk: bytes) -> int:
+        if self._body.tell() + len(chunk) > MAX_BODY_BYTES:
+            self._failed = TOO_LARGE
+            return 0
+        self._body.write(chunk)
+        return 0 if self.is_complete() else len(chunk)
+
+
+def header_lines(headers: dict[str, bytes]) -> list[bytes]:
+    """Headers as libcurl takes them: "name;" sends an empty one, where "name:" would remove it."""
+    return [name.encode() + (b": " + value if value else b";") for name, value in headers.items()]
+
+
+def _connect_failure(os_errno: int) -> Failure:
+    if os_errno == errno.ECONNREFUSED:
+        return Failure("refused", "connection refused")
+    return Failure(
+        "network", f"the network fails: {os.strerror(os_errno)}" if os_errno else "the host cannot be reached"
+    )
