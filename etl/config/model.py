@@ -31,6 +31,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
     timeout: Duration | None = None
     headers: dict[str, str] = {}
+    auth: Literal["basic", "digest"] | None = None
     ca_file: str | None = None
     records: str | None = None
     count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
@@ -127,6 +128,7 @@ HINTS = {
     "file": "write the path of a JSON file, absolute or from the config's folder",
     "timeout": "write a number and a unit, such as 5s; at most 0.8 of the interval",
     "headers": "write Name: value in plain ASCII, numbers in quotes, no space at the ends",
+    "auth": "write basic or digest, and the login in the url: http://user:password@machine/data",
     "ca_file": "write the path of a PEM file, absolute or from the config's folder",
     "records": "write a JMESPath expression that selects a reading or a list of readings, such as machines[]",
     "count": "write how many sources this entry stands for, 1 to 100000, with {n} in the name",

@@ -31,7 +31,10 @@ _GROUPS: dict[type[msgspec.Struct], str] = {
 }
 """Where the keys of each struct belong; the first one that has a key counts."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ADDRESS = re.compile(r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Za-z:.%]+\])(:[0-9]+)?")
+_ADDRESS = re.compile(
+    r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._~-]+)?\])(:[0-9]+)?"
+)
+_NOT_ASCII_HOST = re.compile(r"https?://[^/?#]*[^\x00-\x7f]")
 _CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:[0-9]{1,5}")
 _SHARD = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
 
@@ -218,7 +221,10 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
         hint = "keep one of them, and write a source of its own for the other"
         yield Problem((*path, "file"), "file", f"source {source.name} has both url and file", hint)
     if source.url is not None and not _is_url(source.url):
-        yield Problem((*path, "url"), "url", "url is not a valid HTTP address")
+        ascii_only = "write the host in ASCII, such as xn--gre-6ka8i.example for größe.example"
+        hint = ascii_only if _NOT_ASCII_HOST.match(source.url) else ""
+        yield Problem((*path, "url"), "url", "url is not a valid HTTP address", hint)
+    yield from _auth_problems(source, path)
     if source.timeout is not None and not 0 < source.timeout <= max_timeout:
         hint = f"write more than 0 and at most {max_timeout:g}s, which is 0.8 of the interval"
         yield Problem((*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s", hint)
@@ -227,6 +233,21 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
     for name, value in source.headers.items():
         if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable() or value != value.strip():
             yield Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")
+
+
+def _auth_problems(source: Source, path: KeyPath) -> Iterator[Problem]:
+    names = [name.lower() for name in source.headers]
+    for i, name in enumerate(source.headers):
+        if name.lower() in names[:i]:
+            yield Problem((*path, "headers", name), "headers", f"the header {name} occurs twice", "remove one of them")
+    if source.auth is None:
+        return
+    if source.url is None or (_is_url(source.url) and not urlsplit(source.url).username):
+        hint = "write http://user:password@machine/data, and %40 for an @ in them"
+        yield Problem((*path, "auth"), "auth", f"source {source.name} has auth, but no login in its url", hint)
+    if "authorization" in names:
+        message = f"source {source.name} has both auth and the header Authorization"
+        yield Problem((*path, "auth"), "auth", message, "remove one of them")
 
 
 def _is_shard(shard: str) -> bool:

@@ -85,7 +85,8 @@ class Pipeline:
         for source in loaded.sources:
             if source.url:
                 ca_file = str(loaded.path(source.ca_file)) if source.ca_file else None
-                http.append(HttpSource(source.name, source.url, loaded.timeout(source), source.headers, ca_file))
+                timeout, digest = loaded.timeout(source), source.auth == "digest"
+                http.append(HttpSource(source.name, source.url, timeout, source.headers, ca_file, digest=digest))
         files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
         transports: dict[str, Transport] = {}
         if http:

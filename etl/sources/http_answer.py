@@ -88,6 +88,8 @@ class Head(NamedTuple):
             FailedError: it has another transfer coding.
 
         """
+        if "transfer-encoding" not in self.fields:
+            return False
         codings = _names(self.field("transfer-encoding"))
         plain = [coding for coding in codings if coding != "identity"]
         if set(plain) - {"chunked"} or (plain and codings[-1] == "identity"):
@@ -169,6 +171,8 @@ def decode(body: bytes, content_encoding: str) -> bytes:
         FailedError: a compression is broken or not accepted, or the decoded body is above the limit.
 
     """
+    if not content_encoding:
+        return body
     codings = _names(content_encoding)
     if len(codings) > MAX_CODINGS:
         raise FailedError(BROKEN_CODING)

@@ -45,7 +45,7 @@ class _Request(NamedTuple):
 
     def header_lines(self) -> list[bytes]:
         """The headers of one poll: a list that many sources share, unless there is a login by digest."""
-        return [*self.headers, *login] if (login := header_lines(self.plain.login())) else self.headers
+        return self.headers if self.plain.digest is None else [*self.headers, *header_lines(self.plain.login())]
 
 
 class _Transfer(Transfer):

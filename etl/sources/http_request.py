@@ -1,11 +1,12 @@
 """What every HTTP transport sends: one set of rules for the URL, the headers, the login and the proxy."""
 
 import re
+import socket
 from base64 import b64encode
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
-from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies_environment
 
 from etl.readings.records import Failure
@@ -50,35 +51,61 @@ def prepare(source: HttpSource, proxies: Mapping[str, str]) -> HttpRequest:
         FailedError: the URL or the proxy cannot be used.
 
     """
-    parts = urlsplit(source.url)
-    host = _host(parts)
+    try:
+        parts = urlsplit(source.url)
+        host, port = _host(parts.hostname or ""), parts.port
+    except ValueError as error:
+        raise FailedError(Failure("failed", "the request cannot be made: its url is not valid")) from error
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT}
+    if "%" in host:
+        headers["Host"] = _netloc(host.partition("%")[0], port)
     if parts.username is not None and not source.digest:
         headers["Authorization"] = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
     replaced = {name.lower() for name in source.headers}
     headers = {name: value for name, value in headers.items() if name.lower() not in replaced} | dict(source.headers)
-    url = urlunsplit((parts.scheme, _netloc(host, parts.port), _escaped(parts.path) or "/", _escaped(parts.query), ""))
+    path, query = _without_dots(_escaped(parts.path)) or "/", _escaped(parts.query)
     return HttpRequest(
         "GET" if source.body is None else "POST",
-        urljoin(url, url),  # without dot segments
+        urlunsplit((parts.scheme, _netloc(host, port), path, query, "")),
         {name: value.encode() for name, value in headers.items()},
-        _proxy(parts, host, proxies),
+        _proxy(parts.scheme, host, port, proxies),
         Digest(user, password) if source.digest else None,
     )
 
 
-def _host(parts: SplitResult) -> str:
-    """The host in ASCII and lower case; a zone of an IPv6 address begins with % alone."""
-    host = parts.hostname or ""
+def _host(host: str) -> str:
+    """The host of a request, in ASCII; only a link-local IPv6 address keeps its zone, behind %.
+
+    Raises:
+        FailedError: the host cannot exist.
+
+    """
     if not host.isascii():
         raise FailedError(Failure("dns", "the host's name cannot be resolved"))
-    return host.replace("%25", "%", 1)
+    address, _, zone = host.replace("%25", "%", 1).partition("%")
+    if not zone or not ip_address(address).is_link_local:
+        return address
+    if not zone.isdecimal() and zone not in {name for _, name in socket.if_nameindex()}:
+        raise FailedError(Failure("network", f"this computer has no network interface {zone}"))
+    return f"{address}%{zone}"
 
 
 def _netloc(host: str, port: int | None) -> str:
     address = f"[{host.replace('%', '%25')}]" if ":" in host else host
     return address if port is None else f"{address}:{port}"
+
+
+def _without_dots(path: str) -> str:
+    """A path whose segments `.` and `..` are resolved."""
+    segments = path.split("/")
+    resolved: list[str] = []
+    for segment in segments:
+        if segment == "..":
+            del resolved[max(1, len(resolved) - 1) :]
+        elif segment != ".":
+            resolved.append(segment)
+    return "/".join(resolved) + ("/" if segments[-1] in (".", "..") else "")
 
 
 def _escaped(text: str) -> str:
@@ -104,15 +131,15 @@ def environment_proxies() -> dict[str, str]:
     return getproxies_environment()
 
 
-def _proxy(parts: SplitResult, host: str, proxies: Mapping[str, str]) -> str:
+def _proxy(scheme: str, host: str, port: int | None, proxies: Mapping[str, str]) -> str:
     """The proxy for a URL; empty if it is polled directly.
 
     Raises:
         FailedError: it is not an HTTP proxy.
 
     """
-    proxy = proxies.get(parts.scheme) or proxies.get("all", "")
-    if not proxy or _is_direct(host, parts.port or _PORTS[parts.scheme], proxies.get("no", "")):
+    proxy = proxies.get(scheme) or proxies.get("all", "")
+    if not proxy or _is_direct(host, port or _PORTS[scheme], proxies.get("no", "")):
         return ""
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if not re.match(r"https?://[^/]", proxy, re.IGNORECASE):
@@ -126,11 +153,20 @@ def _is_direct(host: str, port: int, no_proxy: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    try:
-        return ip_address(host.partition("%")[0]) in ip_network(entry.strip("[]"), strict=False)
-    except ValueError:  # one of them is a name, or the entry has a port
-        name, colon, number = entry.rpartition(":")
-        if colon and number.isdigit():
-            return int(number) == port and _matches(name, host, port)
+    name, colon, number = entry.rpartition(":")
+    if colon and number.isdigit() and ("]" in name or ":" not in name):
+        return int(number) == port and _matches(name, host, port)
+    address = _network(host.partition("%")[0])
+    network = _network(entry.strip("[]"))
+    if address is None or network is None:
         name = entry.removeprefix("*").lstrip(".")
-        return entry == "*" or (name != "" and f".{host}".endswith(f".{name}"))
+        return entry == "*" or (name != "" and address is None and f".{host}".endswith(f".{name}"))
+    return address.version == network.version and address.network_address in network
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    """The network, or the one address, that a text names; None for a name."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None

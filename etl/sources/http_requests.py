@@ -203,7 +203,7 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((ConnectionRefusedError,), "refused", "connection refused"),
     ((ConnectionError, http.client.IncompleteRead), "reset", "the connection broke off"),
     ((urllib3.exceptions.DecodeError,), "encoding", "the answer's compression is broken"),
-    ((OSError,), "network", "the network fails: {error}"),
+    ((OSError,), "network", "the network fails: {text}"),
     ((http.client.HTTPException, urllib3.exceptions.HTTPError), "protocol", "the answer is not proper HTTP"),
 )
 """Errors, their stable code, and a sentence without the URL, which may hold a secret; the first match counts."""
@@ -216,8 +216,13 @@ def _explain(poll: PendingPoll, error: Exception) -> Failure:
         return explained.failure
     for kinds, reason, sentence in _FAILURES:
         if cause := _cause(error, *kinds):
-            return Failure(reason, sentence.format(error=cause, timeout=poll.timeout))
+            return Failure(reason, sentence.format(error=cause, timeout=poll.timeout, text=_text(cause)))
     return Failure("failed", f"the request cannot be made: {type(error).__name__}")
+
+
+def _text(error: BaseException) -> str:
+    """The words of an error of the system, without its number."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _cause(error: Exception, *kinds: type[BaseException]) -> BaseException | None:

@@ -60,13 +60,15 @@ class Transfer:
         self._length: int | None = None
         self._failed: Failure | None = None
         self._headers: list[bytes] = []
+        self._proxy = ""
         easy.setopt(pycurl.HEADERFUNCTION, self._write_head)
         easy.setopt(pycurl.WRITEFUNCTION, self._write)
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
-        easy.setopt(pycurl.NOPROXY, "")  # `http_request` chooses the proxy
+        easy.setopt(pycurl.PROXY, "")  # `http_request` chooses the proxy, not libcurl
+        easy.setopt(pycurl.NOPROXY, "")
         easy.setopt(pycurl.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
         easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
         easy.setopt(pycurl.TCP_NODELAY, 1)
@@ -75,11 +77,13 @@ class Transfer:
         """Prepare the handle for a request; its `headers` are those of `header_lines`."""
         easy = self.easy
         easy.setopt(pycurl.URL, request.url)
-        easy.setopt(pycurl.PROXY, request.proxy)
-        easy.setopt(pycurl.FORBID_REUSE, closes_connection(request.headers))
+        if self._proxy != request.proxy:
+            self._proxy = request.proxy
+            easy.setopt(pycurl.PROXY, request.proxy)
         if self._headers is not headers:
             self._headers = headers
             easy.setopt(pycurl.HTTPHEADER, headers)
+            easy.setopt(pycurl.FORBID_REUSE, closes_connection(request.headers))
         if ca_file:
             easy.setopt(pycurl.CAINFO, ca_file)
 
@@ -110,11 +114,11 @@ class Transfer:
             return _PROXY
         if refused := self._failed or refusal(easy.getinfo(pycurl.RESPONSE_CODE)):
             return refused
-        return (
-            _connect_failure(easy.getinfo(pycurl.OS_ERRNO)) if not_connected else self._transfer_failure(code, message)
-        )
+        if not_connected:
+            return _connect_failure(easy.getinfo(pycurl.OS_ERRNO))
+        return self._later_failure(code, message)
 
-    def _transfer_failure(self, code: int, message: str) -> Failure:
+    def _later_failure(self, code: int, message: str) -> Failure:
         """The failure that an error after connecting means."""
         if code in _TLS_ERRORS:
             return Failure("tls", f"TLS failed: {message.split(' (http', maxsplit=1)[0]}"[:200])
