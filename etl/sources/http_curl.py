@@ -5,10 +5,10 @@ import os
 import select
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 import pycurl
@@ -67,7 +67,7 @@ class Curl:
         self._proxies = environment_proxies()
         self._started: deque[_PendingPoll] = deque()
         self._queue: deque[_PendingPoll] = deque()
-        self._idle: list[_Transfer] = []
+        self._idle: defaultdict[str | None, list[_Transfer]] = defaultdict(list)  # by their trusted certificates
         self._in_flight: dict[Any, _Transfer] = {}
         self._unused_sockets: set[int] = set()
         self._slow_count = 0
@@ -167,9 +167,10 @@ class Curl:
             except FailedError as error:
                 self._deliver(poll, error.failure)
                 continue
-            transfer = self._idle.pop() if self._idle else _Transfer()
+            idle = self._idle[request.plain.trusted]
+            transfer = idle.pop() if idle else _Transfer(request.plain.trusted)
             transfer.poll, transfer.started = poll, time.monotonic()
-            transfer.use(request.plain, request.header_lines(), poll.source.ca_file)
+            transfer.use(request.plain, request.header_lines())
             easy = transfer.easy
             easy.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds_left * 1000)))
             if poll.new_connection:
@@ -250,11 +251,9 @@ class Curl:
     def _free(self, transfer: _Transfer) -> None:
         """Make a handle available for another source."""
         transfer.clear()
-        if transfer.poll.source.ca_file:
-            transfer.easy.unsetopt(pycurl.CAINFO)
         if transfer.poll.new_connection:
             transfer.easy.setopt(pycurl.FRESH_CONNECT, 0)
-        self._idle.append(transfer)
+        self._idle[transfer.trusted].append(transfer)
 
     def _deliver(self, poll: _PendingPoll, failure: Failure | None, body: bytes = b"") -> None:
         at = self._clock()
@@ -269,11 +268,12 @@ class Curl:
         polls = [transfer.poll for transfer in transfers]
         for poll in (*polls, *self._queue, *self._started):
             self._deliver(poll, CLOSED)
-        for transfer in (*transfers, *self._idle):
+        for transfer in (*transfers, *chain.from_iterable(self._idle.values())):
             transfer.easy.close()
         self._multi.close()
         self._epoll.close()
-        os.close(self._wake)
+        with self._lock:  # `close` may not have written to it yet
+            os.close(self._wake)
 
 
 def _curl_mask(events: int) -> int:

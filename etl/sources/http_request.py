@@ -1,5 +1,6 @@
 """What every HTTP transport sends: one set of rules for the URL, the headers, the login and the proxy."""
 
+import os
 import re
 import socket
 from base64 import b64encode
@@ -20,12 +21,17 @@ _SAFE = "!$&'()*+,/:;=?@%"
 
 
 class HttpRequest(NamedTuple):
-    """The request of every poll of a source. The URL is ASCII and has no login; `proxy` is empty without one."""
+    """The request of every poll of a source.
+
+    The URL is ASCII and has no login; `proxy` is empty without one; `trusted` is a file or folder of certificates, None
+    for those that the library trusts.
+    """
 
     method: str
     url: str
     headers: dict[str, bytes]
     proxy: str
+    trusted: str | None
     digest: Digest | None
 
     def login(self) -> dict[str, bytes]:
@@ -56,6 +62,8 @@ def prepare(source: HttpSource, proxies: Mapping[str, str]) -> HttpRequest:
         host, port = _host(parts.hostname or ""), parts.port
     except ValueError as error:
         raise FailedError(Failure("failed", "the request cannot be made: its url is not valid")) from error
+    if any(re.search(r"[\r\n\0]", name + value) for name, value in source.headers.items()):
+        raise FailedError(Failure("failed", "the request cannot be made: a header has more than one line"))
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT}
     if "%" in host:
@@ -70,6 +78,7 @@ def prepare(source: HttpSource, proxies: Mapping[str, str]) -> HttpRequest:
         urlunsplit((parts.scheme, _netloc(host, port), path, query, "")),
         {name: value.encode() for name, value in headers.items()},
         _proxy(parts.scheme, host, port, proxies),
+        source.ca_file or environment_certificates(),
         Digest(user, password) if source.digest else None,
     )
 
@@ -79,8 +88,11 @@ def _host(host: str) -> str:
 
     Raises:
         FailedError: the host cannot exist.
+        ValueError: it is not valid.
 
     """
+    if host.startswith(("*", ".")):
+        raise ValueError(host)
     if not host.isascii():
         raise FailedError(Failure("dns", "the host's name cannot be resolved"))
     address, _, zone = host.replace("%25", "%", 1).partition("%")
@@ -119,7 +131,12 @@ def _escaped(text: str) -> str:
     return quote(re.sub(r"%[0-9A-Fa-f]{2}", normal, text), safe=_SAFE)
 
 
-# Proxies
+# The environment
+
+
+def environment_certificates() -> str | None:
+    """The file or folder of trusted certificates that the environment names."""
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
 
 
 def environment_proxies() -> dict[str, str]:

@@ -23,7 +23,7 @@ from etl.readings.records import Answer, Failure, Poll
 from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, HttpSource
 from etl.sources.http_answer import FailedError, decode, refusal
 from etl.sources.http_connection import POOLS, current
-from etl.sources.http_request import HttpRequest, environment_proxies, prepare
+from etl.sources.http_request import HttpRequest, environment_certificates, environment_proxies, prepare
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
 READ_BYTES = 64 << 10
@@ -92,11 +92,11 @@ class Requests:
         plain = prepare(source, self._proxies)
         prepared = requests.Request(plain.method, plain.url, headers=plain.headers, data=source.body).prepare()
         prepared.url = plain.url
-        return _Request(plain, prepared, prepared.headers, {"all": plain.proxy}, self._adapter(source))
+        return _Request(plain, prepared, prepared.headers, {"all": plain.proxy}, self._adapter(plain))
 
-    def _adapter(self, source: HttpSource) -> _Adapter:
-        """The adapter for this source: one for each set of trusted certificates, and one for plain HTTP."""
-        trusted = _trusted(source.ca_file) if source.url.lower().startswith("https:") else ""
+    def _adapter(self, request: HttpRequest) -> _Adapter:
+        """The adapter for this request: one for each set of trusted certificates, and one for plain HTTP."""
+        trusted = (request.trusted or DEFAULT_CA_BUNDLE_PATH) if request.url.startswith("https:") else ""
         with self._creating:
             if trusted not in self._adapters:
                 context = _tls_context(trusted) if trusted else None
@@ -140,7 +140,7 @@ class _Adapter(HTTPAdapter):
         """The pools of connections through this proxy, which itself must be trusted as the environment says."""
         if proxy not in self.proxy_manager:
             if proxy.lower().startswith("https:"):
-                kwargs["proxy_ssl_context"] = _tls_context(_trusted(None))
+                kwargs["proxy_ssl_context"] = _tls_context(environment_certificates() or DEFAULT_CA_BUNDLE_PATH)
             super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
             self.proxy_manager[proxy].pool_classes_by_scheme = POOLS
         return self.proxy_manager[proxy]
@@ -160,12 +160,6 @@ class _Adapter(HTTPAdapter):
 
     def cert_verify(self, *_: Any) -> None:
         """Load no further certificates: the TLS context verifies with those it was created with."""
-
-
-def _trusted(ca_file: str | None) -> str:
-    """The file or folder of trusted certificates."""
-    environment = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return ca_file or environment or DEFAULT_CA_BUNDLE_PATH
 
 
 def _tls_context(trusted: str) -> ssl.SSLContext:

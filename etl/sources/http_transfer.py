@@ -19,7 +19,7 @@ from etl.sources.http_answer import (
     parse_head,
     refusal,
 )
-from etl.sources.http_request import HttpRequest, closes_connection
+from etl.sources.http_request import HttpRequest, closes_connection, environment_certificates
 
 _E_TOO_LARGE = 100
 """CURLE_TOO_LARGE, which pycurl does not name."""
@@ -48,10 +48,12 @@ _EMPTY_LINES = (b"\r\n", b"\n")
 class Transfer:
     """A libcurl handle with what it received for the current request; it is reused for other sources.
 
-    libcurl reads the head and the chunks; whether that is an answer, and its compression, is up to `http_answer`.
+    libcurl reads the head and the chunks; whether that is an answer, and its compression, is up to `http_answer`. The
+    trusted certificates of a handle cannot be set back to those of libcurl, so they are the same for all its requests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: str | None) -> None:
+        self.trusted = trusted
         self.easy = easy = pycurl.Curl()
         self.started = 0.0
         self.head: Head | None = None
@@ -69,23 +71,23 @@ class Transfer:
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
         easy.setopt(pycurl.PROXY, "")  # `http_request` chooses the proxy, not libcurl
         easy.setopt(pycurl.NOPROXY, "")
+        _trust(easy, trusted, pycurl.CAINFO, pycurl.CAPATH)
+        _trust(easy, environment_certificates(), pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH)
         easy.setopt(pycurl.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
         easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
         easy.setopt(pycurl.TCP_NODELAY, 1)
 
-    def use(self, request: HttpRequest, headers: list[bytes], ca_file: str | None) -> None:
+    def use(self, request: HttpRequest, headers: list[bytes]) -> None:
         """Prepare the handle for a request; its `headers` are those of `header_lines`."""
         easy = self.easy
         easy.setopt(pycurl.URL, request.url)
         if self._proxy != request.proxy:
             self._proxy = request.proxy
-            easy.setopt(pycurl.PROXY, request.proxy)
+            easy.setopt(pycurl.PROXY, os.fsencode(request.proxy))
         if self._headers is not headers:
             self._headers = headers
             easy.setopt(pycurl.HTTPHEADER, headers)
             easy.setopt(pycurl.FORBID_REUSE, closes_connection(request.headers))
-        if ca_file:
-            easy.setopt(pycurl.CAINFO, ca_file)
 
     def clear(self) -> None:
         """Forget what was received."""
@@ -162,6 +164,12 @@ class Transfer:
 def header_lines(headers: dict[str, bytes]) -> list[bytes]:
     """Headers as libcurl takes them: "name;" sends an empty one, where "name:" would remove it."""
     return [name.encode() + (b": " + value if value else b";") for name, value in headers.items()]
+
+
+def _trust(easy: pycurl.Curl, trusted: str | None, file_option: int, folder_option: int) -> None:
+    """Let a handle trust this file or folder of certificates, if there is one."""
+    if trusted:
+        easy.setopt(folder_option if os.path.isdir(trusted) else file_option, os.fsencode(trusted))
 
 
 def _connect_failure(os_errno: int) -> Failure:

@@ -165,7 +165,7 @@ def test_cookies_are_not_kept(make, serve):
 
 
 @pytest.mark.parametrize("odd", [{"url": "http://*.example/"}, {"headers": {"X": "a\r\nb: c"}}], ids=["url", "header"])
-def test_a_source_that_cannot_be_requested(make_requests, odd):
+def test_a_source_that_cannot_be_requested(make, odd):
     """A source with an invalid URL or header fails only its own polls."""
-    failure = poll(make_requests(machine(**({"url": "http://127.0.0.1/"} | odd)))).failure
+    failure = poll(make(machine(**({"url": "http://127.0.0.1/"} | odd)))).failure
     assert failure.reason == "failed"

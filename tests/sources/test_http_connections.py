@@ -171,13 +171,13 @@ def test_a_proxy_that_hangs(make, serve, monkeypatch, talk):
     assert inbox.of("machine").failure.reason == "timeout"
 
 
-def test_tls_to_the_proxy(make_requests, serve, certificates, monkeypatch):
+def test_tls_to_the_proxy(make, serve, certificates, monkeypatch):
     """A proxy may speak TLS itself, and the deadline covers it as well."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
     context = servers.tls(certificates.good)
     server, drips = serve(servers.good, tls=context), serve(servers.drips(b"", answer()), tls=context)
     monkeypatch.setenv("https_proxy", serve(servers.proxies, tls=context).url.replace("http:", "https:"))
-    transport = make_requests(machine(server.url, "good"), machine(drips.url, "drips", timeout=DEADLINE))
+    transport = make(machine(server.url, "good"), machine(drips.url, "drips", timeout=DEADLINE))
     inbox = poll_all(transport, ["good", "drips"])
     assert inbox.of("good").answers == (Answer(READING),)
     assert inbox.of("drips").failure.reason == "timeout"
