@@ -4,6 +4,8 @@ http.client and urllib3 refuse much that machines send, read what is dangerous, 
 chunks. They see an answer that has no chunks and at most one Content-Length.
 """
 
+from __future__ import annotations
+
 import http.client
 import io
 import re
@@ -45,16 +47,17 @@ class Response(http.client.HTTPResponse):
         """
         if self.headers is not None:
             return
-        head = _read_head(self.fp)
+        lines = _HeadLines(self.fp)
+        head = lines.head()
         self.code = self.status = head.status
         self.reason, self.version, self.chunked = "", head.version, False
         self.headers = self.msg = http.client.HTTPMessage()
         for name, values in head.fields.items():
             if name not in ("content-length", "transfer-encoding"):
                 self.headers[name] = ", ".join(values)
-        self._use_length(head)
+        self._use_length(head, lines)
 
-    def _use_length(self, head: Head) -> None:
+    def _use_length(self, head: Head, lines: _HeadLines) -> None:
         """Set where the body ends, and whether the connection ends with it."""
         self.length: int | None = 0
         self.will_close = True
@@ -66,7 +69,7 @@ class Response(http.client.HTTPResponse):
         self.length = None if chunked else length
         self.will_close = self.is_last or head.closes() or (length is None and not chunked)
         if chunked:
-            self.fp = io.BufferedReader(_Chunks(self.fp))
+            self.fp = io.BufferedReader(_Chunks(self.fp, lines))
         elif length is not None:
             self.headers["content-length"] = str(length)
 
@@ -77,43 +80,61 @@ class LastResponse(Response):
     is_last = True
 
 
-def _read_head(stream: Any) -> Head:
-    """The final head: those of interim answers come before it."""
-    size = count = 0
-    while True:
-        lines = [_read_line(stream, b"HTTP/")]
-        while lines[-1] not in (b"\r\n", b"\n"):
-            lines.append(_read_line(stream))
-            count += 1
-            size += len(lines[-1])
-            if count > MAX_HEADERS or size > MAX_HEAD_BYTES:
+class _HeadLines:
+    """The lines of the heads and trailers of an answer, within their limits."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._lines_left = MAX_HEADERS
+        self._bytes_left = MAX_HEAD_BYTES
+
+    def head(self) -> Head:
+        """The final head: those of interim answers come before it."""
+        while True:
+            line = self._line(b"HTTP/")
+            head = parse_head([line])
+            try:
+                head = parse_head([line, *self.fields()])
+            except FailedError as error:
+                raise FailedError(refusal(head.status) or error.failure) from error
+            if head.status >= 200 or head.status == 101:
+                return head
+
+    def fields(self) -> list[bytes]:
+        """The lines up to the empty one."""
+        lines: list[bytes] = []
+        while (line := self._line()) not in (b"\r\n", b"\n"):
+            lines.append(line)
+            self._lines_left -= 1
+            if self._lines_left < 0:
                 raise FailedError(LARGE_HEAD)
-        head = parse_head(lines)
-        if head.status >= 200 or head.status == 101:
-            return head
+        return lines
 
-
-def _read_line(stream: Any, start: bytes = b"") -> bytes:
-    """A line of a head, which must begin with `start`: a machine that does not speak HTTP may never end its line."""
-    line: bytes = b""
-    while len(line) < len(start):
-        byte = stream.read(1)
-        if byte.lower() != start[len(line) : len(line) + 1].lower():
-            if not byte and not line:
-                raise http.client.RemoteDisconnected("no answer")
-            raise FailedError(NOT_HTTP if byte else BROKE_OFF)
-        line += byte
-    line += stream.readline(MAX_HEADER_BYTES + 1 - len(line))
-    if not line.endswith(b"\n"):
-        raise FailedError(LARGE_HEAD if len(line) > MAX_HEADER_BYTES else BROKE_OFF)
-    return line
+    def _line(self, start: bytes = b"") -> bytes:
+        """A line, which must begin with `start`: a machine that does not speak HTTP may never end its line."""
+        line: bytes = b""
+        while len(line) < len(start):
+            byte = self._stream.read(1)
+            if byte.lower() != start[len(line) : len(line) + 1].lower():
+                if not byte and not line:
+                    raise http.client.RemoteDisconnected("no answer")
+                raise FailedError(NOT_HTTP if byte else BROKE_OFF)
+            line += byte
+        line += self._stream.readline(MAX_HEADER_BYTES + 1 - len(line))
+        self._bytes_left -= len(line)
+        if len(line) > MAX_HEADER_BYTES or self._bytes_left < 0:
+            raise FailedError(LARGE_HEAD)
+        if not line.endswith(b"\n"):
+            raise FailedError(BROKE_OFF)
+        return line
 
 
 class _Chunks(io.RawIOBase):
     """The body of a chunked answer; reading fails where the chunks are malformed or end early."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, lines: _HeadLines) -> None:
         self._stream = stream
+        self._lines = lines
         self._bytes_left = 0
         self._ended = False
 
@@ -130,7 +151,7 @@ class _Chunks(io.RawIOBase):
             raise FailedError(BROKE_OFF)
         buffer[: len(data)] = data
         self._bytes_left -= len(data)
-        if not self._bytes_left and self._line() not in (b"\r\n", b"\n"):
+        if not self._bytes_left and self._line().strip(b"\r\n"):
             raise FailedError(NOT_HTTP)
         return len(data)
 
@@ -141,9 +162,10 @@ class _Chunks(io.RawIOBase):
             raise FailedError(NOT_HTTP)
         self._bytes_left = int(size[0], 16)
         self._ended = not self._bytes_left
-        while self._ended and (trailer := self._line()) not in (b"\r\n", b"\n"):
-            if b":" not in trailer:
-                raise FailedError(NOT_HTTP)
+        if self._ended and any(
+            b":" not in line or b"\0" in line or b"\r" in line[:-2] for line in self._lines.fields()
+        ):
+            raise FailedError(NOT_HTTP)
 
     def _line(self) -> bytes:
         line: bytes = self._stream.readline()

@@ -101,7 +101,7 @@ class Transfer:
 
         """
         if self.head is None or self.head.status < 200:
-            raise FailedError(BROKE_OFF)
+            raise FailedError(refusal(self.easy.getinfo(pycurl.RESPONSE_CODE)) or BROKE_OFF)
         return decode(self._body.getvalue()[: self._length], self.head.field("content-encoding"))
 
     def is_complete(self) -> bool:
@@ -134,10 +134,10 @@ class Transfer:
 
     def _write_head(self, line: bytes) -> int | None:
         """Receive a line of a head, of which the last one counts, or a trailer; returning 0 ends the transfer."""
-        if line.startswith(b"HTTP/"):
+        if self.head:
+            if self._body.tell() or not line.startswith(b"HTTP/"):
+                return None
             self.head, self._lines = None, []
-        elif self.head:
-            return None
         self._lines.append(line)
         return 0 if line in _EMPTY_LINES and self._is_refused() else None
 

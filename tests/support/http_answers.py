@@ -70,6 +70,11 @@ HEADS = {
     "101 first": Case(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + response(), "protocol"),
     "304": Case(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 39\r\n\r\n", "http_status"),
     "300": Case(response(status=b"HTTP/1.1 300 Multiple Choices\r\n"), "http_status"),
+    "404 with a bad header": Case(b"HTTP/1.1 404 No\r\nX: \0\r\n\r\n", "http_status"),
+    "404 that ends in its head": Case(b"HTTP/1.1 404 No\r\nX: y", "http_status", closes=True),
+    "404 with 6,000 headers": Case(response(b"X: y\r\n" * 6000, status=b"HTTP/1.1 404 No\r\n"), "http_status"),
+    "a header like a status line": Case(response(b"HTTP/1.1 500 x: y\r\n")),
+    "a body like a head": Case(response(body=b"HTTP/1.1 500 No\r\n\r\n"), b"HTTP/1.1 500 No\r\n\r\n"),
     "500 with a bad length": Case(b"HTTP/1.1 500 No\r\nContent-Length: -1\r\n\r\n", "http_status"),
     "404 in a compression of its own": Case(
         response(b"Content-Encoding: br\r\n", status=b"HTTP/1.1 404 No\r\n"), "http_status"
@@ -183,6 +188,13 @@ CHUNKS = {
             b"what%x",
         )
     },
+    "4,900 trailers": Case(one_chunk(b"%x", b"\r\n0\r\n" + b"X: y\r\n" * 4900 + b"\r\n")),
+    "6,000 trailers": Case(one_chunk(b"%x", b"\r\n0\r\n" + b"X: y\r\n" * 6000 + b"\r\n"), "too_large"),
+    "a trailer of 110 KB": Case(one_chunk(b"%x", b"\r\n0\r\nX: " + b"y" * 110_000 + b"\r\n\r\n"), "too_large"),
+    "a trailer without a colon": Case(one_chunk(b"%x", b"\r\n0\r\nwhat\r\n\r\n"), "protocol"),
+    "NUL in a trailer": Case(one_chunk(b"%x", b"\r\n0\r\nX: \0\r\n\r\n"), "protocol"),
+    "two CR": Case(in_chunks(b"%x\r\r\n%b\r\r\n0\r\n\r\n" % (len(READING), READING))),
+    "more than the limit": Case(in_chunks(chunked(bytes(MAX_BODY_BYTES + 1))), "too_large"),
     "size of nothing": Case(in_chunks(b"\r\n" + READING + b"\r\n0\r\n\r\n"), "protocol"),
     "longer than its size": Case(in_chunks(b"%x\r\n%b\r\n0\r\n\r\n" % (len(READING) - 1, READING)), "protocol"),
     "no line end": Case(one_chunk(b"%x", b"XX0\r\n\r\n"), "protocol"),
