@@ -3,6 +3,7 @@
 import math
 import os
 import select
+import socket
 import threading
 import time
 from collections import defaultdict, deque
@@ -149,10 +150,15 @@ class Curl:
             self._epoll.register(fd, mask)
 
     def _stop_watching(self, fd: int) -> None:
-        """Unregister a socket that libcurl does not use and whose other end closed it."""
+        """Unregister and shut down a socket that libcurl does not use and whose other end closed it or sent something.
+
+        libcurl looks at unused connections once a second only, and would take what was sent for the next answer.
+        """
         self._unused_sockets.discard(fd)
         with suppress(OSError):
             self._epoll.unregister(fd)
+            with socket.socket(fileno=os.dup(fd)) as unused:
+                unused.shutdown(socket.SHUT_RDWR)
 
     def _launch(self) -> None:
         """Start queued polls while there is room; those whose deadline has passed fail."""
@@ -218,13 +224,13 @@ class Curl:
         poll, head = transfer.poll, transfer.head
         request = self._requests[poll.source.name].plain
         kept_connection = not transfer.easy.getinfo(pycurl.NUM_CONNECTS) and not poll.new_connection
-        if code in _BROKE_OFF and kept_connection:
+        if transfer.is_complete(code, message):
+            self._finish(transfer, None)
+        elif code in _BROKE_OFF and kept_connection and head is None:
             # The kept connection, and those that libcurl tried after it, had been closed.
             self._repeat(transfer, poll._replace(new_connection=True))
         elif head and head.status == 401 and not poll.challenged and request.accepts(head.field("www-authenticate")):
             self._repeat(transfer, poll._replace(challenged=True))
-        elif code == pycurl.E_WRITE_ERROR and transfer.is_complete():
-            self._finish(transfer, None)
         elif code == pycurl.E_OPERATION_TIMEDOUT:
             self._finish(transfer, timed_out(poll.source.timeout))
         else:

@@ -60,6 +60,7 @@ class Transfer:
         self._lines: list[bytes] = []
         self._body = BytesIO()
         self._length: int | None = None
+        self._until_closed = False
         self._failed: Failure | None = None
         self._headers: list[bytes] = []
         self._proxy = ""
@@ -91,7 +92,8 @@ class Transfer:
 
     def clear(self) -> None:
         """Forget what was received."""
-        self.head, self._lines, self._body, self._length, self._failed = None, [], BytesIO(), None, None
+        self.head, self._lines, self._body = None, [], BytesIO()
+        self._length, self._until_closed, self._failed = None, False, None
 
     def body(self) -> bytes:
         """The decoded body of a complete transfer.
@@ -104,8 +106,17 @@ class Transfer:
             raise FailedError(refusal(self.easy.getinfo(pycurl.RESPONSE_CODE)) or BROKE_OFF)
         return decode(self._body.getvalue()[: self._length], self.head.field("content-encoding"))
 
-    def is_complete(self) -> bool:
-        """Whether the body is complete by its length, though libcurl would read until the connection is closed."""
+    def is_complete(self, code: int, message: str) -> bool:
+        """Whether the body is complete though libcurl reports an error.
+
+        `_write` has ended a transfer that libcurl would read until the connection is closed, or the machine has closed
+        a TLS connection without a notice; a body that was cut off is no JSON.
+        """
+        if code == pycurl.E_WRITE_ERROR:
+            return self._has_length()
+        return code == pycurl.E_RECV_ERROR and self._until_closed and "unexpected eof" in message
+
+    def _has_length(self) -> bool:
         return self._length is not None and self._body.tell() >= self._length
 
     def failure(self, code: int, message: str) -> Failure:
@@ -149,6 +160,7 @@ class Transfer:
             if self._failed is None and head.status >= 200:
                 chunked, length = head.is_chunked(), head.length()
                 self._length = length if not chunked and "transfer-encoding" in head.fields else None
+                self._until_closed = not chunked and length is None
         except FailedError as error:
             self._failed = error.failure
         return self._failed is not None or self._length == 0
@@ -158,7 +170,7 @@ class Transfer:
             self._failed = TOO_LARGE
             return 0
         self._body.write(chunk)
-        return 0 if self.is_complete() else len(chunk)
+        return 0 if self._has_length() else len(chunk)
 
 
 def header_lines(headers: dict[str, bytes]) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 
@@ -11,6 +12,7 @@ from etl.sources import poll_threads
 from tests.support import servers
 from tests.support.http_sources import (
     DEADLINE,
+    HEAD,
     PATIENCE,
     SECRET,
     Curl,
@@ -93,6 +95,33 @@ def test_what_follows_an_answer_is_no_answer(make, serve):
     transport = make(machine(server.url))
     assert poll(transport).answers == (Answer(READING),)
     assert poll(transport).answers == (Answer(READING),)
+
+
+def test_what_is_sent_between_two_polls_is_no_answer(make, serve):
+    """What a machine sends without being asked, after its answer, is not read as the next answer."""
+    polled, sent = threading.Event(), threading.Event()
+
+    def talk(connection):
+        for number, _ in enumerate(connection.requests()):
+            connection.send(answer())
+            if not number:
+                polled.wait(PATIENCE)
+                connection.send(answer(b'{"id":"stray"}'))
+                sent.set()
+
+    transport = make(machine(serve(talk).url))
+    assert poll(transport).answers == (Answer(READING),)
+    polled.set()
+    assert sent.wait(PATIENCE)
+    assert [poll(transport).answers for _ in range(2)] == [(Answer(READING),)] * 2
+
+
+def test_a_kept_connection_that_breaks_off_in_an_answer(make, serve):
+    """A poll whose answer has begun is not repeated on another connection."""
+    server = serve(servers.leaves_at_second_request(lambda connection: (connection.send(HEAD), connection.reset())))
+    transport = make(machine(server.url))
+    assert [bool(poll(transport).answers) for _ in range(4)] == [True, False, True, False]
+    assert server.connections == 2
 
 
 # Proxies

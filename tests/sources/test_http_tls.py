@@ -99,6 +99,18 @@ def test_plain_http_where_tls_is_expected(make, serve):
     assert poll(make(machine(server.url))).failure.reason == "tls"
 
 
+def test_tls_closed_without_a_notice(make, serve, certificates):
+    """A machine that closes its TLS connections without a notice, as many do, is read also without a length."""
+
+    def talk(connection):
+        if connection.request() is not None:
+            connection.send(b"HTTP/1.1 200 OK\r\n\r\n" + READING)
+
+    server = serve(talk, tls=servers.tls(certificates.good))
+    transport = make(machine(server.url, ca_file=str(certificates.ca)))
+    assert [poll(transport).answers for _ in range(2)] == [(Answer(READING),)] * 2
+
+
 def test_tls_cut_in_the_middle(make, serve, certificates):
     """An answer that ends early inside TLS is a failure."""
     server = serve(says_and_closes(answer(length=1000)), tls=servers.tls(certificates.good))
