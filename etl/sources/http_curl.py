@@ -64,7 +64,7 @@ class Curl:
         self._sources = {source.name: source for source in sources}
         self._clock = clock
         self._requests: dict[str, _Request] = {}
-        self._distinct_headers: dict[tuple[bytes, ...], list[bytes]] = {}
+        self._distinct_headers: dict[tuple[bytes, ...], tuple[dict[str, bytes], list[bytes]]] = {}
         self._proxies = environment_proxies()
         self._started: deque[_PendingPoll] = deque()
         self._queue: deque[_PendingPoll] = deque()
@@ -200,11 +200,12 @@ class Curl:
         return len(self._in_flight) - self._slow_count < MAX_NEW_POLLS
 
     def _request(self, source: HttpSource) -> _Request:
-        """The request of every poll of a source; sources with equal headers share their list."""
+        """The request of every poll of a source; sources with equal headers share them."""
         if source.name not in self._requests:
             plain = prepare(source, self._proxies)
             lines = header_lines(plain.headers)
-            self._requests[source.name] = _Request(plain, self._distinct_headers.setdefault(tuple(lines), lines))
+            headers, lines = self._distinct_headers.setdefault(tuple(lines), (plain.headers, lines))
+            self._requests[source.name] = _Request(plain._replace(headers=headers), lines)
         return self._requests[source.name]
 
     def _collect(self) -> None:

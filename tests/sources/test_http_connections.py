@@ -11,8 +11,8 @@ from etl.readings.records import Answer
 from etl.sources import poll_threads
 from tests.support import servers
 from tests.support.http_sources import (
+    CHUNKED,
     DEADLINE,
-    HEAD,
     PATIENCE,
     SECRET,
     Curl,
@@ -116,9 +116,9 @@ def test_what_is_sent_between_two_polls_is_no_answer(make, serve):
     assert [poll(transport).answers for _ in range(2)] == [(Answer(READING),)] * 2
 
 
-def test_a_kept_connection_that_breaks_off_in_an_answer(make, serve):
+def test_a_kept_connection_whose_next_answer_is_broken(make, serve):
     """A poll whose answer has begun is not repeated on another connection."""
-    server = serve(servers.leaves_at_second_request(lambda connection: (connection.send(HEAD), connection.reset())))
+    server = serve(servers.leaves_at_second_request(lambda connection: connection.send(CHUNKED + b"no size\r\n")))
     transport = make(machine(server.url))
     assert [bool(poll(transport).answers) for _ in range(4)] == [True, False, True, False]
     assert server.connections == 2
