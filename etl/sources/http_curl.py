@@ -116,7 +116,7 @@ class Curl:
                     os.eventfd_read(self._wake)
                     self._queue.extend(self._started.popleft() for _ in range(len(self._started)))
                 elif fd in self._unused_sockets:
-                    self._stop_watching(fd)
+                    self._end_unused(fd, events)
                 else:
                     self._multi.socket_action(fd, _curl_mask(events))
             if self._timer_at is not None and time.monotonic() >= self._timer_at:
@@ -149,13 +149,16 @@ class Curl:
         except FileNotFoundError:
             self._epoll.register(fd, mask)
 
-    def _stop_watching(self, fd: int) -> None:
-        """Unregister and shut down a socket that libcurl does not use and whose other end closed it or sent something.
+    def _end_unused(self, fd: int, events: int) -> None:
+        """Shut down a socket that libcurl does not use, if the other end closed it or sent something.
 
         libcurl looks at unused connections once a second only, and would take what was sent for the next answer.
         """
-        self._unused_sockets.discard(fd)
         with suppress(OSError):
+            if events == select.EPOLLOUT:
+                self._epoll.modify(fd, select.EPOLLIN)
+                return
+            self._unused_sockets.discard(fd)
             self._epoll.unregister(fd)
             with socket.socket(fileno=os.dup(fd)) as unused:
                 unused.shutdown(socket.SHUT_RDWR)
