@@ -179,12 +179,13 @@ def _body(response: requests.Response) -> bytes:
     headers = response.raw.headers
     if refused := refusal(response.status_code, headers.get("location", "")):
         raise FailedError(refused)
+    if response.request.method != "GET":
+        return b""
     body = bytearray()
-    if response.request.method == "GET":
-        for piece in response.raw.stream(READ_BYTES, decode_content=False):
-            body += piece
-            if len(body) > MAX_BODY_BYTES:
-                raise FailedError(TOO_LARGE)
+    for piece in response.raw.stream(READ_BYTES, decode_content=False):
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise FailedError(TOO_LARGE)
     return decode(bytes(body), headers.get("content-encoding", ""))
 
 
