@@ -158,6 +158,8 @@ def _target(location: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return ""
+    if not host.isprintable():
+        return ""
     if not host:
         return "; it leads to another path of the same host" if location else ""
     where = (f"{host}:{port}" if port else host)[:100]

@@ -146,6 +146,8 @@ def test_a_machine_that_takes_one_client_at_a_time(make, serve, header):
         ("/login", "; it leads to another path of the same host"),
         ("", ""),
         ("http://a:b:c/", ""),
+        ("http://a\x1bb.example/", ""),
+        ("http://" + "a" * 300 + ".example/", "; it leads to " + "a" * 100 + " over http"),
         ("http://[/", ""),
     ],
 )
