@@ -123,7 +123,7 @@ class Transfer:
         """The failure that an error of libcurl means; that of the deadline is the caller's."""
         easy = self.easy
         not_connected = code == pycurl.E_COULDNT_CONNECT
-        if easy.getinfo(pycurl.USED_PROXY) and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
+        if self._proxy and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
             return _PROXY
         if refused := self._failed or refusal(easy.getinfo(pycurl.RESPONSE_CODE)):
             return refused
