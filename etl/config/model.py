@@ -31,6 +31,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
     timeout: Duration | None = None
     headers: dict[str, str] = {}
+    auth: Literal["basic", "digest"] | None = None
     ca_file: str | None = None
     records: str | None = None
     id: Literal["key"] | None = None
@@ -136,6 +137,7 @@ HINTS = {
     "file": "write the path of a JSON file, absolute or from the config's folder",
     "timeout": "write a number and a unit, such as 5s; at most 0.8 of the interval",
     "headers": "write Name: value in plain ASCII, numbers in quotes, no space at the ends",
+    "auth": "write basic or digest, and the login in the url: http://user:password@machine/data",
     "ca_file": "write the path of a PEM file, absolute or from the config's folder",
     "records": "write a JMESPath expression that selects a reading or a list of readings, such as machines[]",
     "id": "write id: key, beside records that give readings by their ids, or leave it out and select the id in records",

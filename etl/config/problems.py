@@ -10,6 +10,7 @@ from functools import partial
 from ipaddress import ip_network
 from itertools import islice
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import jmespath
@@ -285,6 +286,7 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
     yield from _unusable((*path, "url"), source.url, partial(_template_problem, count=source.count))
     yield from _unusable((*path, "file"), source.file, partial(path_problem, "file"))
     yield from _unusable((*path, "ca_file"), source.ca_file, partial(path_problem, "ca_file"))
+    yield from _auth_problems(source, path)
     if source.timeout is not None and not 0 < source.timeout <= max_timeout:
         hint = f"write more than 0 and at most {max_timeout:g}s, which is 0.8 of the interval"
         yield Problem((*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s", hint)
@@ -305,6 +307,21 @@ def _template_problem(url: str, count: int | None) -> tuple[str, str] | None:
         return first or last
     problem = url_problem(url)
     return ("it has {n}, but the source has no count", HINTS["count"]) if problem and "{n}" in url else problem
+
+
+def _auth_problems(source: Source, path: KeyPath) -> Iterator[Problem]:
+    names = [name.lower() for name in source.headers]
+    for i, name in enumerate(source.headers):
+        if name.lower() in names[:i]:
+            yield Problem((*path, "headers", name), "headers", f"the header {name} occurs twice", "remove one of them")
+    if source.auth is None:
+        return
+    if source.url is None or (is_url(source.url) and not urlsplit(source.url).username):
+        hint = "write http://user:password@machine/data, and %40 for an @ in them"
+        yield Problem((*path, "auth"), "auth", f"source {source.name} has auth, but no login in its url", hint)
+    if "authorization" in names:
+        message = f"source {source.name} has both auth and the header Authorization"
+        yield Problem((*path, "auth"), "auth", message, "remove one of them")
 
 
 def _is_shard(shard: str) -> bool:

@@ -206,6 +206,7 @@ def http_sources(loaded: Loaded) -> list[HttpSource]:
             loaded.timeout(source),
             source.headers,
             str(loaded.path(source.ca_file)) if source.ca_file else None,
+            digest=source.auth == "digest",
         )
         for source in loaded.sources
         if source.url

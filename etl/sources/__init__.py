@@ -3,9 +3,14 @@
     contract         Transport, the source structs, size caps, failure sentences
     registry         which transport the config's `transport` opens
     poll_threads     threads for blocking polls; each poll is delivered once, by its deadline
+    http_request     what every HTTP transport sends: URL, headers, login, proxy
+    http_digest      the login by digest
+    http_answer      what every HTTP transport takes for an answer
     http_requests    HTTP over requests, the default; also `post` for notifications
-    http_connection  its connections: the socket of the poll in flight, the size limit
+    http_connection  its connections: the socket of the poll in flight
+    http_response    its answers, read from the socket
     http_curl        HTTP over libcurl: one thread, for fleets
+    http_transfer    a libcurl handle and what it received
     files            polls of files, and JSON documents
     following        a followed file: renamed, cut, rewritten, copied
     advice           what to change at a source without an answer, or without numbers

@@ -5,7 +5,6 @@ Imports no HTTP library, so that naming a source costs nothing.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from http.client import responses
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -40,7 +39,8 @@ class HttpSource(NamedTuple):
     """A machine behind a URL.
 
     `timeout` is the total deadline of a poll in seconds. `ca_file` replaces the trusted certificates. With a `body` the
-    request is a POST, and only the status of its answer counts.
+    request is a POST, and only the status of its answer counts. The login in `url` is sent as basic authentication, or
+    with `digest` only as an answer to a digest challenge.
     """
 
     name: str
@@ -49,6 +49,7 @@ class HttpSource(NamedTuple):
     headers: Mapping[str, str]
     ca_file: str | None = None
     body: bytes | None = None
+    digest: bool = False
 
 
 class FileSource(NamedTuple):
@@ -65,15 +66,6 @@ class Content:
     answers: list[Answer] = field(default_factory=list)
     rejections: list[RejectedError] = field(default_factory=list)
     restarts: list[Restart] = field(default_factory=list)
-
-
-def refusal(status: int) -> Failure | None:
-    """The failure that an HTTP status means; None if its answer is a reading."""
-    if status < 300:
-        return None
-    if status in (301, 302, 303, 307, 308):
-        return Failure("redirect", f"HTTP {status}: redirects are not followed")
-    return Failure("http_status", f"HTTP {status} {responses.get(status, '')}".rstrip())
 
 
 def timed_out(timeout: float) -> Failure:
