@@ -15,6 +15,7 @@ from etl.readings.blocks import block_decoder, is_text
 from etl.readings.days import day_finder
 from etl.readings.lines import raw_decoder, raw_line
 from etl.readings.records import Machine, RejectedError
+from etl.storage.atomic import open_regular
 from etl.storage.folder import DAMAGED_GZIP, READ_BYTES, Progress, day_of_file
 
 _FIRST_DAY = "0001-01-01"
@@ -74,7 +75,8 @@ class Recording:
         stem = Path(path.name.removesuffix(".gz")).stem
         is_followed = source is not None and path.suffix == ".jsonl"
         file = _Input(path, stem if source is None else source, day_of_file(path.name), is_followed)
-        with path.open("rb") as stored:
+        # Links are followed; a FIFO would wait for its other end.
+        with open(path.resolve(), "rb", opener=open_regular) as stored:
             unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored)
             try:
                 yield from self._read(file, unpacked, stored)

@@ -10,11 +10,11 @@ from typing import NoReturn
 
 import click
 
-from etl.cli.exits import BAD_CONFIG, CANNOT_CREATE, HELD, INTERRUPTED, ExitError
+from etl.cli.exits import BAD_CONFIG, CANNOT_CREATE, HELD, INTERRUPTED, IO_ERROR, ExitError
 from etl.cli.logs import log_to_stderr
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
-from etl.storage.folder import KINDS
+from etl.storage.folder import KINDS, irregular_files
 from etl.storage.lock import HeldError, renew_lock, take_lock
 
 config_option = click.option(
@@ -39,7 +39,7 @@ def execute(file: Path, work: Callable[[Loaded], int], log_format: str = "text")
     log_to_stderr(log_format)
     problem = ""
     try:
-        code = work(load(file))
+        code = _naming_the_file(load(file), work)
     except KeyboardInterrupt:
         code, problem = INTERRUPTED, "Interrupted. No file is half-written; run the command again to complete it."
     except ConfigError as error:
@@ -55,6 +55,17 @@ def execute(file: Path, work: Callable[[Loaded], int], log_format: str = "text")
     leave(code)
 
 
+def _naming_the_file(loaded: Loaded, work: Callable[[Loaded], int]) -> int:
+    """Do the work; an I/O error that it does not handle becomes an ExitError that names the file."""
+    try:
+        return work(loaded)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        path = error.filename or loaded.path(loaded.config.output.folder)
+        raise ExitError(f"{path}: {error.strerror or error}. Check the disk and its mount.", IO_ERROR) from None
+
+
 def leave(code: int) -> NoReturn:
     """End the process without waiting for threads whose polls were abandoned."""
     logging.shutdown()
@@ -65,8 +76,18 @@ def leave(code: int) -> NoReturn:
 
 
 def output_root(loaded: Loaded) -> Path:
-    """The output folder of a config."""
-    return loaded.path(loaded.config.output.folder)
+    """The output folder of a config; ExitError if it cannot be one."""
+    return checked(loaded.path(loaded.config.output.folder))
+
+
+def checked(root: Path) -> Path:
+    """An output folder; ExitError if links, FIFOs and the like have the names of its files: nothing may wait for them.
+
+    OSError if it cannot be read.
+    """
+    for path, file_type in irregular_files(root):
+        raise ExitError(f"{path} is {file_type}, where this program has a file. Move it away.", CANNOT_CREATE)
+    return root
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import click
 from etl.audit.recording import Recording, Rejection
 from etl.audit.replay import RefusedError
 from etl.audit.replay import replay as import_files
-from etl.cli.command import config_option, execute, locked, output_root
+from etl.cli.command import checked, config_option, execute, locked, output_root
 from etl.cli.exits import CANNOT_CREATE, FOUND, OK, USAGE, ExitError
 from etl.cli.progress import progress
 from etl.config.load import Loaded
@@ -53,7 +53,7 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
     if len({file.resolve() for file in files}) < len(files):
         raise ExitError("A file is named twice, so its readings would be imported twice. Name each file once.", USAGE)
     names = {loaded.path(source.file).resolve(): source.name for source in loaded.sources if source.file}
-    folder = Folder(output or output_root(loaded))
+    folder = Folder(checked(output) if output else output_root(loaded))
     rejected = 0
 
     def reject(rejection: Rejection) -> None:

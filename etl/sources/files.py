@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from pathlib import Path
+from stat import S_ISREG
 from typing import Protocol
 
 import orjson
@@ -71,6 +73,14 @@ def _reader(source: FileSource, position: int) -> _Reader:
     return _FollowedFile(source.path, position) if source.path.suffix == ".jsonl" else _Document(source.path)
 
 
+def _regular(path: Path) -> os.stat_result:
+    """The status of a file; OSError if it is not a regular one, as opening a FIFO would wait for its other end."""
+    status = path.stat()
+    if not S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return status
+
+
 class _Document:
     """A file that is read again whenever it changed: its object, or the items of its array in turn, in a loop."""
 
@@ -99,7 +109,7 @@ class _Document:
         return (Answer(item),)
 
     def _load(self) -> None:
-        stat = self._path.stat()
+        stat = _regular(self._path)
         version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if version == self._version:
             return
@@ -132,6 +142,7 @@ class _FollowedFile:
             RejectedError: a line is too long.
 
         """
+        _regular(self._path)
         with self._path.open("rb") as file:
             stat = os.fstat(file.fileno())
             if self._was_replaced(file.fileno(), stat):

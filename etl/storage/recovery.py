@@ -15,7 +15,7 @@ from etl.readings.answers import parse
 from etl.readings.fold import Windows
 from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError, Settings
-from etl.storage.atomic import append_whole, private_opener, sync
+from etl.storage.atomic import append_whole, open_regular, read_regular, sync
 from etl.storage.derivation import Derivation
 from etl.storage.folder import KINDS, Folder
 from etl.storage.places import Place, blocks_backwards, nth_place, place_at
@@ -117,7 +117,7 @@ def _rewrite_end(folder: Folder, day: str, line: int, derived: Iterator[bytes], 
     if is_new and folder.packed_path("averages", day).exists():
         deque(derived, 0)  # only the windows are needed: a file is complete before it is compressed
         return True
-    with path.open("ab+") as file:
+    with open(path, "ab+", opener=open_regular) as file:
         start = end = nth_place(folder, day, line, "averages").offset
         file.seek(start)
         different: list[bytes] = []
@@ -147,7 +147,7 @@ def repair(path: Path, decode: Callable[[bytes], Any] = parse) -> int:
 
     `decode` raises RejectedError for a damaged line. After a kill the next repair does not keep the end twice.
     """
-    with suppress(FileNotFoundError), open(path, "r+b", 0, opener=private_opener) as file:
+    with suppress(FileNotFoundError), open(path, "r+b", 0, opener=open_regular) as file:
         size = os.fstat(file.fileno()).st_size
         end = _sound_end(file, size, decode)
         if end < size:
@@ -178,6 +178,6 @@ def _sound_end(file: IO[bytes], size: int, decode: Callable[[bytes], Any]) -> in
 
 def _keep(path: Path, torn: bytes) -> None:
     with suppress(FileNotFoundError):
-        if path.read_bytes().endswith(torn + b"\n"):
+        if read_regular(path).endswith(torn + b"\n"):
             return
     append_whole(path, torn if torn.endswith(b"\n") else torn + b"\n")

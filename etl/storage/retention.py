@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from etl.readings.days import days_before
-from etl.storage.atomic import private_opener, sync, temporary_path
+from etl.storage.atomic import open_regular, sync, temporary_path
 from etl.storage.derivation import windows_before
 from etl.storage.folder import KINDS, Folder
 from etl.storage.places import Place
@@ -45,7 +45,7 @@ def _compress_file(path: Path, stopping: Callable[[], bool], pause: Pause) -> bo
     """Compress a file; False, with nothing changed, if the process is stopping or the file changed meanwhile."""
     packed = path.with_name(path.name + ".gz")
     temporary = temporary_path(packed)
-    with path.open("rb") as source, open(temporary, "wb", opener=private_opener) as target:
+    with open(path, "rb", opener=open_regular) as source, open(temporary, "wb", opener=open_regular) as target:
         before = os.fstat(source.fileno())
         # No name and no time in the gzip header: the same day compresses to the same bytes.
         with gzip.GzipFile("", "wb", COMPRESSION_LEVEL, target, 0) as packer:

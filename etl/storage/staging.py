@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from itertools import zip_longest
 
 from etl.readings.records import SettingsEntry
-from etl.storage.atomic import link, private_opener, sync, temporary_path
+from etl.storage.atomic import link, open_regular, sync, temporary_path
 from etl.storage.folder import DAMAGED_GZIP, Folder
 from etl.storage.settings_log import SettingsLog
 
@@ -30,7 +30,7 @@ def staging(folder: Folder) -> Iterator[Folder]:
 
 def append(staged: Folder, kind: str, day: str, blocks: Iterable[bytes]) -> None:
     """Append complete lines, in blocks, to a day file of the staging folder; not fsynced."""
-    with open(staged.path(kind, day), "ab", opener=private_opener) as file:
+    with open(staged.path(kind, day), "ab", opener=open_regular) as file:
         file.writelines(blocks)
 
 
@@ -86,7 +86,7 @@ def replace_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
     temporary = temporary_path(path)
     path.parent.mkdir(exist_ok=True)
     try:
-        with open(temporary, "w+b", opener=private_opener) as derived:
+        with open(temporary, "w+b", opener=open_regular) as derived:
             derived.writelines(lines)
             derived.seek(0)
             if _has_averages(folder, day, derived):
