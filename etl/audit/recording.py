@@ -21,6 +21,11 @@ from etl.storage.folder import DAMAGED_GZIP, READ_BYTES, Progress, day_of_file
 _FIRST_DAY = "0001-01-01"
 """The first day of the calendar; day files are named for later ones."""
 
+MAX_LINE_BYTES = 6 << 20
+"""Bytes of a line, at most: a raw line holds an answer of at most 5 MiB. A small .gz file can unpack to gigabytes."""
+MAX_ARRAY_BYTES = 256 << 20
+"""Bytes of a JSON array, at most: it is decoded at once, which takes some ten times its size in memory."""
+
 
 class Lines(NamedTuple):
     """Complete raw lines of one day, in order, as one block of bytes; `readings` is their number."""
@@ -86,21 +91,32 @@ class Recording:
     def _read(self, file: _Input, unpacked: IO[bytes], stored: IO[bytes]) -> Iterator[Lines | Rejection]:
         block = unpacked.read(READ_BYTES)
         if block.lstrip()[:1] == b"[":
-            yield from self._array(file, block + unpacked.read())
+            yield from self._array(file, block + unpacked.read(MAX_ARRAY_BYTES))
             self._progress(stored.tell())
             return
         line, offset, reported = 1, 0, 0
         while block:
             if not block.endswith(b"\n"):
-                block += unpacked.readline()
-            yield from self._block(file, block, line, offset)
+                block += unpacked.readline(MAX_LINE_BYTES)
+            end = block.rfind(b"\n") + 1
+            if len(block) - end >= MAX_LINE_BYTES:
+                yield from self._block(file, block[:end], line, offset)
+                why = f"it is longer than {MAX_LINE_BYTES >> 20} MiB"
+                yield Rejection(file.path, line + block.count(b"\n"), why)
+                offset, block = offset + len(block) + _skip_line(unpacked), block[:end] + b"\n"
+            else:
+                yield from self._block(file, block, line, offset)
+                offset += len(block)
             line += block.count(b"\n")
-            offset += len(block)
             self._progress(stored.tell() - reported)
             reported = stored.tell()
             block = unpacked.read(READ_BYTES)
 
     def _array(self, file: _Input, body: bytes) -> Iterator[Lines | Rejection]:
+        if len(body) > MAX_ARRAY_BYTES:
+            why = f"the array is larger than {MAX_ARRAY_BYTES >> 20} MiB; make lines of it: jq -c '.[]' FILE"
+            yield Rejection(file.path, 1, why)
+            return
         try:
             for number, item in enumerate(orjson.loads(body), 1):
                 yield self._item(file, number, item)
@@ -159,6 +175,16 @@ class Recording:
         self._days[decoded.machine] = day
         self._newest_day = max(self._newest_day, day)
         return Lines(day, line, 1)
+
+
+def _skip_line(file: IO[bytes]) -> int:
+    """Read to the end of a line; how many bytes that was."""
+    skipped = 0
+    while part := file.readline(READ_BYTES):
+        skipped += len(part)
+        if part.endswith(b"\n"):
+            break
+    return skipped
 
 
 def _time_of(timestamp: Any, zone: ZoneInfo) -> float:

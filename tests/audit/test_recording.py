@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from etl.audit import recording
+from etl.audit.recording import MAX_LINE_BYTES
 from etl.readings.lines import raw_line
 from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
@@ -81,6 +83,30 @@ def test_only_the_line_at_the_end_of_the_calendar_is_rejected(tmp_path):
     file.write_bytes(kept[0] + far + kept[1])
     result, rejected = import_files(tmp_path / "out", file)
     assert (result.readings, [each.line for each in rejected]) == (2, [2])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_without_end_is_rejected_by_its_number(tmp_path, packed):
+    """A line beyond the limit is not kept in memory: it is rejected, and the lines around it are readings."""
+    readings = [raw_line({"id": n, "temperature": 20}, "m", START) for n in range(3)]
+    file = tmp_path / ("m.jsonl.gz" if packed else "m.jsonl")
+    huge = bytes(MAX_LINE_BYTES + (1 << 20)) + b"\n"
+    data = readings[0] + huge + readings[1] + readings[2] + huge[:-1]
+    file.write_bytes(gzip.compress(data) if packed else data)
+    result, rejected = import_files(tmp_path / "out", file)
+    assert (result.readings, [rejection.line for rejection in rejected]) == (3, [2, 5])
+    assert {rejection.why for rejection in rejected} == {"it is longer than 6 MiB"}
+    assert logs(tmp_path / "out")["raw/2026-11-22.jsonl"] == b"".join(readings)
+
+
+def test_a_compressed_array_without_end_is_rejected(tmp_path, monkeypatch):
+    """An array beyond the limit is not decoded."""
+    monkeypatch.setattr(recording, "MAX_ARRAY_BYTES", 1 << 20)
+    file = tmp_path / "m.json.gz"
+    file.write_bytes(gzip.compress(b"[" + b" " * (3 << 20)))
+    result, rejected = import_files(tmp_path / "out", file)
+    assert result.readings == 0
+    assert "the array is larger than 1 MiB" in rejected[0].why
 
 
 def test_lines_that_only_resemble_raw_lines_are_rejected(tmp_path):
