@@ -14,8 +14,10 @@ from etl.cli.exits import BAD_CONFIG, CANNOT_CREATE, HELD, INTERRUPTED, IO_ERROR
 from etl.cli.logs import log_to_stderr
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
+from etl.storage.atomic import sync
 from etl.storage.folder import KINDS, irregular_files
 from etl.storage.lock import HeldError, renew_lock, take_lock
+from etl.storage.repair import remove_leftovers
 
 config_option = click.option(
     "--config",
@@ -119,6 +121,11 @@ def locked(root: Path) -> Iterator[Callable[[], None]]:
                 folder.mkdir(exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise ExitError(f"{folder} cannot be written. Check its owner and mode.", CANNOT_CREATE)
+        remove_leftovers(root)
+        # A power cut must not take away the new folders, and with them what is written there.
+        sync(root)
+        with suppress(PermissionError):
+            sync(root.parent)
         yield renew
     finally:
         os.close(lock)

@@ -114,6 +114,11 @@ class Poller:
         """The results delivered since the last call."""
         return [self._deliveries.popleft() for _ in range(len(self._deliveries))]
 
+    @property
+    def uncollected(self) -> int:
+        """Answers that were delivered and that `collect` has not returned yet."""
+        return sum(len(delivery.poll.answers) for delivery in self._deliveries.copy())
+
     def drain(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the polls in flight; whether all were delivered."""
         return self._none_in_flight.wait(timeout)

@@ -73,6 +73,8 @@ class Writer:
         self, logs: Logs, poller: Poller, standing: Standing, settings: Settings, clock: Callable[[], float]
     ) -> None:
         self.sinks: Sequence[Sink] = ()
+        self.keep_days: int | None = None
+        """`output.keep_days`: recovery does not derive the averages again that it deletes."""
         self._logs = logs
         self._poller = poller
         self._standing = standing
@@ -86,6 +88,7 @@ class Writer:
         self._lock = Lock()
         self._ending = False
         self._refused = 0
+        self._unparsed = 0
 
     def use(self, expressions: Mapping[str, ParsedResult]) -> None:
         """Extract the readings from the answers of these sources with a JMESPath expression, from now on."""
@@ -122,7 +125,9 @@ class Writer:
         """Write everything that was delivered: raw lines, averages lines, events; then count the finished ticks."""
         with self._lock:
             deliveries = [delivery for delivery in self._poller.collect() if delivery.poll.failure != CLOSED]
+            self._unparsed = sum(len(delivery.poll.answers) for delivery in deliveries)
             self._accept(deliveries)
+            self._unparsed = 0
             try:
                 self._write()
                 self._logs.events.flush()
@@ -171,8 +176,8 @@ class Writer:
 
     @property
     def unwritten(self) -> int:
-        """Readings that wait for the disk or were refused."""
-        return len(self._logs.raw) + self._refused
+        """Readings that wait for the disk or were refused, and answers that this thread has not parsed yet."""
+        return len(self._logs.raw) + self._refused + self._unparsed + self._poller.uncollected
 
     @property
     def pending_bytes(self) -> int:
@@ -252,7 +257,9 @@ class Writer:
             raw.sync()
         raw.reset()
         averages.reset()
-        windows = self._windows = recover(self._folder, self._settings, self._day, self._logs.events.record)
+        record, delay_s = self._logs.events.record, raw.sync_delay_s
+        windows = recover(self._folder, self._settings, self._day, record, self.keep_days, delay_s)
+        self._windows = windows
         raw.adopt(self._day)
         averages.adopt(self._day)
         self._emit(Batch("averages", averages.drain()))  # recovery derived and wrote them

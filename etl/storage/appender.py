@@ -176,6 +176,7 @@ class Appender:
         try:
             if created:
                 sync(path.parent, self._os)
+                sync(self.folder.root, self._os)
             link(self.folder.root / f"{self.kind}.jsonl", f"{self.kind}/{path.name}", self._os)
         except OSError:
             self._os.close(fd)

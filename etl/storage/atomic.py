@@ -63,6 +63,17 @@ def read_regular(path: Path) -> bytes:
 def write_whole(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
     """Write a file atomically: beside its place, fsynced, renamed. After an OSError it is as it was."""
     system.makedirs(path.parent, exist_ok=True)
+    write_temporary(path, pieces, system)
+    try:
+        system.replace(temporary_path(path), path)
+    except OSError:
+        temporary_path(path).unlink(missing_ok=True)
+        raise
+    sync(path.parent, system)
+
+
+def write_temporary(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
+    """Write the fsynced file that is to be renamed into a place; after an OSError it does not exist."""
     temporary = temporary_path(path)
     fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, system)
     try:
@@ -72,11 +83,9 @@ def write_whole(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
             system.fsync(fd)
         finally:
             system.close(fd)
-        system.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)  # it may be what fills the disk
         raise
-    sync(path.parent, system)
 
 
 def append_whole(path: Path, line: bytes) -> None:

@@ -64,6 +64,11 @@ def _compress_file(path: Path, stopping: Callable[[], bool], pause: Pause) -> bo
     return True
 
 
+def without_averages(folder: Folder, today: str, keep_days: int | None) -> set[str]:
+    """The days that `delete_old` leaves without averages: reported, and older than `keep_days` days before `today`."""
+    return set() if keep_days is None else {day for day in _reported(folder) if day < days_before(today, keep_days)}
+
+
 def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pause = no_writers) -> list[str]:
     """Delete files older than `keep_days` days before `today`; returns their names.
 
@@ -73,9 +78,8 @@ def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pau
     folder = settings_log.folder
     oldest = days_before(today, keep_days)
     deleted: list[str] = []
-    for day in _reported(folder):
-        if day < oldest:
-            deleted += _delete(folder, "averages", day, pause) + _delete(folder, "events", day, pause)
+    for day in sorted(without_averages(folder, today, keep_days)):
+        deleted += _delete(folder, "averages", day, pause) + _delete(folder, "events", day, pause)
     raw = set(folder.days("raw"))
     averages = [day for day in folder.days("averages") if day in raw]
     for day in _reported(folder):

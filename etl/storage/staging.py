@@ -49,9 +49,9 @@ def move_into_place(settings_log: SettingsLog, staged: Folder, days: list[str], 
             settings_log.append(entry)
         for day in days:
             for kind in STAGED_KINDS:
+                # Fsynced each, so that a power cut keeps no day without the days before it.
                 staged.path(kind, day).replace(folder.path(kind, day))
-        for kind in STAGED_KINDS:
-            sync(folder.root / kind)
+                sync(folder.root / kind)
     for kind in STAGED_KINDS:
         with suppress(OSError):
             link(folder.root / f"{kind}.jsonl", f"{kind}/{days[-1]}.jsonl")
@@ -95,8 +95,8 @@ def replace_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder.packed_path("averages", day).unlink(missing_ok=True)
     sync(path.parent)
+    folder.packed_path("averages", day).unlink(missing_ok=True)
     return True
 
 
