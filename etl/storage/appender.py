@@ -104,6 +104,8 @@ class Appender:
         day = chunks[0].day
         if day != self._day:
             self.sync()
+            if self._fd is not None:
+                self._os.fsync(self._fd)  # a day that is over is durable, also with `fsync: never`
             self.reset()
             self._day = day
         fd = self._open()

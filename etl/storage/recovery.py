@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
-from math import inf
 
 from etl.readings.fold import Windows
 from etl.readings.records import Settings
@@ -37,8 +36,7 @@ def recover(
     After an OSError it is safe to try again later.
     """
     repair_files(folder, record, DELAYED_BYTES if sync_delay_s else TAIL_BYTES, 2)
-    if sync_delay_s < inf:
-        _sync_newest(folder)
+    _sync_newest(folder)
     write_settings(folder, settings, today, record)
     days = folder.days("raw")
     for day in folder.days("averages"):
@@ -56,7 +54,7 @@ def recover(
 
 
 def _sync_newest(folder: Folder) -> None:
-    """Fsync the newest files, which the process before may not have done."""
+    """Fsync the newest files, which the process before may not have done; a start is too rare to spare it."""
     for kind in ("raw", "averages"):
         for day in folder.days(kind)[-2:]:
             with suppress(FileNotFoundError):
