@@ -25,8 +25,8 @@ from etl.storage.settings_log import SettingsLog
 def command(file: Path) -> None:
     """Derive averages and reports again from the raw log, where they differ from it.
 
-    Prints which files changed, then checks the folder as `etl verify` does. The raw log is not changed, except that a
-    torn end is moved to *.torn. Stop `etl run` first.
+    Prints which files changed, then checks the folder as `etl verify` does. The raw log is not changed, except that
+    torn and damaged lines at its end are moved to *.torn. Stop `etl run` first.
     """
     execute(file, rebuild)
 
