@@ -23,8 +23,6 @@ from etl.storage.places import blocks_backwards, line_start, nth_place, place_at
 
 Record = Callable[..., None]
 """Records an event: record("repaired", reason="torn", file=...)."""
-
-
 DELAYED_BYTES = 16 << 20
 """Bytes at the end of a file that may not be durable if it is fsynced later: 10 seconds of 10,000 machines are 3 MB."""
 
