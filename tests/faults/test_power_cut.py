@@ -37,8 +37,8 @@ READINGS = 40
 
 @pytest.fixture
 def images(request):
-    """The number of images of each test."""
-    return request.config.getoption("--images") // 7
+    """The number of images of a test; a run has twice as many."""
+    return request.config.getoption("--images") // 9
 
 
 class Acknowledged:
