@@ -25,6 +25,7 @@ from etl.readings.blocks import block_decoder, is_text
 from etl.readings.days import day_finder, moment_of
 from etl.readings.lines import BEFORE_BYTES, id_of, lines_with_positions, raw_decoder, raw_line
 from etl.readings.records import Answer, Machine, Poll, Position, RejectedError
+from etl.storage.atomic import open_regular
 from etl.storage.folder import DAMAGED_GZIP, READ_BYTES, Progress, day_of_file
 
 _FIRST_DAY = "0001-01-01"
@@ -115,7 +116,8 @@ class Recording:
         stem = RecordedSource(Path(path.name.removesuffix(".gz")).stem)
         is_followed = sources is not None and path.suffix == ".jsonl"
         file = _Input(path, sources or [stem], day_of_file(path.name), is_followed)
-        with path.open("rb") as stored:
+        # Links are followed; a FIFO would wait for its other end.
+        with open(path.resolve(), "rb", opener=open_regular) as stored:
             unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored)
             try:
                 yield from self._read(file, unpacked, stored)

@@ -11,7 +11,7 @@ import jmespath
 from etl.audit.recording import RecordedSource, Recording, Rejection
 from etl.audit.replay import RefusedError
 from etl.audit.replay import replay as import_files
-from etl.cli.command import config_option, execute, locked, output_root
+from etl.cli.command import checked, config_option, execute, locked, output_root
 from etl.cli.exits import CANNOT_CREATE, FOUND, OK, USAGE, ExitError
 from etl.cli.progress import progress
 from etl.config.load import Loaded
@@ -59,7 +59,7 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
         if source.file:
             records = jmespath.compile(source.records) if source.records else None
             sources[loaded.path(source.file).resolve()].append(RecordedSource(source.name, records, source.id == "key"))
-    folder = Folder(output or output_root(loaded))
+    folder = Folder(checked(output) if output else output_root(loaded))
     rejected = 0
 
     def reject(rejection: Rejection) -> None:

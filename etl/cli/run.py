@@ -184,9 +184,11 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signal
     stdout.close(STDOUT_PATIENCE_S)
     if stdout.dropped:
         log.warning("The reader of stdout did not take %s; the files have them", plural(stdout.dropped, "line"))
-    if pipeline.writer.unwritten or writer.is_alive():
-        log.error("%s could not be written to %s", plural(pipeline.writer.unwritten, "reading"), pipeline.folder.root)
+    if unwritten := pipeline.writer.unwritten:
+        log.error("%s could not be written to %s", plural(unwritten, "reading"), pipeline.folder.root)
         return IO_ERROR
+    if writer.is_alive():
+        log.warning("Every reading is written; the writer had more to do, which the next start completes")
     log.info("Stopped by %s", signals.reason)
     return IO_ERROR if signals.failed else OK
 

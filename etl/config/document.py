@@ -121,14 +121,17 @@ class Document:
         self.value = self._value(root)
 
     def _read(self, max_bytes: int, missing_hint: str) -> str:
+        hint = "check its name, its owner and its mode"
         try:
+            # Opening a FIFO waits for its other end; that of a shell's `<(command)`, below /dev, is open.
+            if self._file.is_fifo() and not self._file.is_relative_to("/dev"):
+                raise self.error(_mark_after(""), "cannot be read: it is a FIFO, not a regular file", hint)
             with self._file.open("rb") as file:
                 content = file.read(max_bytes + 1)
         except FileNotFoundError:
             raise self.error(_mark_after(""), "the file does not exist", missing_hint) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            hint = "check its name, its owner and its mode"
             raise self.error(_mark_after(""), f"cannot be read: {reason}", hint) from None
         if len(content) > max_bytes:
             message = f"larger than {max_bytes >> 20} MiB"

@@ -81,6 +81,7 @@ class Pipeline:
         self.writer.sinks = self._sinks(loaded)
         self.writer.forgetters = [self.standing.keep, *([traces.keep] if traces else [])]
         self._intake = Intake()
+        self.writer.keep_days = loaded.config.output.keep_days
         self._file_transport: FileTransport | None = None
         self._use_sources(loaded)
 
@@ -158,6 +159,7 @@ class Pipeline:
         retired = self._transports
         self._use_sources(loaded)
         self.loaded = loaded
+        self.writer.keep_days = loaded.config.output.keep_days
         self.writer.reconfigure(loaded.settings, SYNC_DELAYS_S[loaded.config.output.fsync], self._sinks(loaded))
         self._retire(retired, max((previous.timeout(source) for source in previous.sources), default=0.0))
 

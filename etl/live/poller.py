@@ -126,6 +126,11 @@ class Poller:
         """Whether `collect` left results."""
         return bool(self._deliveries)
 
+    @property
+    def uncollected(self) -> int:
+        """Answers that were delivered and that `collect` has not returned yet."""
+        return sum(len(delivery.poll.answers) for delivery in self._deliveries.copy())
+
     def drain(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the polls in flight; whether all were delivered."""
         return self._none_in_flight.wait(timeout)

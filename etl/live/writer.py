@@ -18,7 +18,7 @@ from etl.readings.lines import raw_line
 from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
 from etl.storage.appender import Appender, DisturbedError
 from etl.storage.events import Events
-from etl.storage.recovery import recover
+from etl.storage.recovery import Written, recover
 
 RETRY_S = 1.0
 """Seconds between two attempts to write to a disk that rejects writes."""
@@ -77,6 +77,8 @@ class Writer:
     ) -> None:
         self.sinks: Sequence[Sink] = ()
         self.forgetters: Sequence[Forget] = ()
+        self.keep_days: int | None = None
+        """`output.keep_days`: recovery does not derive the averages again that it deletes."""
         self._logs = logs
         self._poller = poller
         self._standing = standing
@@ -91,6 +93,7 @@ class Writer:
         self._lock = Lock()
         self._ending = False
         self._refused = 0
+        self._unparsed = 0
 
     def reconfigure(self, settings: Settings, sync_delay_s: float, sinks: Sequence[Sink]) -> None:
         """Continue with other settings, and open the files again."""
@@ -129,7 +132,9 @@ class Writer:
 
     def _handle(self, delivered: Iterable[Delivery]) -> None:
         deliveries = [delivery for delivery in delivered if delivery.poll.failure != CLOSED]
+        self._unparsed = sum(len(delivery.poll.answers) for delivery in deliveries)
         self._accept(deliveries)
+        self._unparsed = 0
         try:
             self._write()
             self._logs.events.flush()
@@ -178,8 +183,8 @@ class Writer:
 
     @property
     def unwritten(self) -> int:
-        """Readings that wait for the disk or were refused."""
-        return len(self._logs.raw) + self._refused
+        """Readings that wait for the disk or were refused, and answers that this thread has not parsed yet."""
+        return len(self._logs.raw) + self._refused + self._unparsed + self._poller.uncollected
 
     @property
     def pending_bytes(self) -> int:
@@ -263,8 +268,9 @@ class Writer:
             raw.sync()
         raw.reset()
         averages.reset()
-        record, now = self._logs.events.record, self._clock()
-        windows = self._windows = recover(self._folder, self._settings, self._day, record, now)
+        record, written = self._logs.events.record, Written(self.keep_days, raw.sync_delay_s)
+        windows = recover(self._folder, self._settings, self._day, record, written, self._clock())
+        self._windows = windows
         self._alive.adopt((machine, window.at) for machine, window in windows.items())
         self._forgotten_before = -inf
         raw.adopt(self._day)

@@ -9,7 +9,8 @@
     events         the events log
     lock           one process writes at a time
     derivation     averages derived from the raw log, over days and settings
-    recovery       torn ends cut off and kept, the end of the folder made consistent
+    repair         torn ends and damaged lines moved aside, leftovers removed
+    recovery       the end of the folder made consistent
     staging        days built aside and moved into place
     retention      closed days compressed and deleted
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etl.storage.atomic import MODE, is_same_file, link, sync, write_all
+from etl.storage.atomic import is_same_file, link, open_regular, sync, write_all
 from etl.storage.folder import Folder
 
 MAX_WRITE_BYTES = 1 << 20
@@ -107,6 +107,8 @@ class Appender:
         day = chunks[0].day
         if day != self._day:
             self.sync()
+            if self._fd is not None:
+                self._os.fsync(self._fd)  # a day that is over is durable, also with `fsync: never`
             self.reset()
             self._day = day
         fd = self._open()
@@ -165,20 +167,21 @@ class Appender:
         return self._fd
 
     def _open_or_create(self, path: Path) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_APPEND
         created = False
         try:
-            fd: int = self._os.open(path, flags)
+            fd = open_regular(path, flags, self._os)
         except FileNotFoundError:
             self._has_surplus = False
             if self._size:
                 raise DisturbedError(path, "renamed or deleted") from None
             self._os.makedirs(path.parent, exist_ok=True)
-            fd = self._os.open(path, flags | os.O_CREAT, MODE)
+            fd = open_regular(path, flags | os.O_CREAT, self._os)
             created = True
         try:
             if created:
                 sync(path.parent, self._os)
+                sync(self.folder.root, self._os)
             link(self.folder.root / f"{self.kind}.jsonl", f"{self.kind}/{path.name}", self._os)
         except OSError:
             self._os.close(fd)

@@ -1,42 +1,55 @@
-"""Recovery: the end of the folder repaired and made consistent, at start and after a disturbance.
-
-A crash may leave a partial or damaged last line, which is cut off and kept in `*.torn`.
-"""
+"""Recovery: the end of the folder repaired and made consistent, at start and after a disturbance."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from itertools import accumulate, chain
+from itertools import chain
 from math import inf
-from pathlib import Path
-from typing import IO, Any
+from typing import NamedTuple
 
-from etl.readings.answers import parse
 from etl.readings.fold import Windows
-from etl.readings.lines import raw_decoder
-from etl.readings.records import RejectedError, Settings
-from etl.storage.atomic import append_whole, private_opener, sync
+from etl.readings.records import Settings
+from etl.storage.atomic import open_regular, sync
 from etl.storage.derivation import Derivation
-from etl.storage.folder import KINDS, Folder
-from etl.storage.places import Place, blocks_backwards, nth_place, place_at
+from etl.storage.folder import DAMAGED_GZIP, Folder
+from etl.storage.places import Place, nth_place, place_at
+from etl.storage.repair import DELAYED_BYTES, Record, repair_files
+from etl.storage.retention import without_averages
 from etl.storage.settings_log import SettingsLog, shape
+from etl.storage.staging import replace_averages
 
 TAIL_BYTES = 1 << 20
-"""Bytes of the raw log's end whose averages every start derives again."""
-
-Record = Callable[..., None]
-"""Records an event: record("repaired", reason="torn", file=...)."""
+"""Bytes of the raw log's end whose averages every start derives again, and that may not be durable after a power cut
+with `fsync: always`: one write is not larger."""
 
 
-def recover(folder: Folder, settings: Settings, today: str, record: Record, now: float = inf) -> Windows:
+class Written(NamedTuple):
+    """How the folder is written: what deletes averages, and seconds from the write of raw lines to their fsync."""
+
+    keep_days: int | None = None
+    sync_delay_s: float = 0.0
+
+
+BY_DEFAULT = Written()
+
+
+def recover(
+    folder: Folder,
+    settings: Settings,
+    today: str,
+    record: Record,
+    written: Written = BY_DEFAULT,
+    now: float = inf,
+) -> Windows:
     """Repair the end of the folder and write down the settings; the windows to go on with from day `today` on.
 
-    `now` is the time (seconds since the epoch) before which no reading follows.
-
+    Averages that `keep_days` deletes are not derived again. `now` is the time (seconds since the epoch) before which no
+    reading follows.
     After an OSError it is safe to try again later.
     """
-    repair_ends(folder, record, 2)
+    repair_files(folder, record, DELAYED_BYTES if written.sync_delay_s else TAIL_BYTES, 2)
+    _sync_newest(folder)
     write_settings(folder, settings, today, record)
     days = folder.days("raw")
     for day in folder.days("averages"):
@@ -45,20 +58,34 @@ def recover(folder: Folder, settings: Settings, today: str, record: Record, now:
     if not days:
         return {}
     settings_log = SettingsLog(folder, settings)
-    windows = _derive_from(settings_log, _tail(folder, days), record, now)
+    deleted = without_averages(folder, today, written.keep_days) - {*folder.days("averages")}
+    start = _tail(folder, days, deleted)
+    derive_missing(settings_log, {day for day in days if day < start.day} - deleted, record)
+    windows = _derive_from(settings_log, start, record, now)
     last = settings_log.at(days[-1], folder.count("raw", days[-1]))
     return windows if shape(last) == shape(settings) else {}
 
 
-def repair_ends(folder: Folder, record: Record, newest: int | None = None) -> list[Path]:
-    """Cut torn ends off all files, or the `newest` ones of each kind, and keep them in `*.torn`; the files cut."""
-    repaired = []
-    paths = [folder.path(kind, day) for kind in KINDS for day in folder.days(kind)[-(newest or 0) :]]
-    for path in [*paths, folder.settings_path]:
-        if cut := repair(path, raw_decoder(()) if path.parent.name == "raw" else parse):
-            record("repaired", reason="torn", file=str(path.relative_to(folder.root)), bytes=cut)
-            repaired.append(path)
-    return repaired
+def _sync_newest(folder: Folder) -> None:
+    """Fsync the newest files, which the process before may not have done; a start is too rare to spare it."""
+    for kind in ("raw", "averages"):
+        for day in folder.days(kind)[-2:]:
+            with suppress(FileNotFoundError):
+                sync(folder.path(kind, day))
+
+
+def derive_missing(settings_log: SettingsLog, days: Iterable[str], record: Record) -> None:
+    """Derive the averages of those of the days that have none, each day's completely or not at all.
+
+    A day whose raw log, or one that it depends on, is compressed and damaged stays without averages.
+    """
+    folder = settings_log.folder
+    for day in sorted({*days} - {*folder.days("averages")}):
+        with suppress(*DAMAGED_GZIP):
+            lines = Derivation(settings_log, Place(day, 1, 0)).day(day)
+            if replace_averages(folder, day, lines):
+                file = str(folder.path("averages", day).relative_to(folder.root))
+                record("repaired", reason="averages", file=file)
 
 
 def write_settings(folder: Folder, settings: Settings, today: str, record: Record) -> None:
@@ -72,16 +99,13 @@ def write_settings(folder: Folder, settings: Settings, today: str, record: Recor
             record("settings", reason="changed", day=day, line=entry.line)
 
 
-def _tail(folder: Folder, days: list[str]) -> Place:
-    """The start of the raw log's last TAIL_BYTES, or its first line without an averages line if that is earlier.
-
-    Days before the oldest averages file were deleted on purpose and are not derived again.
-    """
+def _tail(folder: Folder, days: list[str], deleted: Collection[str]) -> Place:
+    """The start of the raw log's last TAIL_BYTES, or its first line of these days without an averages line."""
     bytes_left = TAIL_BYTES
     place = Place(days[-1], 1, 0)
     for age, day in enumerate(reversed(days)):
         path = folder.path("raw", day)
-        if not path.exists():
+        if not path.exists() or day in deleted:
             break
         if bytes_left > 0:
             place = place_at(folder, day, max(0, path.stat().st_size - bytes_left))
@@ -91,10 +115,7 @@ def _tail(folder: Folder, days: list[str]) -> Place:
         bytes_left -= path.stat().st_size
         if bytes_left <= 0 and age:
             break
-    averaged = [day for day in folder.days("averages") if day in days]
-    lacking = [i for i, day in enumerate(days) if day > min(averaged, default="") and day not in averaged]
-    # A start that was killed while it derived them may have left the day before unfinished.
-    return min(place, Place(days[max(0, lacking[0] - 1)], 1, 0)) if lacking else place
+    return place
 
 
 def _derive_from(settings_log: SettingsLog, start: Place, record: Record, now: float) -> Windows:
@@ -120,7 +141,7 @@ def _rewrite_end(folder: Folder, day: str, line: int, derived: Iterator[bytes], 
     if is_new and folder.packed_path("averages", day).exists():
         deque(derived, 0)  # only the windows are needed: a file is complete before it is compressed
         return True
-    with path.open("ab+") as file:
+    with open(path, "ab+", opener=open_regular) as file:
         start = end = nth_place(folder, day, line, "averages").offset
         file.seek(start)
         different: list[bytes] = []
@@ -143,44 +164,3 @@ def _rewrite_end(folder: Folder, day: str, line: int, derived: Iterator[bytes], 
         sync(path.parent)
     record("repaired", reason="averages", file=str(path.relative_to(folder.root)), cut=size - end, written=written)
     return True
-
-
-def repair(path: Path, decode: Callable[[bytes], Any] = parse) -> int:
-    """Cut the torn or damaged end off a file of lines and keep it in `*.torn`; how many bytes were cut.
-
-    `decode` raises RejectedError for a damaged line. After a kill the next repair does not keep the end twice.
-    """
-    with suppress(FileNotFoundError), open(path, "r+b", 0, opener=private_opener) as file:
-        size = os.fstat(file.fileno()).st_size
-        end = _sound_end(file, size, decode)
-        if end < size:
-            file.seek(end)
-            _keep(path.with_name(path.name + ".torn"), file.read())
-            file.truncate(end)
-            os.fsync(file.fileno())
-        return size - end
-    return 0
-
-
-def torn_files(root: Path) -> list[tuple[Path, int]]:
-    """The `*.torn` files of an output folder, each with its size in bytes."""
-    paths = sorted(path for kind in (".", *KINDS) for path in (root / kind).glob("*.torn"))
-    return [(path, path.stat().st_size) for path in paths]
-
-
-def _sound_end(file: IO[bytes], size: int, decode: Callable[[bytes], Any]) -> int:
-    """The offset after the last sound line."""
-    for offset, lines in blocks_backwards(file, 0, size):
-        starts = accumulate((len(line) + 1 for line in lines), initial=offset)
-        for start, line in reversed(list(zip(starts, lines, strict=False))):
-            with suppress(RejectedError):
-                decode(line)
-                return start + len(line) + 1
-    return 0
-
-
-def _keep(path: Path, torn: bytes) -> None:
-    with suppress(FileNotFoundError):
-        if path.read_bytes().endswith(torn + b"\n"):
-            return
-    append_whole(path, torn if torn.endswith(b"\n") else torn + b"\n")

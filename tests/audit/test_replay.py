@@ -85,6 +85,27 @@ def test_added_days_are_governed_by_the_current_settings(lived):
         assert b"".join(derivation.day(day)) == after[f"averages/{day}.jsonl"]
 
 
+@pytest.mark.parametrize("renames", range(6))
+def test_a_replay_that_was_killed_is_completed_by_the_next(tmp_path, monkeypatch, renames):
+    """Killed between any two renames, a replay is completed when it is run again: every day has its averages."""
+    file = tmp_path / "m.jsonl"
+    file.write_bytes(b"".join(raw_line({"id": 1, "temperature": 20}, "m", START - n * DAY) for n in (2, 1, 0)))
+    import_files(tmp_path / "whole", file)
+    rename, calls = Path.replace, iter(range(99))
+
+    def killed(self, target):
+        if next(calls) == renames:
+            raise SystemExit
+        return rename(self, target)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(Path, "replace", killed)
+        with pytest.raises(SystemExit):
+            import_files(tmp_path / "killed", file)
+    import_files(tmp_path / "killed", file)
+    assert logs(tmp_path / "killed") == logs(tmp_path / "whole")
+
+
 def test_ctrl_c_is_handled_after_the_last_rename(tmp_path, monkeypatch):
     """A SIGINT between two renames is handled after the last one, whichever thread receives it."""
     file = tmp_path / "m.jsonl"
