@@ -152,7 +152,7 @@ def test_a_fifo_is_no_source(site, name):
     (site.root / name).unlink(missing_ok=True)
     os.mkfifo(site.root / name)
     assert site.etl("once").returncode == 69
-    assert site.events("source_down")[0]["why"] == "it is not a regular file"
+    assert site.events("source_down")[0]["why"] == f"it is not a regular file ({name})"
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl.gz"])
