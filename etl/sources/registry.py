@@ -7,8 +7,8 @@ from etl.sources.contract import HttpSource, Transport
 from etl.sources.intake import Intake
 
 HTTP_TRANSPORTS = {
-    "requests": ("etl.sources.http_requests", "Requests"),
-    "curl": ("etl.sources.http_curl", "Curl"),  # needs pycurl, from the extra `fleet`
+    "requests": ("etl.sources.http.requests_transport", "Requests"),
+    "curl": ("etl.sources.http.curl_transport", "Curl"),  # needs pycurl, from the extra `fleet`
 }
 """`transport` in the config: the module and class that implement it."""
 

@@ -14,7 +14,7 @@ from api.machines import Machines
 from api.server import serve as serve_api
 from etl.readings.records import Answer, Poll
 from etl.sources.contract import MAX_BODY_BYTES
-from etl.sources.http_requests import post
+from etl.sources.http.requests_transport import post
 from tests.support import servers
 from tests.support.http_sources import (
     PATIENCE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etl.readings.records import Answer, Failure
-from etl.sources.http_digest import Digest
+from etl.sources.http.digest import Digest
 from tests.support.digest import DigestMachine
 from tests.support.http_sources import SECRET, headers_of, machine, poll
 from tests.support.servers import READING, Server, answer, says

@@ -6,7 +6,7 @@ import pytest
 
 from etl.readings.records import Answer, Failure
 from etl.sources.contract import HttpSource
-from etl.sources.http_request import prepare
+from etl.sources.http.request import prepare
 from tests.support import servers
 from tests.support.http_sources import SECRET, headers_of, machine, poll, unused_port
 from tests.support.servers import READING, answer, says

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from etl.readings.records import Poll
 from etl.sources.contract import MAX_BODY_BYTES, HttpSource
-from etl.sources.http_requests import Requests
+from etl.sources.http.requests_transport import Requests
 from tests.support import servers
 from tests.support.servers import READING, Server, Talk, answer, chunked, says, says_and_closes
 
 try:
-    from etl.sources.http_curl import Curl
+    from etl.sources.http.curl_transport import Curl
 except ImportError:  # the extra `fleet` is not installed
     Curl = None
 

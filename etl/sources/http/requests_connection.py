@@ -1,4 +1,4 @@
-"""Connections of urllib3 whose socket the poll in flight knows, and whose answers `http_response` reads."""
+"""Connections of urllib3 whose socket the poll in flight knows, and whose answers `requests_response` reads."""
 
 import socket
 import threading
@@ -7,8 +7,8 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from etl.sources.http_request import closes_connection
-from etl.sources.http_response import LastResponse, Response
+from etl.sources.http.request import closes_connection
+from etl.sources.http.requests_response import LastResponse, Response
 from etl.sources.poll_threads import PendingPoll
 
 

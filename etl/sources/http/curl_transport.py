@@ -16,9 +16,9 @@ import pycurl
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
 from etl.sources.contract import HttpSource, timed_out
-from etl.sources.http_answer import FailedError
-from etl.sources.http_request import HttpRequest, environment_proxies, prepare
-from etl.sources.http_transfer import Transfer, header_lines
+from etl.sources.http.answer import FailedError
+from etl.sources.http.curl_transfer import Transfer, header_lines
+from etl.sources.http.request import HttpRequest, environment_proxies, prepare
 from etl.sources.intake import Intake, Lease
 
 MAX_NEW_POLLS = 48

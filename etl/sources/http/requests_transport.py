@@ -21,9 +21,9 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from etl.readings.records import Answer, Failure, Poll
 from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Content, HttpSource
-from etl.sources.http_answer import FailedError, decode, refusal
-from etl.sources.http_connection import POOLS, current
-from etl.sources.http_request import HttpRequest, environment_certificates, environment_proxies, prepare
+from etl.sources.http.answer import FailedError, decode, refusal
+from etl.sources.http.request import HttpRequest, environment_certificates, environment_proxies, prepare
+from etl.sources.http.requests_connection import POOLS, current
 from etl.sources.intake import BUSY, Intake, Lease
 from etl.sources.poll_threads import PendingPoll, PollThreads
 

@@ -12,8 +12,8 @@ from urllib.request import getproxies_environment
 
 from etl.readings.records import Failure
 from etl.sources.contract import AGENT, HttpSource
-from etl.sources.http_answer import FailedError
-from etl.sources.http_digest import Digest
+from etl.sources.http.answer import FailedError
+from etl.sources.http.digest import Digest
 
 _PORTS = {"http": 80, "https": 443}
 _SAFE = "!$&'()*+,/:;=?@%"

@@ -1,4 +1,4 @@
-"""One request of `http_curl`: a libcurl handle that is given requests, and what it received."""
+"""One request of `curl_transport`: a libcurl handle that is given requests, and what it received."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import pycurl
 
 from etl.readings.records import Failure
 from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE
-from etl.sources.http_answer import (
+from etl.sources.http.answer import (
     BROKE_OFF,
     LARGE_HEAD,
     NOT_HTTP,
@@ -19,7 +19,7 @@ from etl.sources.http_answer import (
     parse_head,
     refusal,
 )
-from etl.sources.http_request import HttpRequest, closes_connection, environment_certificates
+from etl.sources.http.request import HttpRequest, closes_connection, environment_certificates
 from etl.sources.intake import BUSY, Lease
 
 _E_TOO_LARGE = 100
@@ -49,7 +49,7 @@ _EMPTY_LINES = (b"\r\n", b"\n")
 class Transfer:
     """A libcurl handle with what it received for the current request; it is reused for other sources.
 
-    libcurl reads the head and the chunks; whether that is an answer, and its compression, is up to `http_answer`. The
+    libcurl reads the head and the chunks; whether that is an answer, and its compression, is up to `answer`. The
     trusted certificates of a handle cannot be set back to those of libcurl, so they are the same for all its requests.
     """
 
@@ -72,7 +72,7 @@ class Transfer:
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
-        easy.setopt(pycurl.PROXY, "")  # `http_request` chooses the proxy, not libcurl
+        easy.setopt(pycurl.PROXY, "")  # `request` chooses the proxy, not libcurl
         easy.setopt(pycurl.NOPROXY, "")
         _trust(easy, trusted, pycurl.CAINFO, pycurl.CAPATH)
         _trust(easy, environment_certificates(), pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH)

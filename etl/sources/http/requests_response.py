@@ -1,4 +1,4 @@
-"""The answers of the connections in `http_connection`, read from their sockets by the rules of `http_answer`.
+"""The answers of the connections in `requests_connection`, read from their sockets by the rules of `answer`.
 
 http.client and urllib3 refuse much that machines send, read what is dangerous, and bound neither the heads nor the
 chunks. They see an answer that has no chunks and at most one Content-Length.
@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from etl.sources.contract import MAX_BODY_BYTES, MAX_OVERHEAD_BYTES, TOO_LARGE
-from etl.sources.http_answer import (
+from etl.sources.http.answer import (
     BROKE_OFF,
     LARGE_HEAD,
     MAX_HEAD_BYTES,
