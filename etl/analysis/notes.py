@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from etl.analysis.bands import formatter
 from etl.analysis.columns import Bools, Floats
-from etl.readings.no_number import NO_NUMBER_READINGS
+from etl.readings.averages.no_number import NO_NUMBER_READINGS
 from etl.readings.text import plural
 
 FEW_READINGS = 30

@@ -13,8 +13,8 @@ from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError
 from etl.readings.text import plural
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
-from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 
 

@@ -10,9 +10,9 @@ from etl.nightly.due import REPORT_ERRORS
 from etl.nightly.report import DayReport, contract, encode, make, write
 from etl.readings.lines import UNREADABLE
 from etl.readings.text import plural
-from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP
-from etl.storage.repair import DELAYED_BYTES, Record, repair_files
+from etl.storage.recovery.derivation import Derivation
+from etl.storage.recovery.repair import DELAYED_BYTES, Record, repair_files
 from etl.storage.settings_log import SettingsLog
 from etl.storage.staging import replace_averages
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etl.audit.recording import Recording, Rejection
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder, Progress
 from etl.storage.places import Place
-from etl.storage.recovery import derive_missing
+from etl.storage.recovery.derivation import Derivation
+from etl.storage.recovery.start import derive_missing
 from etl.storage.settings_log import SettingsLog
 from etl.storage.staging import append, move_into_place, staging
 

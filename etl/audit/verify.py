@@ -9,7 +9,7 @@ from etl.audit.reports import ReportCheck
 from etl.audit.snapshot import take_snapshot
 from etl.readings.text import day_range, plural, printable
 from etl.storage.lock import is_held
-from etl.storage.repair import torn_files
+from etl.storage.recovery.repair import torn_files
 from etl.storage.settings_log import SettingsLog
 
 MAX_TEXT_CHARS = 10 * MAX_SHOWN_CHARS

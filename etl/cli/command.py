@@ -17,7 +17,7 @@ from etl.config.load import Loaded, load
 from etl.storage.atomic import sync
 from etl.storage.folder import KINDS, irregular_files
 from etl.storage.lock import HeldError, renew_lock, take_lock
-from etl.storage.repair import remove_leftovers
+from etl.storage.recovery.repair import remove_leftovers
 
 DEFAULT_CONFIG = Path("config.yaml")
 

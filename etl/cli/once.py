@@ -9,7 +9,7 @@ from etl.cli.command import config_option, execute, locked, log_format_option, o
 from etl.cli.exits import IO_ERROR, OK, UNAVAILABLE, ExitError
 from etl.config.load import Loaded
 from etl.live.pipeline import Pipeline
-from etl.live.stdout import Stdout
+from etl.live.sinks.stdout import Stdout
 from etl.readings.text import plural
 
 STDOUT_PATIENCE_S = 5.0

@@ -17,13 +17,13 @@ from etl.cli.command import config_option, execute, locked, log_format_option, o
 from etl.cli.exits import IO_ERROR, OK
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
-from etl.live.console import Traces
 from etl.live.night import Night, in_child
 from etl.live.notify import Notifier, outages, report_message
 from etl.live.pipeline import DRAIN_S, NeedsRestartError, Pipeline
 from etl.live.schedule import Schedule
 from etl.live.signals import Signals
-from etl.live.stdout import Stdout
+from etl.live.sinks.console import Traces
+from etl.live.sinks.stdout import Stdout
 from etl.live.systemd import Service
 from etl.readings.clock import Jump, Times, jump
 from etl.readings.text import plural

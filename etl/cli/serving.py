@@ -13,9 +13,9 @@ from api.machines import Machines
 from api.server import is_loopback, serve
 from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
 from etl.config.model import Api
-from etl.live.console import Console, Traces
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
+from etl.live.sinks.console import Console, Traces
 from etl.pages.console import machine_charts, shared_styles
 
 RESTORE_PATIENCE_S = 10.0

@@ -17,9 +17,9 @@ from etl.config.load import STARTER, Loaded, load
 from etl.config.model import Source
 from etl.live.pipeline import file_sources, http_sources
 from etl.readings.answers import parse, split
+from etl.readings.averages.window import number
 from etl.readings.records import Poll, RejectedError
 from etl.readings.text import clipped, excerpt, plural, shown_address
-from etl.readings.window import number
 from etl.sources.advice import failure_hint, hints, missing_number, shown_json
 from etl.sources.contract import Transport
 from etl.sources.files import Files

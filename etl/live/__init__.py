@@ -5,10 +5,8 @@
     poller     which polls are in flight
     writer     answers become raw lines, then averages lines; each written batch goes to the sinks
     standing   what is known of every source: up, silent, down; whether readings are written
-    no_number  machines that send no number for a parameter: an event and a log line
     night      the nightly job: reports by a child process, retention
-    stdout     the lines on stdout
-    console    what the console shows: the last readings of every machine
+    sinks      what takes each written batch: stdout, console, the check for numbers
     metrics    Prometheus text
     notify     notifications to notify.url
     signals    SIGTERM, SIGINT, SIGHUP

@@ -12,15 +12,15 @@ import jmespath
 
 from etl.config.load import Loaded
 from etl.config.model import Config, Source
-from etl.live.console import TRACE_READINGS, Traces
-from etl.live.no_number import NoNumber
 from etl.live.poller import Poller
+from etl.live.sinks.console import TRACE_READINGS, Traces
+from etl.live.sinks.no_number import NoNumber
+from etl.live.sinks.stdout import Stdout
 from etl.live.standing import Standing
-from etl.live.stdout import Stdout
 from etl.live.writer import Logs, Sink, Writer
+from etl.readings.averages.window import silence_s
 from etl.readings.days import day_finder
 from etl.readings.records import Position
-from etl.readings.window import silence_s
 from etl.sources.contract import FileSource, HttpSource, Transport
 from etl.sources.extraction import Extraction
 from etl.sources.files import Files as FileTransport

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etl.live.poller import Tick
-from etl.readings.fold import Update
+from etl.readings.averages.fold import Update
 from etl.readings.lines import shortened
 from etl.readings.records import Failure, Machine, RejectedError, Restart
 from etl.readings.text import plural, shown_address

@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 from etl.live.poller import Delivery, Poller
 from etl.live.standing import MAX_PENDING_BYTES, Standing
-from etl.readings.alive import Alive
 from etl.readings.answers import parse
+from etl.readings.averages.alive import Alive
+from etl.readings.averages.fold import Update, Windows, derive, fold_of, forget
 from etl.readings.days import day_after
-from etl.readings.fold import Update, Windows, derive, fold_of, forget
 from etl.readings.lines import raw_line
 from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
 from etl.storage.appender import Appender, DisturbedError
 from etl.storage.events import Events
-from etl.storage.recovery import Written, recover
+from etl.storage.recovery.start import Written, recover
 
 RETRY_S = 1.0
 """Seconds between two attempts to write to a disk that rejects writes."""

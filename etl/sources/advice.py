@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jmespath
 import orjson
 
+from etl.readings.averages.window import number
 from etl.readings.records import Failure
 from etl.readings.text import clipped
-from etl.readings.window import number
 
 MAX_PATHS = 200
 """Places in an answer that are searched, and keys of an object: the first machine shows what the others have."""

@@ -8,9 +8,7 @@
     appender       lines appended to day files
     events         the events log
     lock           one process writes at a time
-    derivation     averages derived from the raw log, over days and settings
-    repair         torn ends and damaged lines moved aside, leftovers removed
-    recovery       the end of the folder made consistent
+    recovery       the end of the folder made consistent; averages derived again
     staging        days built aside and moved into place
     retention      closed days compressed and deleted
 

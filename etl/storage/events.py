@@ -6,7 +6,7 @@ from typing import Any
 
 from etl.readings.lines import event_line
 from etl.storage.appender import Appender, DisturbedError
-from etl.storage.repair import repair
+from etl.storage.recovery.repair import repair
 
 NAMES = (
     "start",

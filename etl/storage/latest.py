@@ -10,10 +10,10 @@ import msgspec
 import orjson
 
 from etl.readings.answers import parse
+from etl.readings.averages.no_number import NO_NUMBER_READINGS, explain
+from etl.readings.averages.window import number
 from etl.readings.lines import UNREADABLE, raw_decoder
-from etl.readings.no_number import NO_NUMBER_READINGS, explain
 from etl.readings.records import Machine, Position, Reading, RejectedError
-from etl.readings.window import number
 from etl.storage.folder import Folder
 from etl.storage.places import blocks_before, last_lines, nth_place
 

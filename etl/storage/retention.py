@@ -8,9 +8,9 @@ from pathlib import Path
 
 from etl.readings.days import days_before
 from etl.storage.atomic import open_regular, sync, temporary_path
-from etl.storage.derivation import windows_before
 from etl.storage.folder import KINDS, Folder
 from etl.storage.places import Place
+from etl.storage.recovery.derivation import windows_before
 from etl.storage.settings_log import SettingsLog
 
 READ_BYTES = 1 << 20

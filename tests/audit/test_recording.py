@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from etl.audit import recording
 from etl.audit.recording import MAX_LINE_BYTES
 from etl.readings.lines import raw_line
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import FIXTURE
 from tests.support.recordings import DAY, SETTINGS, START, import_files, logs

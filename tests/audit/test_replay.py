@@ -22,8 +22,8 @@ from api.machines import Machines
 from etl.audit.replay import RefusedError
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.benchmarks.generate import write_day
 from tests.support import commands

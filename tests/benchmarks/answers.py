@@ -13,9 +13,9 @@ from pathlib import Path
 import jmespath
 
 from etl.live.writer import raw_lines
-from etl.readings.alive import Alive
 from etl.readings.answers import split
-from etl.readings.fold import derive, fold_of
+from etl.readings.averages.alive import Alive
+from etl.readings.averages.fold import derive, fold_of
 from etl.readings.records import Answer, Poll, Settings
 from etl.sources.contract import MAX_BODY_BYTES
 

@@ -21,10 +21,10 @@ from etl.nightly.report import encode
 from etl.readings.answers import parse
 from etl.readings.lines import settings_line
 from etl.readings.records import SettingsEntry
-from etl.storage.derivation import Derivation
 from etl.storage.folder import KINDS, Folder
 from etl.storage.latest import last_positions
 from etl.storage.places import last_lines
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.days import write_big_day
 from tests.support.process import Site, end, free_port, not_refused, until

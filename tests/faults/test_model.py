@@ -28,7 +28,7 @@ from etl.config import load as config
 from etl.nightly.report import contract, encode
 from etl.readings.days import day_after, day_finder, due
 from etl.readings.records import Failure
-from etl.storage.derivation import Derivation
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import RAM, Plant
 from tests.support.reports import make_report

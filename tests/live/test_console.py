@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.live.console import RECENT_READINGS, TRACE_READINGS, Console, Traces
-from etl.readings.window import Window
+from etl.live.sinks.console import RECENT_READINGS, TRACE_READINGS, Console, Traces
+from etl.readings.averages.window import Window
 
 NOW = 1_795_341_600.0
 

@@ -7,8 +7,8 @@ import pytest
 
 from etl.audit.verify import Proof
 from etl.live import writer
-from etl.live.console import Traces
-from etl.readings import alive
+from etl.live.sinks.console import Traces
+from etl.readings.averages import alive
 from etl.storage.settings_log import SettingsLog
 from tests.support.transport import run_tick, use_records
 

@@ -8,9 +8,9 @@ import logging
 import orjson
 import pytest
 
-from etl.live import no_number
-from etl.live.no_number import MAX_EVENTS_PER_INTERVAL, NoNumber
-from etl.readings.fold import derive, fold_of
+from etl.live.sinks import no_number
+from etl.live.sinks.no_number import MAX_EVENTS_PER_INTERVAL, NoNumber
+from etl.readings.averages.fold import derive, fold_of
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
 from tests.support.process import Site, end, until

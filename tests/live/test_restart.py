@@ -10,7 +10,7 @@ from datetime import datetime
 import orjson
 import pytest
 
-from etl.live.console import Console, Traces
+from etl.live.sinks.console import Console, Traces
 from etl.readings.lines import raw_line
 from etl.readings.times import rfc3339
 from etl.storage import latest

@@ -9,7 +9,7 @@ import pytest
 
 from etl.cli import run
 from etl.live.signals import Signals
-from etl.live.stdout import Stdout
+from etl.live.sinks.stdout import Stdout
 from tests.support.plant import Plant
 
 

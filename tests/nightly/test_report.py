@@ -15,11 +15,11 @@ from etl.cli.report import report as report_command
 from etl.live.night import Night
 from etl.nightly.executors import Mapper
 from etl.pages import report as pages
+from etl.readings.averages.window import number
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.readings.window import number
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.columns import columns
 from tests.support.plant import report_here

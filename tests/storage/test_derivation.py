@@ -6,10 +6,10 @@ import pytest
 
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.storage import derivation
-from etl.storage.derivation import Derivation, windows_before
 from etl.storage.folder import Folder
 from etl.storage.places import nth_place
+from etl.storage.recovery import derivation
+from etl.storage.recovery.derivation import Derivation, windows_before
 from etl.storage.settings_log import SettingsLog
 
 SETTINGS = Settings(5, {"temperature": "temperature"}, "UTC", 10.0, 0.2)

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.readings.records import Settings, SettingsEntry
-from etl.storage import places, recovery, staging
-from etl.storage.derivation import Derivation, windows_before
+from etl.storage import places, staging
 from etl.storage.folder import Folder
 from etl.storage.places import Place
-from etl.storage.recovery import recover, write_settings
+from etl.storage.recovery import start as recovery
+from etl.storage.recovery.derivation import Derivation, windows_before
+from etl.storage.recovery.start import recover, write_settings
 from etl.storage.settings_log import SettingsLog
 from tests.support.reports import write_report
 
@@ -245,7 +246,7 @@ def make_reports(here) -> None:
 
 def test_a_start_derives_the_averages_of_a_day_that_lacks_them(plant, monkeypatch):
     """At the next start a day in the middle without averages gets them again; compressed days stay as they are."""
-    monkeypatch.setattr("etl.storage.recovery.TAIL_BYTES", 1)
+    monkeypatch.setattr("etl.storage.recovery.start.TAIL_BYTES", 1)
     here = plant(start=1_795_392_000.0 - 20)
     here.tick_days(6)
     here.pipeline.writer.finish()

@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from etl.readings.answers import parse
-from etl.storage import recovery
-from etl.storage.repair import remove_leftovers
+from etl.storage.recovery import start as recovery
+from etl.storage.recovery.repair import remove_leftovers
 from etl.storage.settings_log import SettingsLog
 from tests.support.folders import prove
 

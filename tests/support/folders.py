@@ -7,8 +7,8 @@ from etl.audit.verify import Proof
 from etl.config import load as config
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.reports import write_report
 

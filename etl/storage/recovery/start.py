@@ -8,13 +8,13 @@ from itertools import chain
 from math import inf
 from typing import NamedTuple
 
-from etl.readings.fold import Windows
+from etl.readings.averages.fold import Windows
 from etl.readings.records import Settings
 from etl.storage.atomic import open_regular, sync
-from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP, Folder
 from etl.storage.places import Place, nth_place, place_at
-from etl.storage.repair import DELAYED_BYTES, Record, repair_files
+from etl.storage.recovery.derivation import Derivation
+from etl.storage.recovery.repair import DELAYED_BYTES, Record, repair_files
 from etl.storage.retention import without_averages
 from etl.storage.settings_log import SettingsLog, shape
 from etl.storage.staging import replace_averages

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from etl.readings.averages.window import Window, number
 from etl.readings.records import Machine
-from etl.readings.window import Window, number
 
 
 @dataclass(slots=True)

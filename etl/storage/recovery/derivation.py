@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from itertools import islice
 from math import inf
 
+from etl.readings.averages.fold import Windows, derive, fold_of, forget
+from etl.readings.averages.rewind import Rewind
+from etl.readings.averages.window import silence_s
 from etl.readings.blocks import block_decoder
-from etl.readings.fold import Windows, derive, fold_of, forget
-from etl.readings.rewind import Rewind
-from etl.readings.window import silence_s
 from etl.storage.places import Place, blocks_before
 from etl.storage.settings_log import SettingsLog, shape
 

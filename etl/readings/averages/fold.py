@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from etl.readings.averages.window import Window, means, silence_s, step
 from etl.readings.lines import averages_encoder, raw_decoder
 from etl.readings.records import Machine, Reading, RejectedError, Settings
-from etl.readings.window import Window, means, silence_s, step
 
 Windows = dict[Machine, Window]
 """The state of the fold."""

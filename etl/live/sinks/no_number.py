@@ -5,11 +5,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from etl.readings.fold import Update
-from etl.readings.no_number import NO_NUMBER_READINGS, States, explain, step_states
+from etl.readings.averages.fold import Update
+from etl.readings.averages.no_number import NO_NUMBER_READINGS, States, explain, step_states
+from etl.readings.averages.window import number, silence_s
 from etl.readings.records import Machine
 from etl.readings.text import plural, printable
-from etl.readings.window import number, silence_s
 
 MAX_EVENTS_PER_INTERVAL = 100
 """Events, each with a log line; further ones are counted: a wrong config for a fleet is one fault, not 30,000."""

@@ -14,10 +14,10 @@ import orjson
 
 from etl.config.load import Loaded
 from etl.live.standing import Standing
+from etl.readings.averages.window import Window, number
 from etl.readings.lines import clipped
 from etl.readings.records import Machine, Reading
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
-from etl.readings.window import Window, number
 
 TRACE_READINGS = 60
 """Readings kept of each machine: ten minutes at 10 s."""
