@@ -6,6 +6,7 @@
     problems      what is wrong with a config, with a hint for each problem
     warnings      what is surely a mistake, but no reason to refuse a config
     addresses     addresses and paths that cannot be used, and what to write instead
+    expressions   JMESPath expressions that cannot be used as `records`
     unknown_keys  keys that do not exist, and what to write instead
     document      the YAML: plain values, and the line and column of each
     schema        the JSON Schema, for editors

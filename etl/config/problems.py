@@ -13,24 +13,20 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-import jmespath
 import msgspec
 import yaml
-from jmespath.functions import Functions
 
 from etl.config import local_zone
 from etl.config.addresses import host_problem, is_url, path_problem, url_problem
 from etl.config.document import ConfigError, Document, KeyPath
+from etl.config.expressions import expression_mistake
 from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
 from etl.config.unknown_keys import hint_for
-from etl.readings.text import plural
 
 MAX_PROBLEMS = 100
 """Problems in one error; nobody reads more at once."""
 MAX_SOURCES = 1_000_000
 """Sources of one config with all its counts; more would fill the memory before anything is polled."""
-MAX_RECORDS_DEPTH = 50
-"""Levels of nesting in a JMESPath expression, which jmespath compiles and evaluates recursively."""
 _MIN_INTERVAL_S = 0.1
 _MAX_INTERVAL_S = 86_400
 _GROUPS: dict[type[msgspec.Struct], str] = {
@@ -290,7 +286,7 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
     if source.timeout is not None and not 0 < source.timeout <= max_timeout:
         hint = f"write more than 0 and at most {max_timeout:g}s, which is 0.8 of the interval"
         yield Problem((*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s", hint)
-    if source.records is not None and (mistake := _jmespath_mistake(source.records)):
+    if source.records is not None and (mistake := expression_mistake(source.records)):
         yield Problem((*path, "records"), "records", f"records is not a JMESPath expression: {mistake}")
     if source.id is not None and source.records is None:
         hint = "write records: and an expression that gives readings by their ids, such as machines"
@@ -327,39 +323,3 @@ def _auth_problems(source: Source, path: KeyPath) -> Iterator[Problem]:
 def _is_shard(shard: str) -> bool:
     match = _SHARD.fullmatch(shard)
     return match is not None and int(match[1]) < int(match[2])
-
-
-def _jmespath_mistake(expression: str) -> str | None:
-    try:
-        parsed = jmespath.compile(expression).parsed
-    except jmespath.exceptions.JMESPathError as error:
-        return str(error).splitlines()[0]
-    except RecursionError:
-        return "nested too deeply"
-    except Exception:  # jmespath converts numbers unchecked
-        return "it cannot be compiled"
-    if _depth(parsed) > MAX_RECORDS_DEPTH:
-        return f"nested more than {MAX_RECORDS_DEPTH} levels deep"
-    return _function_mistake(parsed)
-
-
-def _depth(node: Any) -> int:
-    """The levels of nesting of a compiled expression."""
-    depth, level = 0, [node]
-    while level:
-        depth += 1
-        level = [child for node in level for child in node.get("children", ()) if isinstance(child, dict)]
-    return depth
-
-
-def _function_mistake(node: Any) -> str | None:
-    """The first call of a function that does not exist or takes another number of arguments; JMESPath only parses."""
-    if node["type"] == "function_expression":
-        function = Functions.FUNCTION_TABLE.get(node["value"])
-        if function is None:
-            near = difflib.get_close_matches(node["value"], Functions.FUNCTION_TABLE, 1)
-            return f"there is no function {node['value']}" + (f", did you mean {near[0]}?" if near else "")
-        expected, given = len(function["signature"]), len(node["children"])
-        if given < expected or (given > expected and not function["signature"][-1].get("variadic")):
-            return f"{node['value']} takes {plural(expected, 'argument')}, not {given}"
-    return next(filter(None, map(_function_mistake, node["children"])), None)
