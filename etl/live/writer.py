@@ -258,9 +258,9 @@ class Writer:
             self._standing.last_write = self._clock()
             updates = list(derive(windows, lines, self._fold))
             averages.put(day, [update.averages for update in updates])
-            self._emit(Batch("raw", lines, updates))
+            _emit(Batch("raw", lines, updates), self.sinks)
         for _, lines in averages.flush():
-            self._emit(Batch("averages", lines))
+            _emit(Batch("averages", lines), self.sinks)
 
     def _recover(self) -> Windows:
         raw, averages = self._logs.raw, self._logs.averages
@@ -275,7 +275,7 @@ class Writer:
         self._forgotten_before = -inf
         raw.adopt(self._day)
         averages.adopt(self._day)
-        self._emit(Batch("averages", averages.drain()))  # recovery derived and wrote them
+        _emit(Batch("averages", averages.drain()), self.sinks)  # recovery derived and wrote them
         return windows
 
     def _forget(self, now: float) -> None:
@@ -288,9 +288,10 @@ class Writer:
         for keep in self.forgetters:
             keep(self._windows.keys())
 
-    def _emit(self, batch: Batch) -> None:
-        for sink in self.sinks:
-            sink(batch)
+
+def _emit(batch: Batch, sinks: Iterable[Sink]) -> None:
+    for sink in sinks:
+        sink(batch)
 
 
 def raw_lines(poll: Poll, alive: Alive) -> tuple[list[bytes], list[RejectedError]]:
