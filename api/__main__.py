@@ -3,12 +3,13 @@
 import os
 import signal
 import sys
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NoReturn
 
 import click
 
 from api.app import create_app
-from api.guard import TOKEN, Guard
+from api.guard import NAME, TOKEN, Guard
 from api.machines import Machines
 from api.server import is_loopback, serve
 
@@ -16,6 +17,24 @@ VARIABLE = "API_TOKEN"
 """The environment variable with the token that writes need."""
 BAD_CONFIG, IO_ERROR = 78, 74
 """Exit codes, from sysexits.h."""
+
+
+def parse_names(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, if all of them are valid."""
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise click.BadParameter(f"{name!r} is not a host name such as telemetry.example.org, without http://")
+    return names
+
+
+def parse_network(
+    _context: click.Context, _option: click.Parameter, network: str | None
+) -> IPv4Network | IPv6Network | None:
+    """The network of an address, or of a network such as 10.42.0.0/16."""
+    try:
+        return None if network is None else ip_network(network)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; use an address or a network such as 10.42.0.0/16") from None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,7 +46,18 @@ BAD_CONFIG, IO_ERROR = 78, 74
     "--machines", default=1, show_default=True, type=click.IntRange(1, 10_000), help="Number of machines to simulate."
 )
 @click.option("--insecure", is_flag=True, help="Allow writes without a token from every machine that reaches --host.")
-def main(host: str, port: int, machines: int, insecure: bool) -> None:
+@click.option(
+    "--name", "names", multiple=True, callback=parse_names, help="Name of this server at a reverse proxy; repeatable."
+)
+@click.option("--proxy", callback=parse_network, help="Address or network whose X-Forwarded headers are trusted.")
+def main(
+    host: str,
+    port: int,
+    machines: int,
+    insecure: bool,
+    names: tuple[str, ...],
+    proxy: IPv4Network | IPv6Network | None,
+) -> None:
     """Serve simulated machines: GET /data, POST /status, GET /machines. Stop it with Ctrl-C.
 
     If the environment variable API_TOKEN is set, writes need this token. An address that other machines can reach needs
@@ -46,7 +76,8 @@ def main(host: str, port: int, machines: int, insecure: bool) -> None:
                 "or pass --insecure.",
                 BAD_CONFIG,
             )
-        port = serve(create_app(Machines(machines), guard=Guard(token or "", host, exposed)), host, port)
+        guard = Guard(token or "", host, exposed, names, proxy)
+        port = serve(create_app(Machines(machines), guard=guard), host, port)
     except OSError as error:
         _fail(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port with --port.", IO_ERROR)
     click.echo(f"Serving {machines} machine{'s' * (machines > 1)} on http://{host}:{port}/data", err=True)

@@ -11,6 +11,7 @@ from api.console import Views, page_routes, state_routes
 from api.docs import describe, docs_routes
 from api.guard import Guard, guard_with
 from api.machines import Machines
+from api.proxy import trust_proxy
 from api.routes import json_response, machine_routes
 
 MAX_BODY_BYTES = 16 << 10
@@ -40,9 +41,12 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's answer to OPTIONS is not JSON
     app.url_map.redirect_defaults = app.url_map.merge_slashes = False  # nor is its redirect
+    if guard.proxy:
+        app.wsgi_app = trust_proxy(app.wsgi_app, guard.proxy)  # type: ignore[assignment, method-assign]
     app.before_request(guard_with(guard))
     app.after_request(_add_headers)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(OSError, _system_error)
     app.register_error_handler(Exception, _internal_error)
     app.register_blueprint(machine_routes(machines, now))
     if views:
@@ -62,6 +66,12 @@ def _http_error(error: HTTPException) -> Response:
     response = json_response({"error": error.description}, error.code or 500)
     response.headers.extend(header for header in error.get_headers() if header[0] in ("Allow", "Retry-After"))
     return response
+
+
+def _system_error(error: OSError) -> Response:
+    """Answer that a file cannot be opened or read now: no descriptor is left, or the disk fails."""
+    logging.getLogger("api").warning("%s %r failed: %s", request.method, request.path, error)
+    return json_response({"error": f"A file cannot be read: {error.strerror}; try again later"}, 503)
 
 
 def _internal_error(error: Exception) -> Response:

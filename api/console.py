@@ -1,12 +1,12 @@
 """The console and the state of a running process, read through functions that the caller passes in."""
 
+import json
 from collections.abc import Callable, Iterable
 from datetime import date
 from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-import orjson
 from flask import Blueprint, Response, abort, request
 
 from api.routes import json_response
@@ -87,7 +87,7 @@ def page_routes(views: Views) -> Blueprint:
         query = _query()
         view = views.machine(query.get("source", ""), _machine_id(query.get("id", "null")))
         if view is None:
-            abort(404, "This machine has sent no reading since the process started")
+            abort(404, "No reading of this machine is known")
         return json_response(view)
 
     return routes
@@ -116,8 +116,8 @@ def _query() -> dict[str, str]:
 def _machine_id(text: str) -> str | int | float | None:
     """Parse the `id` of a machine, which is JSON in the query; None if it is not a string or number."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = json.loads(text)  # with integers of any size
+    except (ValueError, RecursionError):
         return None
     return value if type(value) in (str, int, float) else None
 

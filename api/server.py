@@ -1,20 +1,29 @@
 """The WSGI server: waitress, set up to stay idle while there are no requests."""
 
 import errno
+import logging
+import resource
 import socket
+import sys
 import threading
 from ipaddress import ip_address
 from typing import Any
 
 from flask import Flask
-from waitress.server import create_server
+
+from api.connections import Server
 
 THREADS = 8
 """Requests answered at the same time: the console's two, and room for scrapers and machines."""
-MAX_REQUEST_BYTES = 64 << 20
-"""Waitress cuts the connection beyond this; up to it, the application can refuse a long body with a JSON 413."""
-IDLE_WAKEUP_S = 60
-"""Waitress wakes up this often without a request, to close idle connections; its default is every second."""
+MAX_CONNECTIONS = 500
+"""Open at the same time: a few consoles, scrapers and, with `transport: curl`, a connection for each simulated machine
+that is polled. Looking through so many takes half a millisecond."""
+CONNECTIONS_SHARE = 4
+"""At most every fourth descriptor is a connection: polls and files need the others."""
+MAX_REQUEST_BYTES = 16 << 20
+"""A longer body is refused before it is read; up to it, it is read to its end so that the connection stays open."""
+MAX_HEADER_BYTES = 32 << 10
+"""Headers with a longer sum are refused; browsers and proxies accept about as much."""
 
 
 def serve(app: Flask, host: str, port: int) -> int:
@@ -30,13 +39,23 @@ def serve(app: Flask, host: str, port: int) -> int:
     except OSError:
         listener.close()
         raise
-    server = create_server(
+    # Requests that wait for a thread are no fault: each connection has at most one there, and many machines are polled
+    # at once.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = Server(
         app,
-        sockets=[listener],
+        _sock=listener,
+        bind_socket=False,
+        sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
         threads=THREADS,
+        connection_limit=min(MAX_CONNECTIONS, descriptors // CONNECTIONS_SHARE),
         max_request_body_size=MAX_REQUEST_BYTES,
-        asyncore_loop_timeout=IDLE_WAKEUP_S,
-        asyncore_use_poll=True,  # select() fails with more than 1,024 open descriptors
+        max_request_header_size=MAX_HEADER_BYTES,
+        outbuf_overflow=sys.maxsize,  # never to a temporary file
+        outbuf_high_watermark=sys.maxsize,  # no thread waits for a client
+        clear_untrusted_proxy_headers=False,  # the guard decides whom to trust
+        log_socket_errors=False,
         ident=None,
     )
     threading.Thread(target=server.run, name="api", daemon=True).start()

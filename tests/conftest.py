@@ -36,6 +36,10 @@ def pytest_addoption(parser):
         help="SIGHUPs in tests/live/test_reload.py (default 50; 1000 by hand)",
     )  # fmt: skip
     parser.addoption(
+        "--images", type=int, default=210, metavar="N",
+        help="images of a power cut in tests/faults/test_power_cut.py (default 210; 2000 by hand)",
+    )  # fmt: skip
+    parser.addoption(
         "--refresh-golden", action="store_true",
         help="write the golden files of tests/faults/test_end_to_end.py again, instead of comparing with them",
     )  # fmt: skip

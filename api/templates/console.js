@@ -7,19 +7,20 @@ const INITIAL_ROWS = 100; // more rows are shown on request
 const REQUEST_TIMEOUT_MS = 10_000;
 const REPORTS_PERIOD_MS = 60_000;
 const MIN_VALUES = 5; // fewer values have no meaningful average
+const NO_NUMBER_READINGS = 3; // readings in a row without a number for a parameter that are a fault
 const MAX_EVENTS = 20;
 const STATUSES = ["STARTED", "COMPLETED", "IDLE", "ERROR"];
-const SEVERITY = { down: 0, error: 1, silent: 2, outside: 3, normal: 4 };
+const SEVERITY = { down: 0, error: 1, silent: 2, outside: 3, noNumber: 4, normal: 5 };
 const EVENT_TEXTS = {
   source_down: "is down", source_up: "answers again", rejected: "sent an invalid reading", start: "the process started",
   stop: "the process stopped", report: "a report was written", gap: "readings are missing", clock_step: "the clock was changed",
-  settings: "the settings changed", repaired: "a file was repaired", truncated: "a file was changed by another program",
+  no_number: "numbers are missing", settings: "the settings changed", repaired: "a file was repaired", truncated: "a file was changed by another program",
   dropped: "readings or a notification were dropped",
 };
 
 const byId = id => document.getElementById(id);
 const collator = new Intl.Collator("en", { numeric: true });
-const machines = new Map(); // by key: {key, source, id, latest, trace, and the fields that `classify` sets}
+const machines = new Map(); // by key: {key, source, id (as JSON text), label, latest, trace, and the fields that `classify` sets}
 let overview = null; // the last answer of console.json: interval, parameters, threshold ...
 let downSources = new Map();
 let rowLimit = INITIAL_ROWS;
@@ -95,10 +96,10 @@ async function refresh() {
 /** Merge an answer into `machines`. If it is `whole`, it has every machine, else those with new readings. */
 function updateMachines({ machines: updates, whole }) {
   const outdated = whole ? new Set(machines.keys()) : new Set();
-  for (const { latest, trace } of updates) {
-    const key = JSON.stringify([latest.source, latest.id]);
+  for (const { id, latest, trace } of updates) {
+    const key = JSON.stringify([latest.source, id]); // the id in `latest` is no longer exact, if it is a number beyond 2^53
     outdated.delete(key);
-    const machine = machines.get(key) ?? { key, source: latest.source, id: latest.id, trace: [] };
+    const machine = machines.get(key) ?? { key, source: latest.source, id, label: labelOf(id), trace: [] };
     machine.latest = latest;
     machine.trace = (whole ? trace : machine.trace.concat(trace)).slice(-TRACE_LENGTH);
     machine.isRedrawNeeded = true;
@@ -109,13 +110,18 @@ function updateMachines({ machines: updates, whole }) {
   const withReadings = new Set([...machines.values()].filter(machine => machine.latest).map(machine => machine.source));
   for (const source of downSources.keys()) {
     const key = JSON.stringify([source]);
-    if (!withReadings.has(source) && !machines.has(key)) machines.set(key, { key, source, id: null, trace: [] });
+    if (!withReadings.has(source) && !machines.has(key)) machines.set(key, { key, source, id: "null", label: null, trace: [] });
   }
   for (const machine of machines.values()) {
     const isObsolete = !machine.latest && (withReadings.has(machine.source) || !downSources.has(machine.source));
     if (isObsolete) removeMachine(machine.key);
     else classify(machine);
   }
+}
+
+/** An id as it is shown: a number as its digits, a text without quotes; null where there is none. */
+function labelOf(id) {
+  return id.startsWith('"') ? JSON.parse(id) : id === "null" ? null : id;
 }
 
 function removeMachine(key) {
@@ -129,6 +135,7 @@ function classify(machine) {
   const status = machine.latest?.status;
   machine.lastTime = machine.trace.at(-1)?.[0] ?? 0;
   machine.outside = overview.parameters.map((_, n) => isOutside(machine.trace, n + 1));
+  const lacking = overview.parameters.filter((_, n) => lacksNumbers(machine.trace, n + 1));
   const age = machine.lastTime ? overview.now - machine.lastTime : 0;
   if (failure) {
     const text = `DOWN since ${formatTime(Date.parse(failure.since))}: ${plain(failure.why)}`;
@@ -136,10 +143,17 @@ function classify(machine) {
   } else if (age > Math.max(3000, 1000 * overview.silent_after)) {
     Object.assign(machine, { severity: SEVERITY.silent, kind: "silent", state: `silent for ${formatDuration(age)}` });
   } else {
+    const state = status === null || status === undefined ? "no status" : plain(status);
     const kind = typeof status === "string" && STATUSES.includes(status) ? status.toLowerCase() : "other";
     const severity = kind === "error" ? SEVERITY.error : machine.outside.some(Boolean) ? SEVERITY.outside : SEVERITY.normal;
-    Object.assign(machine, { severity, kind, state: status === null || status === undefined ? "no status" : plain(status) });
+    Object.assign(machine, { severity, kind, state });
+    if (lacking.length) machine.state += `; no number for ${lacking.map(name => plain(name)).join(", ")}`;
+    if (lacking.length && severity === SEVERITY.normal) Object.assign(machine, { severity: SEVERITY.noNumber, kind: "no-number" });
   }
+}
+
+function lacksNumbers(trace, column) {
+  return trace.length >= NO_NUMBER_READINGS && trace.slice(-NO_NUMBER_READINGS).every(row => row[column] === null);
 }
 
 function isOutside(trace, column) {
@@ -164,11 +178,11 @@ function openDialog(key) {
 async function showDialog() {
   const machine = machines.get(openKey);
   if (!machine) return byId("machine").close();
-  setText(byId("machine-title"), plain(machine.source) + (machine.id === null ? "" : `, id ${plain(machine.id)}`));
+  setText(byId("machine-title"), plain(machine.source) + (machine.label === null ? "" : `, id ${plain(machine.label)}`));
   byId("machine-state").className = `state ${machine.kind}`;
   setText(byId("machine-state"), machine.state);
   setText(byId("band"), `average ±${+(100 * overview.threshold).toPrecision(3)} %`);
-  const query = new URLSearchParams({ source: machine.source, id: JSON.stringify(machine.id) });
+  const query = new URLSearchParams({ source: machine.source, id: machine.id });
   const { ok, content } = await fetchJson(`console/machine?${query}`);
   if (openKey !== machine.key) return;
   byId("status-form").hidden = !content.simulated;
@@ -176,7 +190,7 @@ async function showDialog() {
   for (const button of byId("statuses").children)
     button.setAttribute("aria-pressed", String(button.textContent === machine.latest?.status));
   byId("charts").replaceChildren(...(ok ? overview.parameters.map(name => figure(machine, name, content.charts[name])) : [
-    element("p", "empty quiet", "This source has sent no reading since the process started."),
+    element("p", "empty quiet", "No reading of this source is known."),
   ]));
 }
 

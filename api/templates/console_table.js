@@ -20,13 +20,13 @@ function addColumns() {
 function selectMachines() {
   const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const matches = [...machines.values()].filter(machine => {
-    const text = `${machine.source} ${machine.id ?? ""} ${machine.state}`.toLowerCase();
+    const text = `${machine.source} ${machine.label ?? ""} ${machine.state}`.toLowerCase();
     return words.every(word => text.includes(word));
   });
   const sort = byId("sort").value;
   const column = Number(sort.split(" ")[1]);
   const lastValue = machine => machine.trace.at(-1)?.[column] ?? -Infinity;
-  const byName = (a, b) => collator.compare(a.source, b.source) || collator.compare(a.id ?? "", b.id ?? "");
+  const byName = (a, b) => collator.compare(a.source, b.source) || collator.compare(a.label ?? "", b.label ?? "");
   const order = {
     severity: (a, b) => a.severity - b.severity || byName(a, b),
     name: byName,
@@ -64,6 +64,7 @@ function showSummary() {
   const down = count(SEVERITY.down);
   const parts = [
     [down, "down"], [count(SEVERITY.error), "in ERROR"], [count(SEVERITY.silent), "silent"], [count(SEVERITY.outside), "outside the band"],
+    [count(SEVERITY.noNumber), "without a number"],
   ].filter(([number]) => number).map(([number, text]) => `${number} ${text}`);
   if (machines.size && !parts.length) parts.push("no problems");
   setText(byId("summary"), [counted(machines.size, "machine"), ...parts].join(" · "));
@@ -86,7 +87,7 @@ function rowOf(machine) {
   const name = element("button", "name", element("bdi", "", plain(machine.source)));
   const head = element("th", "", name);
   head.scope = "row";
-  if (machine.id !== null) head.append(element("bdi", "id", `id ${plain(machine.id)}`));
+  if (machine.label !== null) head.append(element("bdi", "id", `id ${plain(machine.label)}`));
   machine.stateNode = head.appendChild(element("bdi", "state"));
   machine.row = element("tr", "", head);
   machine.cells = overview.parameters.map(() => {

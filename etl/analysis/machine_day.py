@@ -8,7 +8,7 @@ import numpy as np
 from etl.analysis.columns import OTHER_STATUS_CODE, Codes, Columns, Floats
 from etl.analysis.detectors import DETECTORS, Series
 from etl.analysis.incidents import DayIncidents, Incident, incidents, silences
-from etl.analysis.notes import notes
+from etl.analysis.notes import lacking_note, notes
 from etl.analysis.past import TAIL_READINGS, Past, Tail
 from etl.readings.records import Settings
 
@@ -40,15 +40,13 @@ def analyze_machine(columns: Columns, past: Past | None, settings: Settings, sta
     if past is not None and past.last < start:
         past = None
     tails = past.tails if past else [Tail()] * len(columns.values)
-    parameters = [
-        _analyze_parameter(columns, values, tail, settings, start)
-        for values, tail in zip(columns.values, tails, strict=True)
-    ]
+    parameters = [_analyze_parameter(columns, place, tail, settings, start) for place, tail in enumerate(tails)]
     silent = silences(columns.times.tolist(), settings.interval, past.last if past else None, end)
     return MachineDay(silent, parameters, Past(float(columns.times[-1]), [entry.tail for entry in parameters]))
 
 
-def _analyze_parameter(columns: Columns, values: Floats, tail: Tail, settings: Settings, start: float) -> ParameterDay:
+def _analyze_parameter(columns: Columns, place: int, tail: Tail, settings: Settings, start: float) -> ParameterDay:
+    values, field = columns.values[place], list(settings.parameters.values())[place]
     series = _series(columns, values, tail, settings.interval, start)
     day_incidents = DayIncidents([], tail.current, tail.lasting)
     names = [name for name in settings.detectors if name in DETECTORS and series.start < len(series.times)]
@@ -56,6 +54,7 @@ def _analyze_parameter(columns: Columns, values: Floats, tail: Tail, settings: S
         detections = {name: DETECTORS[name](series) for name in names}
         day_incidents = incidents(series, detections, tail, ZoneInfo(settings.timezone))
     sentences = notes(series.values[series.start :], settings.threshold, bool(day_incidents.incidents))
+    sentences = lacking_note(np.isnan(values), field) + sentences
     return ParameterDay(day_incidents.incidents, sentences, _tail(series, day_incidents))
 
 

@@ -1,9 +1,14 @@
-"""Notes for the reader of a report where the 20 % rule of analyze_values says little. They change no anomaly."""
+"""Notes for the reader of a report where numbers are missing, or where the 20 % rule of analyze_values says little.
+
+They change no anomaly.
+"""
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from etl.analysis.bands import formatter
-from etl.analysis.columns import Floats
+from etl.analysis.columns import Bools, Floats
+from etl.readings.averages.no_number import NO_NUMBER_READINGS
 from etl.readings.text import plural
 
 FEW_READINGS = 30
@@ -16,6 +21,15 @@ MIN_LEVEL_SHARE = 0.1
 
 MIN_SWITCHES = 4
 """A machine that switches on and off does so more often; a level that changed once or twice a day is a change."""
+
+
+def lacking_note(lacks: Bools, field: str) -> list[str]:
+    """A sentence if a day's readings lack a number for a parameter, several in a row; `lacks` has an item for each."""
+    if len(lacks) < NO_NUMBER_READINGS or not sliding_window_view(lacks, NO_NUMBER_READINGS).all(axis=1).any():
+        return []
+    readings = plural(len(lacks), "reading")
+    lacking = "none" if lacks.all() else f"{len(lacks) - int(lacks.sum()):,}"
+    return [f"{lacking} of {readings} had a number as {field}"]
 
 
 def notes(values: Floats, threshold: float, has_incidents: bool = False) -> list[str]:

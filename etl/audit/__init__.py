@@ -9,6 +9,8 @@
     rebuild       derives averages and reports again
     replay        imports recorded readings
     recording     reads the files of a replay
+    tables        CSV rows as JSON objects
+    epochs        timestamps that are numbers
 
 Imported by `cli` only.
 """

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-import orjson
+import msgspec
 
 from etl.audit.findings import MAX_SHOWN_CHARS
+from etl.readings.lines import UNREADABLE
 from etl.readings.text import plural
 
 
@@ -38,8 +39,8 @@ def differences(value: Any, expected: Any, path: str = "", *, strict: bool = Fal
 
 def line_difference(line: bytes, expected: bytes) -> str:
     """How a line of a log differs from the expected one: by its keys, or where those are equal by its bytes."""
-    with suppress(orjson.JSONDecodeError):
-        by_key = list(differences(orjson.loads(line), orjson.loads(expected), strict=True))
+    with suppress(*UNREADABLE):
+        by_key = list(differences(msgspec.json.decode(line), msgspec.json.decode(expected), strict=True))
         if by_key:
             return ", ".join(by_key)
     return f"the line is {line[:MAX_SHOWN_CHARS]!r}, expected {expected[:MAX_SHOWN_CHARS]!r}"

@@ -1,7 +1,7 @@
 """The averages of each day checked against its raw log, line by line."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, zip_longest
 from math import inf
 from pathlib import Path
@@ -13,8 +13,8 @@ from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError
 from etl.readings.text import plural
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
-from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 
 
@@ -24,12 +24,16 @@ class _DayFindings:
 
 
 class LogCheck:
-    """Checks the logs of one day after the other, oldest first; `counts` has the lines checked."""
+    """Checks the logs of one day after the other, oldest first; `counts` has the lines checked.
 
-    def __init__(self, settings_log: SettingsLog, snapshot: Snapshot) -> None:
+    `deleted` are the days whose averages output.keep_days deletes.
+    """
+
+    def __init__(self, settings_log: SettingsLog, snapshot: Snapshot, deleted: Collection[str]) -> None:
         self.counts = Counter({"raw line": 0, "averages line": 0})
         self._settings_log = settings_log
         self._snapshot = snapshot
+        self._deleted = deleted
         self._derivation = Derivation(settings_log)
         settings = [settings_log.default, *(entry.settings for entry in settings_log.entries)]
         self._decode = raw_decoder(sorted({field for each in settings for field in each.parameters.values()}))
@@ -58,7 +62,7 @@ class LogCheck:
 
     def _check_end(self, day: str, path: Path, missing: int, surplus: int, findings: Findings) -> None:
         averages = self._snapshot.averages
-        if averages and day < min(averages):
+        if day in self._deleted and day not in averages:
             findings.add(f"{path}: does not exist; output.keep_days deletes averages before the raw log", 0)
             missing = 0
         elif self._snapshot.is_running and not any(size for later, size in averages.items() if later > day):

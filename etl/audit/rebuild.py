@@ -1,46 +1,50 @@
 """Averages and reports derived again from the raw log, a day at a time; each file is complete or unchanged."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-import orjson
+import msgspec
 
 from etl.nightly import history
 from etl.nightly.due import REPORT_ERRORS
 from etl.nightly.report import DayReport, contract, encode, make, write
+from etl.readings.lines import UNREADABLE
 from etl.readings.text import plural
-from etl.storage.derivation import Derivation
 from etl.storage.folder import DAMAGED_GZIP
-from etl.storage.recovery import Record, repair_ends
+from etl.storage.recovery.derivation import Derivation
+from etl.storage.recovery.repair import DELAYED_BYTES, Record, repair_files
 from etl.storage.settings_log import SettingsLog
 from etl.storage.staging import replace_averages
 
 
-def rebuild(settings_log: SettingsLog, unreported: list[str], skip_deleted: bool, record: Record) -> Iterator[str]:
+def rebuild(
+    settings_log: SettingsLog, unreported: list[str], deleted: Collection[str], record: Record
+) -> Iterator[str]:
     """Make every derived file follow from the raw log again; yields a line for each file that changed, and counts.
 
-    The caller holds the folder's lock. `unreported` are the closed days without a report. With `skip_deleted` the
-    averages that output.keep_days has deleted are not derived again. Interrupted, each day is done or unchanged; the
-    next call does the others.
+    The caller holds the folder's lock. `unreported` are the closed days without a report. The averages of the days
+    `deleted`, which output.keep_days deletes, are not derived again where they are missing. Interrupted, each day is
+    done or unchanged; the next call does the others.
 
     Raises:
         OSError: a file cannot be written.
 
     """
-    for path in repair_ends(settings_log.folder, record):
-        yield f"{path}: the torn end was moved to {path.name}.torn"
-    yield from _averages(settings_log, skip_deleted, record)
+    for path in repair_files(settings_log.folder, record, DELAYED_BYTES):
+        yield f"{path}: torn or damaged lines were moved to {path.name}.torn"
+    settings_log = SettingsLog(settings_log.folder, settings_log.default)  # its entries may have moved
+    yield from _averages(settings_log, deleted, record)
     yield from _reports(settings_log, unreported, record)
 
 
-def _averages(settings_log: SettingsLog, skip_deleted: bool, record: Record) -> Iterator[str]:
+def _averages(settings_log: SettingsLog, deleted: Collection[str], record: Record) -> Iterator[str]:
     folder, derivation = settings_log.folder, Derivation(settings_log)
-    first = min(folder.days("averages"), default="") if skip_deleted else ""
+    skipped = {*deleted} - {*folder.days("averages")}
     correct = 0
     for day in folder.days("raw"):
         lines, path = derivation.day(day), folder.path("averages", day)
         try:
-            if day < first:
+            if day in skipped:
                 deque(lines, maxlen=0)  # only the windows are needed, for the days after it
             elif replace_averages(folder, day, lines):
                 record("repaired", reason="averages", file=str(path.relative_to(folder.root)))
@@ -84,8 +88,8 @@ def _is_correct(stored: bytes, computed: DayReport) -> bool:
     if stored == encode(computed.report):
         return True
     try:
-        report = orjson.loads(stored)
+        report = msgspec.json.decode(stored)
         figures = contract(report)
-    except (AttributeError, *REPORT_ERRORS):
+    except (AttributeError, *UNREADABLE, *REPORT_ERRORS):
         return False
     return encode(figures) == encode(contract(computed.report)) and (figures == report or not computed.provable)

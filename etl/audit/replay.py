@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etl.audit.recording import Recording, Rejection
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder, Progress
 from etl.storage.places import Place
+from etl.storage.recovery.derivation import Derivation
+from etl.storage.recovery.start import derive_missing
 from etl.storage.settings_log import SettingsLog
 from etl.storage.staging import append, move_into_place, staging
 
@@ -63,6 +64,8 @@ def replay(
             entry = settings_log.entry_for(settings, added[0], 1)
             _write_averages(SettingsLog(folder, settings, [entry] if entry else []), staged, added, progress)
             move_into_place(settings_log, staged, added, entry)
+        # A replay that was killed between two renames left a day without averages.
+        derive_missing(SettingsLog(folder, settings), present, lambda *_, **__: None)
         return Replayed(readings, added, present)
 
 

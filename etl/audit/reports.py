@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import orjson
+import msgspec
 
 from etl.analysis.past import RULES
 from etl.audit.differences import differences
@@ -14,6 +14,7 @@ from etl.audit.snapshot import Snapshot
 from etl.nightly.due import REPORT_ERRORS
 from etl.nightly.history import History
 from etl.nightly.report import contract, encode, make
+from etl.readings.lines import UNREADABLE
 from etl.storage.settings_log import SettingsLog
 
 
@@ -42,8 +43,8 @@ class ReportCheck:
         path = self._settings_log.folder.report_path(day)
         try:
             stored = self._settings_log.folder.read(path) or b""
-            report = orjson.loads(stored)
-        except (OSError, ValueError) as error:
+            report = msgspec.json.decode(stored)
+        except (OSError, *UNREADABLE) as error:
             yield Finding(f"{path}: cannot be read: {error}")
             return
         if day not in self._snapshot.raw:
@@ -74,4 +75,4 @@ class ReportCheck:
 
 
 def _decoded(report: dict[str, Any]) -> Any:
-    return orjson.loads(encode(report))  # as it reads from its file
+    return msgspec.json.decode(encode(report))  # as it reads from its file

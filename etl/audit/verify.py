@@ -1,6 +1,6 @@
 """The folder checked: every averages line and every report must follow from the raw log and its settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from etl.audit.findings import MAX_SHOWN_CHARS, Finding
@@ -9,7 +9,7 @@ from etl.audit.reports import ReportCheck
 from etl.audit.snapshot import take_snapshot
 from etl.readings.text import day_range, plural, printable
 from etl.storage.lock import is_held
-from etl.storage.recovery import torn_files
+from etl.storage.recovery.repair import torn_files
 from etl.storage.settings_log import SettingsLog
 
 MAX_TEXT_CHARS = 10 * MAX_SHOWN_CHARS
@@ -19,18 +19,23 @@ MAX_TEXT_CHARS = 10 * MAX_SHOWN_CHARS
 class Proof:
     """One check of the folder, day by day, as far as it reached when the check began; a process may write meanwhile.
 
-    `unreported` are closed days without a report; `is_running` tells whether a process holds the folder. `wrong` is the
-    number of wrong lines and figures, final when `findings` is exhausted.
+    `unreported` are closed days without a report, `deleted` those whose averages output.keep_days deletes; `is_running`
+    tells whether a process holds the folder. `wrong` is the number of wrong lines and figures, final when `findings` is
+    exhausted.
     """
 
     def __init__(
-        self, settings_log: SettingsLog, unreported: list[str], is_running: Callable[[Path], bool] = is_held
+        self,
+        settings_log: SettingsLog,
+        unreported: list[str],
+        is_running: Callable[[Path], bool] = is_held,
+        deleted: Collection[str] = (),
     ) -> None:
         self.wrong = 0
         self._snapshot = take_snapshot(settings_log.folder, is_running)
         # Read after the snapshot, so that it has the entries that govern every line in it.
         self._settings_log = SettingsLog(settings_log.folder, settings_log.default)
-        self._logs = LogCheck(self._settings_log, self._snapshot)
+        self._logs = LogCheck(self._settings_log, self._snapshot, deleted)
         self._reports = ReportCheck(self._settings_log, self._snapshot, unreported)
 
     def findings(self) -> Iterator[Finding]:

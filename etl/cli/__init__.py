@@ -7,7 +7,9 @@
     serving        its API
     once           etl once
     report         etl report
+    init           etl init
     check          etl check
+    try_           etl try
     replay         etl replay
     verify         etl verify
     rebuild        etl rebuild

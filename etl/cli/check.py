@@ -3,15 +3,17 @@
 import json
 import time
 from datetime import UTC
-from ipaddress import ip_address
 from pathlib import Path
 
 import click
 
-from etl.cli.command import config_option, execute, output_root
+from etl.cli.command import config_option, finish, output_root
 from etl.cli.exits import OK
-from etl.config.load import Loaded
+from etl.config.document import ConfigError
+from etl.config.load import load_checked
+from etl.config.problems import Problem
 from etl.config.schema import schema
+from etl.config.warnings import warnings
 from etl.readings.days import begins, next_change, next_reports
 from etl.readings.text import plural
 
@@ -23,29 +25,38 @@ LISTED_REPORTS = 3
 
 @click.command("check")
 @config_option
+@click.option("--insecure", is_flag=True, help="Accept what `etl run --insecure` accepts.")
 @click.option("--schema", "as_schema", is_flag=True, help="Print the JSON Schema of the config; no config is read.")
-def command(file: Path, as_schema: bool) -> None:
+def command(file: Path, insecure: bool, as_schema: bool) -> None:
     """Validate the config and summarize it; uses no network.
 
-    Problems go to stderr as file:line:column, problem and hint; the exit code is then 78.
+    Problems go to stderr as file:line:column, problem and hint; the exit code is then 78. So do warnings of what is
+    surely a mistake, with exit code 0.
     """
     if as_schema:
         click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
     else:
-        execute(file, check)
+        finish(lambda: check(file, insecure))
 
 
-def check(loaded: Loaded) -> int:
-    """Print the summary of a valid config; the exit code."""
+def check(file: Path, insecure: bool) -> int:
+    """Print the warnings and the summary of a valid config; the exit code."""
+    loaded, checker = load_checked(file)
+    if loaded.config.api.serve and not insecure:
+        from etl.cli.serving import exposure  # noqa: PLC0415  Flask is loaded only for a config that serves
+
+        if exposed := exposure(loaded.config.api, lookup=False):
+            raise ConfigError(checker.lines([Problem(("api", "host"), "host", *exposed)]))
+    for line in checker.lines(problem._replace(message=f"warning: {problem.message}") for problem in warnings(loaded)):
+        click.echo(line, err=True)
     config, zone, root = loaded.config, loaded.zone, output_root(loaded)
     click.echo(f"{plural(len(loaded.sources), 'source')}, polled every {config.interval:g} s, written to {root}")
     over_http = sum(1 for source in loaded.sources if source.url)
     if over_http >= CURL_FROM_SOURCES and config.transport == "requests":
-        click.echo(
-            f"{plural(over_http, 'source')} over HTTP: transport: curl polls them with far less CPU (extra fleet)"
-        )
+        advice = "transport: curl polls them with far less CPU; it needs the extra fleet"
+        click.echo(f"{plural(over_http, 'source')} over HTTP: {advice}")
     click.echo(f"averages over {plural(config.window, 'reading')} of {', '.join(config.parameters)}")
-    click.echo(f"API {_api(loaded)}")
+    click.echo(f"API {config.api.address if config.api.serve else 'not served'}")
     click.echo(f"next reports ({loaded.settings.timezone}):")
     now = time.time()
     reports = next_reports(now, config.report.at, zone, LISTED_REPORTS)
@@ -57,20 +68,3 @@ def check(loaded: Loaded) -> int:
     if change:
         click.echo(f"the clocks change on {change}")
     return OK
-
-
-def _api(loaded: Loaded) -> str:
-    api = loaded.config.api
-    if not api.serve:
-        return "not served"
-    if not api.token and _is_exposed(api.host):
-        return f"{api.address}: other hosts can reach it, so `etl run` requires api.token or --insecure"
-    return api.address
-
-
-def _is_exposed(host: str) -> bool:
-    """Whether other hosts can reach an address; a name is not looked up, as that needs the network."""
-    try:
-        return not ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -10,18 +10,22 @@ from typing import NoReturn
 
 import click
 
-from etl.cli.exits import BAD_CONFIG, CANNOT_CREATE, HELD, INTERRUPTED, ExitError
+from etl.cli.exits import BAD_CONFIG, CANNOT_CREATE, HELD, INTERRUPTED, IO_ERROR, ExitError
 from etl.cli.logs import log_to_stderr
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
-from etl.storage.folder import KINDS
+from etl.storage.atomic import sync
+from etl.storage.folder import KINDS, irregular_files
 from etl.storage.lock import HeldError, renew_lock, take_lock
+from etl.storage.recovery.repair import remove_leftovers
+
+DEFAULT_CONFIG = Path("config.yaml")
 
 config_option = click.option(
     "--config",
     "file",
     type=click.Path(path_type=Path),
-    default=Path("config.yaml"),
+    default=DEFAULT_CONFIG,
     show_default=True,
     help="The config file; relative paths in it start at its folder.",
 )
@@ -36,10 +40,15 @@ log_format_option = click.option(
 
 def execute(file: Path, work: Callable[[Loaded], int], log_format: str = "text") -> NoReturn:
     """Load the config, do the work, and end the process with the exit code that `work` returns."""
+    finish(lambda: _naming_the_file(load(file), work), log_format)
+
+
+def finish(work: Callable[[], int], log_format: str = "text") -> NoReturn:
+    """Do work that needs no config, and end the process with the exit code that it returns."""
     log_to_stderr(log_format)
     problem = ""
     try:
-        code = work(load(file))
+        code = work()
     except KeyboardInterrupt:
         code, problem = INTERRUPTED, "Interrupted. No file is half-written; run the command again to complete it."
     except ConfigError as error:
@@ -55,6 +64,17 @@ def execute(file: Path, work: Callable[[Loaded], int], log_format: str = "text")
     leave(code)
 
 
+def _naming_the_file(loaded: Loaded, work: Callable[[Loaded], int]) -> int:
+    """Do the work; an I/O error that it does not handle becomes an ExitError that names the file."""
+    try:
+        return work(loaded)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        path = error.filename or loaded.path(loaded.config.output.folder)
+        raise ExitError(f"{path}: {error.strerror or error}. Check the disk and its mount.", IO_ERROR) from None
+
+
 def leave(code: int) -> NoReturn:
     """End the process without waiting for threads whose polls were abandoned."""
     logging.shutdown()
@@ -65,8 +85,18 @@ def leave(code: int) -> NoReturn:
 
 
 def output_root(loaded: Loaded) -> Path:
-    """The output folder of a config."""
-    return loaded.path(loaded.config.output.folder)
+    """The output folder of a config; ExitError if it cannot be one."""
+    return checked(loaded.path(loaded.config.output.folder))
+
+
+def checked(root: Path) -> Path:
+    """An output folder; ExitError if links, FIFOs and the like have the names of its files: nothing may wait for them.
+
+    OSError if it cannot be read.
+    """
+    for path, file_type in irregular_files(root):
+        raise ExitError(f"{path} is {file_type}, where this program has a file. Move it away.", CANNOT_CREATE)
+    return root
 
 
 @contextmanager
@@ -98,6 +128,11 @@ def locked(root: Path) -> Iterator[Callable[[], None]]:
                 folder.mkdir(exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise ExitError(f"{folder} cannot be written. Check its owner and mode.", CANNOT_CREATE)
+        remove_leftovers(root)
+        # A power cut must not take away the new folders, and with them what is written there.
+        sync(root)
+        with suppress(PermissionError):
+            sync(root.parent)
         yield renew
     finally:
         os.close(lock)

@@ -2,10 +2,11 @@
 
 import os
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
-COMMANDS = ("check", "once", "rebuild", "replay", "report", "run", "status", "verify")
+COMMANDS = ("check", "init", "once", "rebuild", "replay", "report", "run", "status", "try", "verify")
 
 
 class _LazyGroup(click.Group):
@@ -17,7 +18,8 @@ class _LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"etl.cli.{name}").command
+        module = f"{name}_" if iskeyword(name) else name
+        command: click.Command = import_module(f"etl.cli.{module}").command
         return command
 
 
@@ -27,7 +29,7 @@ def cli() -> None:
     """Watch machines without operating a platform.
 
     Polls every machine each few seconds, appends each reading and its moving averages as JSON lines to a folder, and
-    writes a report of the day's anomalies every night. Start with `etl check`, then `etl run`.
+    writes a report of the day's anomalies every night. Start with `etl init`, `etl check`, `etl try` and `etl run`.
     """
 
 

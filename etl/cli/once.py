@@ -9,7 +9,7 @@ from etl.cli.command import config_option, execute, locked, log_format_option, o
 from etl.cli.exits import IO_ERROR, OK, UNAVAILABLE, ExitError
 from etl.config.load import Loaded
 from etl.live.pipeline import Pipeline
-from etl.live.stdout import Stdout
+from etl.live.sinks.stdout import Stdout
 from etl.readings.text import plural
 
 STDOUT_PATIENCE_S = 5.0
@@ -38,7 +38,9 @@ def once(loaded: Loaded) -> int:
         stdout.close(STDOUT_PATIENCE_S)
         standing, unwritten = pipeline.standing, pipeline.writer.unwritten
         if unwritten:
-            raise ExitError(f"{plural(unwritten, 'reading')} could not be written: {standing.stuck}", IO_ERROR)
+            readings, folder = plural(unwritten, "reading"), pipeline.folder.root
+            raise ExitError(f"{readings} could not be written to {folder}: {standing.stuck}", IO_ERROR)
         if standing.counts["answered"]:
             return OK
-        raise ExitError("No source answered. Is the machine on? `python -m api` starts a simulated one.", UNAVAILABLE)
+        hint = "`etl try` says what to change; `python -m api` starts a simulated machine"
+        raise ExitError(f"No source answered, as the lines above say: {hint}.", UNAVAILABLE)

@@ -16,6 +16,7 @@ from etl.readings.days import day_finder
 from etl.storage.appender import Appender
 from etl.storage.events import Events
 from etl.storage.folder import Folder
+from etl.storage.retention import without_averages
 from etl.storage.settings_log import SettingsLog
 
 
@@ -24,8 +25,8 @@ from etl.storage.settings_log import SettingsLog
 def command(file: Path) -> None:
     """Derive averages and reports again from the raw log, where they differ from it.
 
-    Prints which files changed, then checks the folder as `etl verify` does. The raw log is not changed, except that a
-    torn end is moved to *.torn. Stop `etl run` first.
+    Prints which files changed, then checks the folder as `etl verify` does. The raw log is not changed, except that
+    torn and damaged lines at its end are moved to *.torn. Stop `etl run` first.
     """
     execute(file, rebuild)
 
@@ -39,11 +40,11 @@ def rebuild(loaded: Loaded) -> int:
         appender, newest = Appender(folder, "events"), folder.newest_day("events")
         events = Events(appender, day_finder(loaded.zone), time.time, newest)
         unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
-        skip_deleted = loaded.config.output.keep_days is not None
+        deleted = without_averages(folder, day_finder(loaded.zone)(time.time()), loaded.config.output.keep_days)
         try:
             with progress("rebuild", bytes_to_read(folder, {*folder.reports(), *unreported})) as advance:
                 settings_log = SettingsLog(Folder(folder.root, advance), loaded.settings)
-                for line in rebuild_folder(settings_log, unreported, skip_deleted, events.record):
+                for line in rebuild_folder(settings_log, unreported, deleted, events.record):
                     click.echo(line)
             events.flush()
         except BrokenPipeError:

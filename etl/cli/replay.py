@@ -2,14 +2,16 @@
 
 import logging
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import click
+import jmespath
 
-from etl.audit.recording import Recording, Rejection
+from etl.audit.recording import RecordedSource, Recording, Rejection
 from etl.audit.replay import RefusedError
 from etl.audit.replay import replay as import_files
-from etl.cli.command import config_option, execute, locked, output_root
+from etl.cli.command import checked, config_option, execute, locked, output_root
 from etl.cli.exits import CANNOT_CREATE, FOUND, OK, USAGE, ExitError
 from etl.cli.progress import progress
 from etl.config.load import Loaded
@@ -42,8 +44,8 @@ log = logging.getLogger("etl")
 def command(file: Path, files: tuple[Path, ...], output: Path | None) -> None:
     """Import recorded readings as if they had been polled at the time they were taken.
 
-    Each FILE is a JSON array or JSON lines, .gz too; raw logs of this program among them. Days are added completely or
-    not at all. Rejected lines are listed; the exit code is then 1.
+    Each FILE is a JSON array, JSON lines, or CSV with a header, .gz too; raw logs of this program among them. Days are
+    added completely or not at all. Rejected lines are listed; the exit code is then 1.
     """
     execute(file, lambda loaded: replay(loaded, list(files), output))
 
@@ -52,8 +54,12 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
     """Import recorded readings into the folder, or into `output`; the exit code."""
     if len({file.resolve() for file in files}) < len(files):
         raise ExitError("A file is named twice, so its readings would be imported twice. Name each file once.", USAGE)
-    names = {loaded.path(source.file).resolve(): source.name for source in loaded.sources if source.file}
-    folder = Folder(output or output_root(loaded))
+    sources = defaultdict(list)
+    for source in loaded.sources:
+        if source.file:
+            records = jmespath.compile(source.records) if source.records else None
+            sources[loaded.path(source.file).resolve()].append(RecordedSource(source.name, records, source.id == "key"))
+    folder = Folder(checked(output) if output else output_root(loaded))
     rejected = 0
 
     def reject(rejection: Rejection) -> None:
@@ -63,7 +69,8 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
             log.warning("%s:%d: rejected, %s", rejection.file, rejection.line, rejection.why)
 
     with locked(folder.root), progress("replay", 2 * sum(file.stat().st_size for file in files)) as advance:
-        recording = Recording(names, loaded.zone, day_finder(loaded.zone)(time.time()), advance)
+        today = day_finder(loaded.zone)(time.time())
+        recording = Recording(sources, loaded.zone, today, advance)
         try:
             result = import_files(SettingsLog(folder, loaded.settings), recording, files, reject, advance)
         except RefusedError as error:
@@ -72,6 +79,9 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
         except OSError as error:
             problem = f"{error.filename or folder.root}: {error.strerror or error}"
             raise ExitError(f"{problem}. Nothing was changed.", CANNOT_CREATE) from None
+    for unit, count in recording.epochs.items():
+        verb = "was a number" if count == 1 else "were numbers"
+        log.info("%s %s, read as %s since 1970", plural(count, "time"), verb, unit)
     if rejected > MAX_LISTED:
         log.warning("... and %s", plural(rejected - MAX_LISTED, "more rejected line"))
     click.echo(

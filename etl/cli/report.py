@@ -81,7 +81,9 @@ def _write_reports(loaded: Loaded, folder: Folder, days: list[str]) -> int:
                 )
                 code = FOUND
             except OSError as error:
-                raise ExitError(f"The report of {day} cannot be written: {error}", CANNOT_CREATE) from None
+                raise ExitError(
+                    f"The report of {day} cannot be written to {folder.root}: {error}", CANNOT_CREATE
+                ) from None
             else:
                 click.echo(result.path)
     return code
@@ -107,7 +109,7 @@ def report_closed() -> int:
     except REPORT_ERRORS as error:
         result = Result(failure=str(error))
     except OSError as error:
-        log.error("The report of %s cannot be written: %s", job.day, error)
+        log.error("The report of %s cannot be written to %s: %s", job.day, job.folder, error)
         return CANNOT_CREATE
     with os.fdopen(answer, "wb") as out:
         out.write(msgspec.json.encode(result) + b"\n")

@@ -17,13 +17,13 @@ from etl.cli.command import config_option, execute, locked, log_format_option, o
 from etl.cli.exits import IO_ERROR, OK
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
-from etl.live.console import Traces
 from etl.live.night import Night, in_child
 from etl.live.notify import Notifier, outages, report_message
 from etl.live.pipeline import DRAIN_S, NeedsRestartError, Pipeline
 from etl.live.schedule import Schedule
 from etl.live.signals import Signals
-from etl.live.stdout import Stdout
+from etl.live.sinks.console import Traces
+from etl.live.sinks.stdout import Stdout
 from etl.live.systemd import Service
 from etl.readings.clock import Jump, Times, jump
 from etl.readings.text import plural
@@ -51,10 +51,11 @@ def command(file: Path, log_format: str, insecure: bool) -> None:
 
     Readings and averages go to the output folder and, as JSON lines, to stdout; the log goes to stderr.
     """
-    execute(file, lambda loaded: run(loaded, insecure), log_format)
+    signals = Signals()
+    execute(file, lambda loaded: run(loaded, insecure, signals), log_format)
 
 
-def run(loaded: Loaded, insecure: bool) -> int:
+def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
     """Poll, average, write, report and serve until SIGTERM or SIGINT; the exit code."""
     serves = loaded.config.api.serve
     if serves:
@@ -62,13 +63,13 @@ def run(loaded: Loaded, insecure: bool) -> int:
 
         if not insecure:
             refuse_exposed(loaded.config.api)
-    signals = Signals()
     with locked(output_root(loaded)) as renew_lock:
         _raise_descriptor_limit()
         stdout = Stdout()
         traces = Traces(len(loaded.config.parameters), time.time()) if serves else None
         pipeline = Pipeline(loaded, time.time, stdout, traces)
         if traces:
+            pipeline.restore_events()
             serve_pipeline(pipeline, traces)
         _record_start(pipeline, time.time())
         writer = threading.Thread(target=_write, args=(pipeline, signals), name="writer", daemon=True)
@@ -166,6 +167,9 @@ def _reload(pipeline: Pipeline, schedule: Schedule) -> None:
     except (ConfigError, NeedsRestartError, OSError) as error:
         log.error("The changed config is not applied, the running one stays: %s", error)
         return
+    except Exception:  # such as no memory or no further thread: polling goes on
+        log.exception("The changed config is not applied, the running one stays")
+        return
     schedule.set_sources(pipeline.names)
     log.info("The changed config is applied: polling %s", plural(len(pipeline.names), "source"))
 
@@ -180,15 +184,18 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signal
     stdout.close(STDOUT_PATIENCE_S)
     if stdout.dropped:
         log.warning("The reader of stdout did not take %s; the files have them", plural(stdout.dropped, "line"))
-    if pipeline.writer.unwritten or writer.is_alive():
-        log.error("%s could not be written to %s", plural(pipeline.writer.unwritten, "reading"), pipeline.folder.root)
+    if unwritten := pipeline.writer.unwritten:
+        log.error("%s could not be written to %s", plural(unwritten, "reading"), pipeline.folder.root)
         return IO_ERROR
+    if writer.is_alive():
+        log.warning("Every reading is written; the writer had more to do, which the next start completes")
     log.info("Stopped by %s", signals.reason)
     return IO_ERROR if signals.failed else OK
 
 
 def _write(pipeline: Pipeline, signals: Signals) -> None:
     try:
+        pipeline.restore_readings()
         pipeline.writer.run()
     except Exception:
         log.critical("The writer failed; the process stops so that its supervisor can restart it", exc_info=True)

@@ -1,6 +1,9 @@
-"""The API of a running process: simulated machines, console, reports, metrics. Only this module imports `api`."""
+"""The API of a process: simulated machines, console, reports, metrics. Only this module imports `api`."""
 
 import time
+from contextlib import suppress
+from ipaddress import ip_network
+from socket import AI_NUMERICHOST, getaddrinfo
 from typing import Any
 
 from api.app import create_app
@@ -10,34 +13,55 @@ from api.machines import Machines
 from api.server import is_loopback, serve
 from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
 from etl.config.model import Api
-from etl.live.console import Console, Traces
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
+from etl.live.sinks.console import Console, Traces
 from etl.pages.console import machine_charts, shared_styles
+
+RESTORE_PATIENCE_S = 10.0
+"""A request waits this long for the last lines of an earlier process, which are read within tenths of a second."""
 
 
 def refuse_exposed(api: Api) -> None:
     """Raise ExitError if another host could write to the API without a token, or the address is not valid."""
     try:
-        exposed = not api.token and not is_loopback(api.host)
+        problem = exposure(api)
     except OSError as error:
         raise _cannot_listen(api, error) from None
-    if exposed:
-        raise ExitError(
-            f"Other hosts can reach api.host {api.host}: set api.token, which writes then need, or use --insecure.",
-            BAD_CONFIG,
-        )
+    if problem:
+        raise ExitError(f"{': '.join(problem)}.", BAD_CONFIG)
+
+
+def exposure(api: Api, *, lookup: bool = True) -> tuple[str, str] | None:
+    """What lets other hosts write to the API without a token, and what to do; None if nothing does.
+
+    Without `lookup` a name, which the network may have to resolve, passes. OSError if it cannot be resolved.
+    """
+    if api.token or not (lookup or _is_numeric(api.host)) or is_loopback(api.host):
+        return None
+    return f"Other hosts can reach api.host {api.host}", "set api.token, which writes then need, or use --insecure"
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        return bool(getaddrinfo(host, None, flags=AI_NUMERICHOST))
+    except OSError:
+        return False
 
 
 def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
     """Serve the simulated machines and the state of the pipeline from daemon threads; ExitError if it cannot listen."""
     config, folder = pipeline.loaded.config.api, pipeline.folder
 
+    def restored() -> Pipeline:
+        pipeline.restored.wait(RESTORE_PATIENCE_S)
+        return pipeline
+
     def console() -> Console:
-        return Console(pipeline.loaded, pipeline.standing, traces)  # a reload replaces `loaded`
+        return Console(restored().loaded, pipeline.standing, traces)  # a reload replaces `loaded`
 
     views = Views(
-        averages=lambda: list(pipeline.standing.latest.values()),
+        averages=lambda: list(restored().standing.latest.values()),
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
         report=lambda day: folder.read(folder.report_path(day)),
@@ -49,10 +73,18 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
         styles=shared_styles(),
     )
     try:
-        guard = Guard(config.token, config.host, exposed=not is_loopback(config.host))
+        proxy = ip_network(config.proxy) if config.proxy else None
+        guard = Guard(config.token, config.host, not is_loopback(config.host), config.names, proxy)
         serve(create_app(Machines(config.machines), views, guard=guard), config.host, config.port)
     except OSError as error:
         raise _cannot_listen(config, error) from None
+
+
+def serve_simulated(api: Api) -> None:
+    """Serve the simulated machines alone to this host, if the config says so and nobody listens on their address."""
+    with suppress(OSError):
+        if api.serve and is_loopback(api.host):
+            serve(create_app(Machines(api.machines), guard=Guard("", api.host)), api.host, api.port)
 
 
 def _machine(console: Console, source: str, machine_id: Any) -> dict[str, Any] | None:

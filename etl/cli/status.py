@@ -23,7 +23,7 @@ from etl.readings.records import Settings
 from etl.readings.text import plural, printable
 from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
-from etl.storage.latest import LastReading, down_events, last_readings
+from etl.storage.latest import Lacking, LastReading, down_events, last_readings
 from etl.storage.lock import is_held
 
 MAX_ROWS = 100
@@ -77,7 +77,7 @@ def read_state(
     last = last_readings(folder, set(names), list(settings.parameters.values()))
     down = down_events(folder)
     sources = [_source(name, last.get(name), down.get(name), settings, now) for name in names]
-    sources.sort(key=lambda source: (STATES.index(source["state"]), source["source"]))
+    sources.sort(key=lambda source: (STATES.index(source["state"]), source["no_number"] is None, source["source"]))
     newest = max((reading.at for reading in last.values()), default=None)
     zone = ZoneInfo(settings.timezone)
     day, due = next_reports(now, report_at, zone, 1)[0]
@@ -88,6 +88,7 @@ def read_state(
         "last_reading": rfc3339(newest) if newest is not None else None,
         "lag": _age(newest, now),
         **{state: sum(source["state"] == state for source in sources) for state in STATES},
+        "no_number": sum(source["no_number"] is not None for source in sources),
         "reports": {
             "last": max(folder.reports(), default=None),
             "due": due_days(folder, now, report_at, zone),
@@ -112,7 +113,14 @@ def _source(
         "machines": last.machines if last else 0,
         "status": last.status if last else None,
         "values": dict(zip(settings.parameters, last.values, strict=True)) if last else {},
+        "no_number": _no_number(last.lacking, settings) if last and last.lacking else None,
     }
+
+
+def _no_number(lacking: Lacking, settings: Settings) -> dict[str, Any]:
+    """How many machines of a source send no number for each parameter, and the sentence on one of them."""
+    counts = {name: lacking.machines[field] for name, field in settings.parameters.items()}
+    return {"machines": {name: count for name, count in counts.items() if count}, "why": lacking.why}
 
 
 def _age(at: float | None, now: float) -> float | None:
@@ -143,14 +151,24 @@ def _row(source: dict[str, Any], parameters: Iterable[str]) -> Iterable[Text | s
     yield f"{source['machines']} machines" if several else Text(_cell(source["status"]))
     for name in parameters:
         yield "" if several else Text(_cell(source["values"].get(name)))
-    yield Text(printable(f"since {source['since']}: {source['reason']}") if source["since"] else "")
+    yield Text(printable(_why(source)))
+
+
+def _why(source: dict[str, Any]) -> str:
+    if source["since"]:
+        return f"since {source['since']}: {source['reason']}"
+    if not source["no_number"]:
+        return ""
+    machines, why = source["no_number"]["machines"], source["no_number"]["why"]
+    return why if source["machines"] < 2 else f"{plural(max(machines.values()), 'machine')}, such as: {why}"
 
 
 def _summary(state: dict[str, Any]) -> Iterable[str]:
     reports = state["reports"]
     running = "running" if state["running"] else "not running"
     yield printable(f"{state['folder']}: {running}, last reading {_ago(state['lag'])}")
-    yield f"{state['up']} up, {state['down']} down, {state['silent']} silent"
+    no_number = f", {state['no_number']} without a number" if state["no_number"] else ""
+    yield f"{state['up']} up, {state['down']} down, {state['silent']} silent{no_number}"
     due = f", due {', '.join(reports['due'])}" if reports["due"] else ""
     yield f"reports: last {reports['last'] or 'none'}{due}, next {reports['next']['day']} at {reports['next']['at']}"
     yield ""

@@ -12,8 +12,10 @@ from etl.cli.exits import FOUND, IO_ERROR, OK, ExitError
 from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.nightly.due import due_days
+from etl.readings.days import day_finder
 from etl.storage.folder import Folder
 from etl.storage.lock import is_held
+from etl.storage.retention import without_averages
 from etl.storage.settings_log import SettingsLog
 
 
@@ -34,7 +36,9 @@ def verify(loaded: Loaded, is_running: Callable[[Path], bool] = is_held) -> int:
     try:
         unreported = due_days(folder, time.time(), loaded.config.report.at, loaded.zone)
         with progress("verify", bytes_to_read(folder, folder.reports())) as advance:
-            proof = Proof(SettingsLog(Folder(folder.root, advance), loaded.settings), unreported, is_running)
+            settings_log = SettingsLog(Folder(folder.root, advance), loaded.settings)
+            deleted = without_averages(folder, day_finder(loaded.zone)(time.time()), loaded.config.output.keep_days)
+            proof = Proof(settings_log, unreported, is_running, deleted)
             for finding in proof.findings():
                 click.echo(f"{'wrong' if finding.wrong else 'note'}: {finding.text}")
     except BrokenPipeError:

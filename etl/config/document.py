@@ -23,6 +23,8 @@ MAX_SHOWN_CHARACTERS = 60
 
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_LOGIN = re.compile(r"^(['\"]?(?:[A-Za-z0-9+.-]*:?//)?).*@", re.DOTALL)
+"""What stands before the host of an address, up to the last @: a password may hold one, too."""
 _UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 _TYPED = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
 """Tags of unquoted scalars that are not text. Dates stay text: a name or a header may look like one."""
@@ -99,8 +101,10 @@ class _Loader(yaml.SafeLoader):
 class Document:
     """A YAML file. `value` is its content in dicts, lists, strings, numbers, booleans and None."""
 
-    def __init__(self, file: Path, environment: Mapping[str, str], max_bytes: int, empty_hint: str) -> None:
-        """Read a file of at most `max_bytes`; `empty_hint` says what to write into an empty one.
+    def __init__(
+        self, file: Path, environment: Mapping[str, str], max_bytes: int, empty_hint: str, missing_hint: str
+    ) -> None:
+        """Read a file of at most `max_bytes`; the hints say what to do about an empty one and about a missing one.
 
         Raises:
             ConfigError: the file cannot be read, is not YAML, or uses what a config does not need.
@@ -109,20 +113,25 @@ class Document:
         self._file = file
         self._environment = environment
         self._values: dict[int, Any] = {}
-        self._text = self._read(max_bytes)
+        self._text = self._read(max_bytes, missing_hint)
         root = self._compose()
         if root is None:
             raise self.error(_mark_after(""), "the file is empty", empty_hint)
         self._root = root
         self.value = self._value(root)
 
-    def _read(self, max_bytes: int) -> str:
+    def _read(self, max_bytes: int, missing_hint: str) -> str:
+        hint = "check its name, its owner and its mode"
         try:
+            # Opening a FIFO waits for its other end; that of a shell's `<(command)`, below /dev, is open.
+            if self._file.is_fifo() and not self._file.is_relative_to("/dev"):
+                raise self.error(_mark_after(""), "cannot be read: it is a FIFO, not a regular file", hint)
             with self._file.open("rb") as file:
                 content = file.read(max_bytes + 1)
+        except FileNotFoundError:
+            raise self.error(_mark_after(""), "the file does not exist", missing_hint) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            hint = "check its name, its owner and its mode"
             raise self.error(_mark_after(""), f"cannot be read: {reason}", hint) from None
         if len(content) > max_bytes:
             message = f"larger than {max_bytes >> 20} MiB"
@@ -231,9 +240,10 @@ class Document:
         return key_node if of_key else node
 
     def written(self, node: yaml.Node) -> str:
-        """A value as the file has it: variables by name, without passwords, cut after 60 characters."""
+        """A value as the file has it: variables by name, no login or query of an address, cut after 60 characters."""
         written = " ".join(self._text[node.start_mark.index : node.end_mark.index].split())
-        written = re.sub("//[^/@]*@", "//...@", written)
+        written = _LOGIN.sub(r"\1...@", written)
+        written = re.sub(r"(//[^?]*\?)[^\s'\"]+", r"\1...", written)
         return written if len(written) <= MAX_SHOWN_CHARACTERS else written[: MAX_SHOWN_CHARACTERS - 3] + "..."
 
 

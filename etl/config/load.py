@@ -7,15 +7,22 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from etl.config.document import Document
+from etl.config.addresses import path_problem
+from etl.config.document import ConfigError, Document
 from etl.config.model import DEFAULT_TIMEOUT_S, HINTS, Config, Source
 from etl.config.problems import Checker
 from etl.readings.records import Settings
+from etl.readings.text import printable
 
 MAX_CONFIG_BYTES = 1 << 20
 """A config file is some kilobytes; a larger one is a mistake in its name."""
 MAX_FLEET_BYTES = 64 << 20
 """A file of sources: 65 bytes a source, so a million of them."""
+STARTER = Path(__file__).with_name("starter.yaml")
+"""The config that `etl init` writes, with all defaults."""
+
+MAX_ERROR_CHARACTERS = 200
+"""Characters of an unexpected error in a message."""
 
 
 class Loaded(NamedTuple):
@@ -48,11 +55,31 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
         ConfigError: the config cannot be used; the error lists every problem found.
 
     """
-    document = Document(file, environment, MAX_CONFIG_BYTES, HINTS["sources"])
-    fleet = None
-    if isinstance(document.value, dict) and isinstance(document.value.get("sources"), str):
-        fleet = Document(file.parent / document.value["sources"], environment, MAX_FLEET_BYTES, HINTS["sources"])
-    config = Checker(document, fleet).config()
+    return load_checked(file, environment)[0]
+
+
+def load_checked(file: Path, environment: Mapping[str, str] = os.environ) -> tuple[Loaded, Checker]:
+    """Do what `load` does; also returns the checker, which knows the place of each value.
+
+    Raises:
+        ConfigError: the config cannot be used; the error lists every problem found.
+
+    """
+    try:
+        return _load(file, environment)
+    except ConfigError:
+        raise
+    except Exception as error:  # an error that the checks did not foresee must not end a process that reloads
+        why = f"{type(error).__name__}: {error}".strip(": ")[:MAX_ERROR_CHARACTERS]
+        hint = "remove what you changed last, and report this message"
+        raise ConfigError([f"{file}:1:1: the config cannot be read: {printable(why)}; {hint}"]) from error
+
+
+def _load(file: Path, environment: Mapping[str, str]) -> tuple[Loaded, Checker]:
+    missing = "write one with `etl init`, or name yours with --config FILE"
+    document = Document(file, environment, MAX_CONFIG_BYTES, HINTS["sources"], missing)
+    checker = Checker(document, _fleet(document, file, environment))
+    config = checker.config()
     settings = Settings(
         window=config.window,
         parameters=config.parameters,
@@ -61,7 +88,19 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
         threshold=config.report.threshold,
         detectors=config.report.detectors,
     )
-    return Loaded(file, config, settings, tuple(_sources(config)))
+    return Loaded(file, config, settings, tuple(_sources(config))), checker
+
+
+def _fleet(document: Document, file: Path, environment: Mapping[str, str]) -> Document | None:
+    """The file of sources that a config names; None if it lists them itself."""
+    if not isinstance(document.value, dict) or not isinstance(document.value.get("sources"), str):
+        return None
+    name = document.value["sources"]
+    if problem := path_problem("sources", name):
+        node, (why, hint) = document.node(("sources",)), problem
+        raise document.error(node.start_mark, f"sources cannot be {document.written(node)}: {why}", hint)
+    missing = f"create it, or correct sources in {file}"
+    return Document(file.parent / name, environment, MAX_FLEET_BYTES, HINTS["sources"], missing)
 
 
 def _sources(config: Config) -> Iterator[Source]:

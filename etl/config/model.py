@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
-from tzlocal import get_localzone_name
 
+from etl.config.local_zone import local_zone
 from etl.readings.records import DetectorName
 
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -31,8 +31,10 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
     timeout: Duration | None = None
     headers: dict[str, str] = {}
+    auth: Literal["basic", "digest"] | None = None
     ca_file: str | None = None
     records: str | None = None
+    id: Literal["key"] | None = None
     count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
 
     def expand(self) -> Iterator[Source]:
@@ -65,6 +67,12 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detectors: tuple[DetectorName, ...] = ("telemetry", "status_band")
 
 
+SiteName = Annotated[
+    str, Meta(pattern=r"\A([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\Z", max_length=260)
+]
+"""A host as in a URL, with the port if it is not the default of http or https."""
+
+
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The simulated machines and the console."""
 
@@ -73,6 +81,8 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 5000
     machines: Annotated[int, Meta(ge=1, le=10_000)] = 1
     token: Annotated[str, Meta(pattern=r"\A[!-~]+\Z")] = ""
+    names: tuple[SiteName, ...] = ()
+    proxy: Annotated[str, Meta(min_length=1)] | None = None
 
     @property
     def address(self) -> str:
@@ -109,7 +119,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def zone_name(self) -> str:
         """The IANA name of `timezone`; `local` is the zone of this machine."""
-        return get_localzone_name() or "UTC" if self.timezone == "local" else self.timezone
+        return local_zone() if self.timezone == "local" else self.timezone
 
     @property
     def max_timeout(self) -> float:
@@ -127,8 +137,10 @@ HINTS = {
     "file": "write the path of a JSON file, absolute or from the config's folder",
     "timeout": "write a number and a unit, such as 5s; at most 0.8 of the interval",
     "headers": "write Name: value in plain ASCII, numbers in quotes, no space at the ends",
+    "auth": "write basic or digest, and the login in the url: http://user:password@machine/data",
     "ca_file": "write the path of a PEM file, absolute or from the config's folder",
     "records": "write a JMESPath expression that selects a reading or a list of readings, such as machines[]",
+    "id": "write id: key, beside records that give readings by their ids, or leave it out and select the id in records",
     "count": "write how many sources this entry stands for, 1 to 100000, with {n} in the name",
     "transport": "write requests or curl",
     "shard": "write the number of this process, from 0, and how many there are, such as 0/8",
@@ -151,6 +163,8 @@ HINTS = {
     "port": "write a port without quotes, 1 to 65535",
     "machines": "write how many machines to simulate, 1 to 10000",
     "token": 'write "${API_TOKEN}" with its quotes, and set that variable to a long random word',
+    "names": 'write hosts as in a URL, without http:// or wildcards: [telemetry.example.org, "[2001:db8::1]:8443"]',
+    "proxy": "write the address or network of the reverse proxy, such as 127.0.0.1 or 10.42.0.0/16",
     "notify": "write url: below it",
 }
 """What to write, by key: the hint behind a problem, and the key's description in the JSON Schema."""

@@ -4,21 +4,29 @@ import difflib
 import importlib.util
 import math
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from ipaddress import ip_network
 from itertools import islice
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-import jmespath
 import msgspec
 import yaml
 
+from etl.config import local_zone
+from etl.config.addresses import host_problem, is_url, path_problem, url_problem
 from etl.config.document import ConfigError, Document, KeyPath
+from etl.config.expressions import expression_mistake
 from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
+from etl.config.unknown_keys import hint_for
 
 MAX_PROBLEMS = 100
 """Problems in one error; nobody reads more at once."""
+MAX_SOURCES = 1_000_000
+"""Sources of one config with all its counts; more would fill the memory before anything is polled."""
 _MIN_INTERVAL_S = 0.1
 _MAX_INTERVAL_S = 86_400
 _GROUPS: dict[type[msgspec.Struct], str] = {
@@ -31,14 +39,16 @@ _GROUPS: dict[type[msgspec.Struct], str] = {
 }
 """Where the keys of each struct belong; the first one that has a key counts."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ADDRESS = re.compile(r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Za-z:.%]+\])(:[0-9]+)?")
 _CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:[0-9]{1,5}")
 _SHARD = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
+_ProblemOf = Callable[[str], tuple[str, str] | None]
+"""Why a value cannot be used and what to write instead; None if it can."""
 
 
 class Problem(NamedTuple):
     """A message about the value at `path`. Its hint is that of `key` in HINTS, unless it has its own.
 
+    `{value}` in them stands for the value as it is written, which shows variables by their names.
     With an empty `key`, the message is about the key at the end of `path`, which is not in the model.
     """
 
@@ -71,10 +81,10 @@ class Checker:
         try:
             config = msgspec.convert(value, Config, dec_hook=parse_duration)
         except msgspec.ValidationError:
-            raise self._error(self._misfits(Config, value, (), "sources")) from None
+            raise ConfigError(self.lines(self._misfits(Config, value, (), "sources"))) from None
         problems = list(_problems(config))
         if problems:
-            raise self._error(problems)
+            raise ConfigError(self.lines(problems))
         return config
 
     def _locate(self, path: KeyPath) -> tuple[Document, KeyPath]:
@@ -83,14 +93,18 @@ class Checker:
             return self._fleet, path[1:]
         return self._document, path
 
-    def _error(self, problems: Iterable[Problem]) -> ConfigError:
+    def lines(self, problems: Iterable[Problem]) -> list[str]:
+        """Problems as lines for users, `file:line:column: message; hint`, in the order of the file."""
         lines = set()  # an alias repeats the problems of the value it names
         for problem in islice(problems, MAX_PROBLEMS):
             document, path = self._locate(problem.path)
-            mark = document.node(path, of_key=not problem.key).start_mark
-            line = document.line(mark, problem.message, problem.hint or HINTS[problem.key])
-            lines.add((document is self._fleet, mark.index, line))
-        return ConfigError([line for *_, line in sorted(lines)])
+            node = document.node(path, of_key=not problem.key)
+            written = document.written(node)
+            message = problem.message.replace("{value}", written)
+            hint = problem.hint.replace("{value}", written.strip("'\"")) or HINTS[problem.key]
+            line = document.line(node.start_mark, message, hint)
+            lines.add((document is self._fleet, node.start_mark.index, line))
+        return [line for *_, line in sorted(lines)]
 
     def _misfits(self, kind: Any, value: Any, path: KeyPath, key: str) -> Iterator[Problem]:
         """Every part of a value that does not fit its type."""
@@ -121,6 +135,9 @@ class Checker:
         label = _label(path, key)
         if value is None:
             return Problem(path, key, f"{label} is empty")
+        if isinstance(value, (list, dict)) and key == "records":
+            hint = 'put the expression in quotes, such as records: "[]"'
+            return Problem(path, key, "records is a list or a group of keys without quotes", hint)
         if isinstance(value, (list, dict)):
             shown = ("a list" if isinstance(value, list) else "a group of keys") if value else "empty"
             return Problem(path, key, f"{label} cannot be {shown}")
@@ -151,6 +168,8 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _unknown_key_hint(key: str, kind: type[msgspec.Struct]) -> str:
+    if hint := hint_for(key, kind):
+        return hint
     place = next((place for group, place in _GROUPS.items() if key in group.__struct_encode_fields__), None)
     if place:
         return f"it belongs {place}"
@@ -168,20 +187,44 @@ def _problems(config: Config) -> Iterator[Problem]:
     if config.shard is not None and not _is_shard(config.shard):
         yield Problem(("shard",), "shard", f"shard cannot be {config.shard}")
     if config.transport == "curl" and importlib.util.find_spec("pycurl") is None:
-        message, hint = "transport curl needs pycurl", "install the extra: pip install 'machine-telemetry-etl[fleet]'"
+        message, hint = "transport curl needs pycurl", _install("fleet")
         yield Problem(("transport",), "transport", message, hint)
-    if config.notify.url is not None and not _is_url(config.notify.url):
-        yield Problem(("notify", "url"), "url", "url is not a valid HTTP address")
+    if config.notify.url is not None and (problem := url_problem(config.notify.url)):
+        yield Problem(("notify", "url"), "url", f"url cannot be used: {problem[0]}")  # it may be secret as a whole
+    yield from _unusable(("api", "host"), config.api.host, host_problem)
+    yield from _unusable(("output", "folder"), config.output.folder, partial(path_problem, "folder"))
     yield from _zone_problems(config)
     yield from _cluster_problems(config.report.cluster)
+    yield from _api_problems(config.api)
     for i, source in enumerate(config.sources):
         yield from _source_problems(source, config.max_timeout, ("sources", i))
+    if sum(source.count or 1 for source in config.sources) > MAX_SOURCES:
+        hint = "split them over the configs of several processes"
+        yield Problem(("sources",), "sources", f"more than {MAX_SOURCES:,} sources", hint)
+        return
     yield from _name_problems(config.sources)
 
 
+def _unusable(path: KeyPath, value: str | None, problem_of: _ProblemOf) -> Iterator[Problem]:
+    """The problem of an address or a path, if it has one: why it cannot be used, and what to write."""
+    if value is not None and (problem := problem_of(value)):
+        key, (why, hint) = str(path[-1]), problem
+        yield Problem(path, key, f"{key} cannot be {{value}}: {why}", hint)
+
+
+def _install(extra: str) -> str:
+    """How to install an extra: from the clone, as no index has this program."""
+    return f"in the folder of the clone run pip install '.[{extra}]' with the pip that installed etl"
+
+
 def _zone_problems(config: Config) -> Iterator[Problem]:
+    if config.timezone == "local":
+        if why := local_zone.mistake(time.time()):
+            hint = "set timezone: Europe/Berlin, or the name of the zone whose midnight ends your days"
+            yield Problem(("timezone",), "timezone", f"timezone local is unknown: {why}", hint)
+        return
     try:
-        ZoneInfo(config.zone_name)
+        ZoneInfo(config.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         near = difflib.get_close_matches(config.timezone, available_timezones(), 1, 0.7)
         hint = f"did you mean {near[0]}?" if near else ""
@@ -193,10 +236,29 @@ def _cluster_problems(cluster: str | None) -> Iterator[Problem]:
     if cluster is None:
         return
     if not _CLUSTER.fullmatch(cluster):
-        yield Problem(path, "cluster", "cluster is not the address of a scheduler")
+        yield Problem(path, "cluster", "cluster cannot be {value}")
     elif importlib.util.find_spec("distributed") is None:
-        message, hint = "report.cluster needs dask", "install the extra: pip install 'machine-telemetry-etl[cluster]'"
+        message, hint = "report.cluster needs dask", _install("cluster")
         yield Problem(path, "cluster", message, hint)
+
+
+def _api_problems(api: Api) -> Iterator[Problem]:
+    for i, name in enumerate(api.names):
+        if not is_url(f"http://{name}"):
+            yield Problem(("api", "names", i), "names", f"item {i + 1} in names cannot be {name}")
+    if api.proxy is not None and (mistake := _network_mistake(api.proxy)):
+        yield Problem(("api", "proxy"), "proxy", f"proxy cannot be {api.proxy}", mistake)
+
+
+def _network_mistake(text: str) -> str:
+    """What to write instead of a text that is not the network of a proxy; empty if it is."""
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return HINTS["proxy"]
+    if network.prefixlen == 0:
+        return "that is every address; write only that of the reverse proxy"
+    return "" if text in (str(network), str(network.network_address)) else f"did you mean {network}?"
 
 
 def _name_problems(sources: Iterable[Source]) -> Iterator[Problem]:
@@ -211,42 +273,53 @@ def _name_problems(sources: Iterable[Source]) -> Iterator[Problem]:
 
 def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Iterator[Problem]:
     if not source.name.isprintable() or not source.name.strip():
-        yield Problem((*path, "name"), "name", "name is blank or not printable")
+        yield Problem((*path, "name"), "name", "name cannot be {value}, which is blank or not printable")
     if source.url is None and source.file is None:
         yield Problem(path, "url", f"source {source.name} has no url and no file", "write one of them")
     if source.url is not None and source.file is not None:
         hint = "keep one of them, and write a source of its own for the other"
         yield Problem((*path, "file"), "file", f"source {source.name} has both url and file", hint)
-    if source.url is not None and not _is_url(source.url):
-        yield Problem((*path, "url"), "url", "url is not a valid HTTP address")
+    yield from _unusable((*path, "url"), source.url, partial(_template_problem, count=source.count))
+    yield from _unusable((*path, "file"), source.file, partial(path_problem, "file"))
+    yield from _unusable((*path, "ca_file"), source.ca_file, partial(path_problem, "ca_file"))
+    yield from _auth_problems(source, path)
     if source.timeout is not None and not 0 < source.timeout <= max_timeout:
         hint = f"write more than 0 and at most {max_timeout:g}s, which is 0.8 of the interval"
         yield Problem((*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s", hint)
-    if source.records is not None and (mistake := _jmespath_mistake(source.records)):
+    if source.records is not None and (mistake := expression_mistake(source.records)):
         yield Problem((*path, "records"), "records", f"records is not a JMESPath expression: {mistake}")
+    if source.id is not None and source.records is None:
+        hint = "write records: and an expression that gives readings by their ids, such as machines"
+        yield Problem((*path, "id"), "id", f"source {source.name} has id but no records", hint)
     for name, value in source.headers.items():
         if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable() or value != value.strip():
             yield Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")
 
 
+def _template_problem(url: str, count: int | None) -> tuple[str, str] | None:
+    """The problem of an address, or of the first or last one that it stands for with `count`."""
+    if count is not None:
+        first, last = (url_problem(url.replace("{n}", str(n))) for n in (1, count))
+        return first or last
+    problem = url_problem(url)
+    return ("it has {n}, but the source has no count", HINTS["count"]) if problem and "{n}" in url else problem
+
+
+def _auth_problems(source: Source, path: KeyPath) -> Iterator[Problem]:
+    names = [name.lower() for name in source.headers]
+    for i, name in enumerate(source.headers):
+        if name.lower() in names[:i]:
+            yield Problem((*path, "headers", name), "headers", f"the header {name} occurs twice", "remove one of them")
+    if source.auth is None:
+        return
+    if source.url is None or (is_url(source.url) and not urlsplit(source.url).username):
+        hint = "write http://user:password@machine/data, and %40 for an @ in them"
+        yield Problem((*path, "auth"), "auth", f"source {source.name} has auth, but no login in its url", hint)
+    if "authorization" in names:
+        message = f"source {source.name} has both auth and the header Authorization"
+        yield Problem((*path, "auth"), "auth", message, "remove one of them")
+
+
 def _is_shard(shard: str) -> bool:
     match = _SHARD.fullmatch(shard)
     return match is not None and int(match[1]) < int(match[2])
-
-
-def _jmespath_mistake(expression: str) -> str | None:
-    try:
-        jmespath.compile(expression)
-    except jmespath.exceptions.JMESPathError as error:
-        return str(error).splitlines()[0]
-    return None
-
-
-def _is_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        address = parts.netloc.rpartition("@")[2]
-        valid = parts.scheme in ("http", "https") and _ADDRESS.fullmatch(address) and parts.port != 0
-    except ValueError:
-        return False
-    return bool(valid) and url.isprintable() and not re.search(r"[\s\\]", url)

@@ -6,8 +6,7 @@
     writer     answers become raw lines, then averages lines; each written batch goes to the sinks
     standing   what is known of every source: up, silent, down; whether readings are written
     night      the nightly job: reports by a child process, retention
-    stdout     the lines on stdout
-    console    what the console shows: the last readings of every machine
+    sinks      what takes each written batch: stdout, console, the check for numbers
     metrics    Prometheus text
     notify     notifications to notify.url
     signals    SIGTERM, SIGINT, SIGHUP

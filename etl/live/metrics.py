@@ -66,6 +66,8 @@ def _writing(pipeline: Pipeline) -> Iterator[Metric]:
         ("dropped", "Readings refused because the disk rejected writes and memory was full."),
     ):
         yield CounterMetricFamily(f"telemetry_{name}", help_text, value=standing.counts[name])
+    name, help_text = "telemetry_no_number", "Parameters of machines whose last readings have no number."
+    yield GaugeMetricFamily(name, help_text, value=pipeline.no_number.lacking)
     pending = pipeline.writer.pending_bytes
     yield GaugeMetricFamily("telemetry_held_bytes", "Bytes of lines that wait for the disk.", value=pending)
     if standing.last_write is not None:

@@ -14,7 +14,7 @@ import msgspec
 import etl
 from etl.live.pipeline import Pipeline
 from etl.nightly.due import REPORT_ERRORS, due_days
-from etl.nightly.job import Job, Result
+from etl.nightly.job import Job, Result, safe_path
 from etl.readings.days import day_finder
 from etl.storage.retention import compress, delete_old
 from etl.storage.settings_log import SettingsLog
@@ -62,7 +62,11 @@ class Night:
         except StoppedError:
             log.info("The process is stopping: the next start writes the report")
         except OSError as error:
-            log.error("The report cannot be written: %s. The next try is in a minute.", error)
+            log.error(
+                "The report cannot be written to %s: %s. The next try is in a minute.",
+                self._pipeline.folder.root,
+                error,
+            )
 
     def report_due_days(self) -> Iterator[Result]:
         """Report every closed day that has no report yet; a day that cannot be reported holds up no other."""
@@ -114,14 +118,15 @@ def in_child(job: Job, stopping: Callable[[], bool]) -> Result:
         ChildProcessError: the child ended without a result; its log says why.
     """
     command = [sys.executable, "-P", "-m", "etl", "report", "--date", job.day, "--closed"]
+    safe = safe_path()
     # The child runs the same code as this process, and numpy's BLAS library needs no thread per core.
-    path = os.pathsep.join([str(Path(etl.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join(filter(None, [str(Path(etl.__file__).parents[1]), safe["PYTHONPATH"]]))
     with subprocess.Popen(  # noqa: S603  this program itself
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, **safe, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
     ) as process:
         try:
             line = _exchange(process, msgspec.json.encode(job) + b"\n", stopping)

@@ -100,7 +100,7 @@ class Notifier:
                 self._fail(message, failure.why)
 
     def _post(self, message: dict[str, Any]) -> Failure | None:
-        from etl.sources.http_requests import post  # noqa: PLC0415  requests takes 6 MiB, and few notify
+        from etl.sources.http.requests_transport import post  # noqa: PLC0415  requests takes 6 MiB, and few notify
 
         failure = None
         for pause in self._pauses:

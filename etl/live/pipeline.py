@@ -1,28 +1,35 @@
 """The parts that turn polls into files, put together from the config."""
 
+import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any
 
 import jmespath
 
 from etl.config.load import Loaded
-from etl.config.model import Config
-from etl.live.console import Traces
+from etl.config.model import Config, Source
 from etl.live.poller import Poller
+from etl.live.sinks.console import TRACE_READINGS, Traces
+from etl.live.sinks.no_number import NoNumber
+from etl.live.sinks.stdout import Stdout
 from etl.live.standing import Standing
-from etl.live.stdout import Stdout
 from etl.live.writer import Logs, Sink, Writer
+from etl.readings.averages.window import silence_s
 from etl.readings.days import day_finder
+from etl.readings.records import Position
 from etl.sources.contract import FileSource, HttpSource, Transport
+from etl.sources.extraction import Extraction
 from etl.sources.files import Files as FileTransport
+from etl.sources.intake import Intake
 from etl.sources.registry import open_http
 from etl.storage.appender import Appender
-from etl.storage.events import Events
-from etl.storage.folder import Folder
-from etl.storage.latest import last_positions
+from etl.storage.events import LATEST, Events
+from etl.storage.folder import DAMAGED_GZIP, Folder
+from etl.storage.latest import last_averages, last_events, last_positions, recent_readings
 
 SYNC_DELAYS_S = {"always": 0.0, "10s": 10.0, "never": inf}
 """Seconds after which lines are fsynced, at the latest, by output.fsync."""
@@ -34,6 +41,9 @@ NEEDS_RESTART = ("interval", "window", "timezone", "parameters", "transport", "s
 """Top-level keys that a running process cannot change; neither can it change `api` and `output.folder`."""
 
 
+log = logging.getLogger("etl")
+
+
 class NeedsRestartError(Exception):
     """A changed config that a running process cannot apply; the message names the keys."""
 
@@ -42,6 +52,7 @@ class Pipeline:
     """The parts that turn polls into files; the caller holds the folder's lock.
 
     `clock` gives seconds since the epoch; `traces` keeps readings for the console; `system` is os, or a test double.
+    `restored` is set once the last lines of an earlier process are shown.
     """
 
     def __init__(
@@ -60,64 +71,95 @@ class Pipeline:
         events = Appender(self.folder, "events", system=system)
         self.events = Events(events, day_finder(loaded.zone), clock, self.folder.newest_day("events"))
         self.standing = Standing(self.folder.root, self.events.record)
+        self.no_number = NoNumber(loaded.settings.parameters, loaded.config.interval, self.events.record)
+        self.restored = threading.Event()
         self.poller = Poller(clock, loaded.config.interval)
         raw, averages = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages"))
         self.logs = Logs(raw, averages, self.events, day_finder(loaded.zone))
         self.logs.use(SYNC_DELAYS_S[loaded.config.output.fsync])
         self.writer = Writer(self.logs, self.poller, self.standing, loaded.settings, clock)
         self.writer.sinks = self._sinks(loaded)
+        self.writer.forgetters = [self.standing.keep, *([traces.keep] if traces else [])]
+        self._intake = Intake()
+        self.writer.keep_days = loaded.config.output.keep_days
         self._file_transport: FileTransport | None = None
         self._use_sources(loaded)
 
     def _sinks(self, loaded: Loaded) -> list[Sink]:
-        """What takes each written batch: standing, stdout, and the console's traces."""
-        standing, traces, stdout = self.standing, self.traces, self._stdout
-        sinks: list[Sink] = [lambda batch: standing.wrote(batch.updates)]
+        """What takes each written batch: standing, the check for numbers, stdout, and the console's traces."""
+        standing, no_number, traces, stdout = self.standing, self.no_number, self.traces, self._stdout
+        sinks: list[Sink] = [
+            lambda batch: standing.wrote(batch.updates),
+            lambda batch: no_number.take(batch.updates),
+        ]
         if traces:
-            sinks.append(lambda batch: traces.add_all((machine, window) for machine, _, window in batch.updates))
+            sinks.append(lambda batch: traces.add_all((update.machine, update.window) for update in batch.updates))
         if stdout:
             kinds = loaded.config.output.stdout
             sinks.append(lambda batch: stdout.put(batch.lines) if batch.kind in kinds else None)
         return sinks
 
     def _use_sources(self, loaded: Loaded) -> None:
-        http: list[HttpSource] = []
-        for source in loaded.sources:
-            if source.url:
-                ca_file = str(loaded.path(source.ca_file)) if source.ca_file else None
-                http.append(HttpSource(source.name, source.url, loaded.timeout(source), source.headers, ca_file))
-        files = [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
+        over_http = [source for source in loaded.sources if source.url]
+        from_files = [source for source in loaded.sources if source.file]
+        http, files = http_sources(loaded), file_sources(loaded)
         transports: dict[str, Transport] = {}
         if http:
-            opened = open_http(loaded.config.transport, http, self.clock)
-            transports |= dict.fromkeys([source.name for source in http], opened)
+            opened = open_http(loaded.config.transport, http, self.clock, self._intake)
+            transports |= dict.fromkeys([source.name for source in http], _with_records(opened, over_http, loaded))
         previous = self._file_transport
-        self._file_transport = FileTransport(files, self.clock, self._positions(files), previous) if files else None
-        if self._file_transport:
-            transports |= dict.fromkeys([source.name for source in files], self._file_transport)
+        self._file_transport = None
+        if files:
+            self._file_transport = FileTransport(files, self.clock, self._positions(files), previous, self._intake)
+            reader = _with_records(self._file_transport, from_files, loaded)
+            transports |= dict.fromkeys([source.name for source in files], reader)
         self._transports = set(transports.values())
         self.names = [source.name for source in loaded.sources]
+        self.standing.addresses = {source.name: source.url or source.file or "" for source in loaded.sources}
         self.poller.use(transports)
         with self.writer.paused():
             self.standing.use(self.names, self.clock())
+            self.no_number.keep(set(self.names))
         if self.traces:
-            self.traces.keep(self.names)
-        self.writer.use({source.name: jmespath.compile(source.records) for source in loaded.sources if source.records})
+            self.traces.keep_sources(self.names)
 
-    def _positions(self, files: Iterable[FileSource]) -> dict[str, int]:
+    def _positions(self, files: Iterable[FileSource]) -> dict[str, Position]:
         """Where following starts, for files that are not followed yet: after the last line in the raw log."""
         followed = self._file_transport.readers if self._file_transport else {}
         names = {source.name for source in files if source.path.suffix == ".jsonl" and source not in followed}
         return last_positions(self.folder, names)
 
+    def restore_events(self) -> None:
+        """Show the last events of an earlier process; before the first event is recorded."""
+        with self._logged_if_unreadable():
+            self.events.latest.extend(last_events(self.folder, LATEST))
+
+    def restore_readings(self) -> None:
+        """Show the last lines of an earlier process until new ones are written; before the writer runs."""
+        with self.writer.paused(), self._logged_if_unreadable():
+            folder, settings, names, now = self.folder, self.loaded.settings, set(self.names), self.clock()
+            self.standing.restore(last_averages(folder, names, silence_s(settings.interval), now))
+            if self.traces:
+                span, fields = TRACE_READINGS * settings.interval, list(settings.parameters.values())
+                self.traces.restore(recent_readings(folder, names, fields, span, now))
+        self.restored.set()
+
+    @contextmanager
+    def _logged_if_unreadable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, *DAMAGED_GZIP) as error:
+            log.warning("The last lines in %s cannot be shown: %s", self.folder.root, error)
+
     def reload(self, loaded: Loaded) -> None:
         """Continue with another config; if its changes need a restart, NeedsRestartError, and nothing is applied."""
         previous = self.loaded
         if changed := needs_restart(previous.config, loaded.config):
-            raise NeedsRestartError(f"{', '.join(changed)} changed, which needs a restart")
+            raise NeedsRestartError(f"{loaded.file}: {', '.join(changed)} changed, which needs a restart")
         retired = self._transports
         self._use_sources(loaded)
         self.loaded = loaded
+        self.writer.keep_days = loaded.config.output.keep_days
         self.writer.reconfigure(loaded.settings, SYNC_DELAYS_S[loaded.config.output.fsync], self._sinks(loaded))
         self._retire(retired, max((previous.timeout(source) for source in previous.sources), default=0.0))
 
@@ -155,6 +197,35 @@ class Pipeline:
         """Start no further poll."""
         for transport in self._transports:
             transport.close()
+
+
+def http_sources(loaded: Loaded) -> list[HttpSource]:
+    """The sources with a URL, as their transport takes them."""
+    return [
+        HttpSource(
+            source.name,
+            source.url,
+            loaded.timeout(source),
+            source.headers,
+            str(loaded.path(source.ca_file)) if source.ca_file else None,
+            digest=source.auth == "digest",
+        )
+        for source in loaded.sources
+        if source.url
+    ]
+
+
+def file_sources(loaded: Loaded) -> list[FileSource]:
+    """The sources with a file, as their transport takes them."""
+    return [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
+
+
+def _with_records(transport: Transport, sources: Iterable[Source], loaded: Loaded) -> Transport:
+    """The transport of these sources, and the extraction of records if one of them has `records`."""
+    expressions = {source.name: jmespath.compile(source.records) for source in sources if source.records}
+    timeouts = {source.name: inf if source.file else loaded.timeout(source) for source in sources}
+    by_key = {source.name for source in sources if source.id == "key"}
+    return Extraction(transport, expressions, timeouts, by_key) if expressions else transport
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

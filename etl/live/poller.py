@@ -15,6 +15,8 @@ GATHER_S = 0.1
 OVERDUE_AFTER_INTERVALS = 0.8
 """A poll still in flight after this share of the interval is late: no timeout may be longer. After a start a source's
 first turn comes sooner, and its poll may still answer."""
+MAX_COLLECTED_BYTES = 8 << 20
+"""Bytes of answers that the writer takes at once: decoded and encoded again, they take several times as much memory."""
 STILL_IN_FLIGHT = Failure("timeout", "still no answer")
 
 
@@ -111,8 +113,23 @@ class Poller:
         self._has_delivery.set()
 
     def collect(self) -> list[Delivery]:
-        """The results delivered since the last call."""
-        return [self._deliveries.popleft() for _ in range(len(self._deliveries))]
+        """The results delivered since the last call, the oldest MAX_COLLECTED_BYTES of them, about; none if empty."""
+        collected: list[Delivery] = []
+        size = 0
+        while self._deliveries and size < MAX_COLLECTED_BYTES:
+            collected.append(self._deliveries.popleft())
+            size += sum(len(answer.body) for answer in collected[-1].poll.answers)
+        return collected
+
+    @property
+    def has_deliveries(self) -> bool:
+        """Whether `collect` left results."""
+        return bool(self._deliveries)
+
+    @property
+    def uncollected(self) -> int:
+        """Answers that were delivered and that `collect` has not returned yet."""
+        return sum(len(delivery.poll.answers) for delivery in self._deliveries.copy())
 
     def drain(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the polls in flight; whether all were delivered."""

@@ -5,6 +5,9 @@ import select
 import signal
 from types import FrameType
 
+HANDLED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+"""The signals that have a meaning for `etl run`; they may be blocked until there are handlers."""
+
 
 class Signals:
     """SIGTERM and SIGINT stop the process, a second one at once; SIGHUP reloads the config.
@@ -21,6 +24,7 @@ class Signals:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_hangup)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
         if self._stopping:

@@ -2,15 +2,16 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
 from etl.live.poller import Tick
-from etl.readings.records import Failure, Machine, RejectedError
-from etl.readings.text import plural
+from etl.readings.averages.fold import Update
+from etl.readings.lines import shortened
+from etl.readings.records import Failure, Machine, RejectedError, Restart
+from etl.readings.text import plural, shown_address
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
-from etl.readings.window import Window
 
 STATES = ("down", "silent", "up")
 """The states of a source, the worst first: its polls fail; no reading came for some time; readings come."""
@@ -20,6 +21,8 @@ NOTIFY_AFTER_INTERVALS = 3
 """Intervals a source is down before somebody is notified: a switch that restarts wakes nobody."""
 MAX_PENDING_BYTES = 64 << 20
 """Bytes of lines that wait for a disk that rejects writes, at most; newer readings are refused and counted."""
+MAX_LATEST_BYTES = 1000
+"""Bytes of a machine's latest averages line from which on its texts are shortened: a machine may send any `status`."""
 LATENESS_SAMPLES = 10_000
 """Answered polls whose lateness is kept for the metrics."""
 
@@ -42,6 +45,10 @@ class Down(NamedTuple):
     failure: Failure
 
 
+def _clipped(averages: bytes) -> bytes:
+    return averages if len(averages) <= MAX_LATEST_BYTES else shortened(averages)
+
+
 class Standing:
     """What the writer learns of every source; the status line, console, metrics and notifications read it.
 
@@ -57,14 +64,17 @@ class Standing:
         self.last_write: float | None = None
         self._root = root
         self._record = record
+        self.addresses: Mapping[str, str] = {}
         self._down: dict[str, Down] = {}
         self._last_readings: dict[str, float] = {}
+        self._traced: set[str] = set()
 
     def use(self, names: Collection[str], now: float) -> None:
         """Forget the sources that are not among these names; a new one is silent only after its chance to answer."""
         self._down = {name: down for name, down in self._down.items() if name in names}
         self.latest = {machine: line for machine, line in self.latest.items() if machine[0] in names}
         self._last_readings = {name: self._last_readings.get(name, now) for name in names}
+        self._traced.clear()
 
     def answered(self, source: str, at: float, lateness: float, readings: int) -> None:
         """A poll was answered, complete `at` (seconds), `lateness` seconds after it was due."""
@@ -85,21 +95,39 @@ class Standing:
         """
         self.failures[failure.reason] += 1
         if source in self._last_readings and source not in self._down:
+            if address := self.addresses.get(source):
+                failure = failure._replace(why=f"{failure.why} ({shown_address(address)})")
             self._down[source] = Down(at, failure)
             log.error("Error fetching data from %s: %s", source, failure.why)
             self._record("source_down", source=source, reason=failure.reason, why=failure.why)
 
-    def rejected(self, source: str, error: RejectedError) -> None:
-        """An answer, or a record of it, is not a reading."""
-        self.counts["rejected"] += 1
-        if error.__cause__ and source not in self._down:
+    def rejected(self, source: str, error: RejectedError, count: int = 1) -> None:
+        """Answers or records of a poll are no readings, for one reason; a source's first unexpected error is logged."""
+        self.counts["rejected"] += count
+        if error.__cause__ and source not in self._traced:
+            self._traced.add(source)
             log.error("An answer of %s was rejected: %s", source, error, exc_info=error.__cause__)
-        self._record("rejected", source=source, reason=error.reason, why=str(error))
+        more = {"count": count} if count > 1 else {}
+        self._record("rejected", source=source, reason=error.reason, why=str(error), **more)
 
-    def wrote(self, updates: Iterable[tuple[Machine, bytes, Window]]) -> None:
+    def restarted(self, source: str, restart: Restart) -> None:
+        """A followed file is read from its start again."""
+        log.warning("%s: %s", source, restart.why)
+        self._record("truncated", source=source, reason=restart.reason, why=restart.why)
+
+    def wrote(self, updates: Iterable[Update]) -> None:
         """The averages lines of new readings were derived."""
-        for machine, averages, _ in updates:
-            self.latest[machine] = averages
+        for update in updates:
+            self.latest[update.machine] = _clipped(update.averages)
+
+    def restore(self, latest: Mapping[Machine, bytes]) -> None:
+        """Start with the latest averages line of each machine, from an earlier process."""
+        self.latest = {machine: _clipped(line) for machine, line in latest.items()}
+
+    def keep(self, machines: Set[Machine]) -> None:
+        """Forget every machine but these."""
+        if not self.latest.keys() <= machines:
+            self.latest = {machine: line for machine, line in self.latest.items() if machine in machines}
 
     def rejected_write(self, error: OSError) -> None:
         """The disk rejected a write; only the first error in a row is logged."""

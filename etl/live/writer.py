@@ -1,30 +1,31 @@
 """One thread: answers become durable raw lines, then averages lines, and each written batch goes to the sinks."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from itertools import accumulate, takewhile
+from math import inf
 from threading import Lock
 from typing import NamedTuple
 
-from jmespath.parser import ParsedResult
-
 from etl.live.poller import Delivery, Poller
 from etl.live.standing import MAX_PENDING_BYTES, Standing
-from etl.readings.answers import as_reading, extract, parse
+from etl.readings.answers import parse
+from etl.readings.averages.alive import Alive
+from etl.readings.averages.fold import Update, Windows, derive, fold_of, forget
 from etl.readings.days import day_after
-from etl.readings.fold import Windows, derive, fold_of
 from etl.readings.lines import raw_line
 from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
-from etl.readings.window import Window
 from etl.storage.appender import Appender, DisturbedError
 from etl.storage.events import Events
-from etl.storage.recovery import recover
+from etl.storage.recovery.start import Written, recover
 
 RETRY_S = 1.0
 """Seconds between two attempts to write to a disk that rejects writes."""
 AVERAGES_SYNC_S = 10.0
 """Averages are fsynced within this time: a power cut takes the last ones, and the next start derives them again."""
+FORGET_S = 60.0
+"""Seconds between two looks for machines that are silent for so long that their windows start over."""
 MAX_RECOVERIES = 3
 """Recoveries in one write: somebody who changes the files faster than they are written is an error."""
 
@@ -36,11 +37,13 @@ class Batch(NamedTuple):
 
     kind: str
     lines: list[bytes]
-    updates: Sequence[tuple[Machine, bytes, Window]] = ()
+    updates: Sequence[Update] = ()
 
 
 Sink = Callable[[Batch], None]
 """Takes each written batch, in order; it must not block."""
+Forget = Callable[[Set[Machine]], None]
+"""Forgets every machine but these."""
 
 
 class Logs(NamedTuple):
@@ -73,6 +76,9 @@ class Writer:
         self, logs: Logs, poller: Poller, standing: Standing, settings: Settings, clock: Callable[[], float]
     ) -> None:
         self.sinks: Sequence[Sink] = ()
+        self.forgetters: Sequence[Forget] = ()
+        self.keep_days: int | None = None
+        """`output.keep_days`: recovery does not derive the averages again that it deletes."""
         self._logs = logs
         self._poller = poller
         self._standing = standing
@@ -82,21 +88,19 @@ class Writer:
         self._folder = logs.raw.folder
         self._day = max(logs.day_of(clock()), self._folder.newest_day("raw"))
         self._windows: Windows | None = None
-        self._expressions: Mapping[str, ParsedResult] = {}
+        self._alive = Alive(self._fold.silence)
+        self._forgotten_before = -inf
         self._lock = Lock()
         self._ending = False
         self._refused = 0
-
-    def use(self, expressions: Mapping[str, ParsedResult]) -> None:
-        """Extract the readings from the answers of these sources with a JMESPath expression, from now on."""
-        with self._lock:
-            self._expressions = expressions
+        self._unparsed = 0
 
     def reconfigure(self, settings: Settings, sync_delay_s: float, sinks: Sequence[Sink]) -> None:
         """Continue with other settings, and open the files again."""
         with self._lock:
             self._settings = settings
             self._fold = fold_of(settings)
+            self._alive = Alive(self._fold.silence)
             self._logs.use(sync_delay_s)
             self._logs.events.appender.reset()
             self.sinks = sinks
@@ -121,19 +125,27 @@ class Writer:
     def tick(self) -> None:
         """Write everything that was delivered: raw lines, averages lines, events; then count the finished ticks."""
         with self._lock:
-            deliveries = [delivery for delivery in self._poller.collect() if delivery.poll.failure != CLOSED]
-            self._accept(deliveries)
-            try:
-                self._write()
-                self._logs.events.flush()
-            except OSError as error:
-                self._standing.rejected_write(error)
-            else:
-                if self._standing.stuck:
-                    self._standing.accepted_write(self._refused, self._clock())
-                    self._refused = 0
-                    self._poller.wake()
-            self._standing.finish(delivery.tick for delivery in deliveries)
+            self._handle(self._poller.collect())
+            while self._poller.has_deliveries:
+                self._handle(self._poller.collect())
+            self._forget(self._clock())
+
+    def _handle(self, delivered: Iterable[Delivery]) -> None:
+        deliveries = [delivery for delivery in delivered if delivery.poll.failure != CLOSED]
+        self._unparsed = sum(len(delivery.poll.answers) for delivery in deliveries)
+        self._accept(deliveries)
+        self._unparsed = 0
+        try:
+            self._write()
+            self._logs.events.flush()
+        except OSError as error:
+            self._standing.rejected_write(error)
+        else:
+            if self._standing.stuck:
+                self._standing.accepted_write(self._refused, self._clock())
+                self._refused = 0
+                self._poller.wake()
+        self._standing.finish(delivery.tick for delivery in deliveries)
 
     def finish(self) -> None:
         """Write everything that was delivered and fsync it."""
@@ -142,7 +154,7 @@ class Writer:
             self._logs.raw.sync()
             self._logs.averages.sync()
         except (OSError, DisturbedError) as error:
-            log.error("The last lines may not be durable: %s", error)
+            log.error("The last lines in %s may not be durable: %s", self._folder.root, error)
 
     def end(self) -> None:
         """Let `run` return once everything delivered is written or cannot be written."""
@@ -171,8 +183,8 @@ class Writer:
 
     @property
     def unwritten(self) -> int:
-        """Readings that wait for the disk or were refused."""
-        return len(self._logs.raw) + self._refused
+        """Readings that wait for the disk or were refused, and answers that this thread has not parsed yet."""
+        return len(self._logs.raw) + self._refused + self._unparsed + self._poller.uncollected
 
     @property
     def pending_bytes(self) -> int:
@@ -190,6 +202,8 @@ class Writer:
         now = self._clock()
         lines: list[bytes] = []
         for delivery in sorted(deliveries, key=lambda d: (d.poll.at, d.poll.source)):
+            if delivery.poll.at - self._fold.silence < self._forgotten_before:
+                self._windows = None  # the clock was set back: what was forgotten may go on, so recovery looks for it
             readings = self._judge(delivery, now)
             if readings and (day := self._logs.day_of(round(delivery.poll.at, 3))) > self._day:
                 self._queue(lines)
@@ -200,9 +214,11 @@ class Writer:
     def _judge(self, delivery: Delivery, now: float) -> list[bytes]:
         """The raw lines of a poll; whether it was answered, failed or was rejected is counted."""
         poll = delivery.poll
-        lines, rejections = raw_lines(poll, self._expressions.get(poll.source))
-        for error in rejections:
-            self._standing.rejected(poll.source, error)
+        lines, rejections = raw_lines(poll, self._alive)
+        for restart in poll.restarts:
+            self._standing.restarted(poll.source, restart)
+        for errors in _by_reason(rejections).values():
+            self._standing.rejected(poll.source, errors[0], len(errors))
         failure = poll.failure
         if rejections and not lines:
             failure = Failure(rejections[-1].reason, str(rejections[-1]))
@@ -241,10 +257,10 @@ class Writer:
         for day, lines in raw.flush():
             self._standing.last_write = self._clock()
             updates = list(derive(windows, lines, self._fold))
-            averages.put(day, [line for _, line, _ in updates])
-            self._emit(Batch("raw", lines, updates))
+            averages.put(day, [update.averages for update in updates])
+            _emit(Batch("raw", lines, updates), self.sinks)
         for _, lines in averages.flush():
-            self._emit(Batch("averages", lines))
+            _emit(Batch("averages", lines), self.sinks)
 
     def _recover(self) -> Windows:
         raw, averages = self._logs.raw, self._logs.averages
@@ -252,31 +268,54 @@ class Writer:
             raw.sync()
         raw.reset()
         averages.reset()
-        windows = self._windows = recover(self._folder, self._settings, self._day, self._logs.events.record)
+        record, written = self._logs.events.record, Written(self.keep_days, raw.sync_delay_s)
+        windows = recover(self._folder, self._settings, self._day, record, written, self._clock())
+        self._windows = windows
+        self._alive.adopt((machine, window.at) for machine, window in windows.items())
+        self._forgotten_before = -inf
         raw.adopt(self._day)
         averages.adopt(self._day)
-        self._emit(Batch("averages", averages.drain()))  # recovery derived and wrote them
+        _emit(Batch("averages", averages.drain()), self.sinks)  # recovery derived and wrote them
         return windows
 
-    def _emit(self, batch: Batch) -> None:
-        for sink in self.sinks:
-            sink(batch)
+    def _forget(self, now: float) -> None:
+        """Forget the machines whose windows start over with their next reading, everywhere."""
+        before = now - self._fold.silence - FORGET_S
+        if self._windows is None or len(self._logs.raw) or before < self._forgotten_before + FORGET_S:
+            return
+        self._forgotten_before = before
+        forget(self._windows, before)
+        for keep in self.forgetters:
+            keep(self._windows.keys())
 
 
-def raw_lines(poll: Poll, expression: ParsedResult | None) -> tuple[list[bytes], list[RejectedError]]:
-    """The raw lines of a poll's answers, and why answers or records (without `expression` the same) were rejected."""
+def _emit(batch: Batch, sinks: Iterable[Sink]) -> None:
+    for sink in sinks:
+        sink(batch)
+
+
+def raw_lines(poll: Poll, alive: Alive) -> tuple[list[bytes], list[RejectedError]]:
+    """The raw lines of a poll's answers, and why the others were rejected; `alive` bounds the machines of a source."""
     lines: list[bytes] = []
-    rejections: list[RejectedError] = []
+    rejections = list(poll.rejections)
     at = round(poll.at, 3)
     for answer in poll.answers:
         try:
-            records = [parse(answer.body)] if expression is None else extract(answer.body, expression)
+            reading = parse(answer.body)
+            alive.admit(poll.source, reading.get("id"), at)
+            lines.append(raw_line(reading, poll.source, at, answer.position))
         except RejectedError as error:
-            rejections.append(error)
-            continue
-        for record in records:
-            try:
-                lines.append(raw_line(as_reading(record), poll.source, at, answer.position))
-            except RejectedError as error:
-                rejections.append(error)
+            rejections.append(error.with_traceback(None))  # its frames hold the decoded answer
+        except Exception as error:  # no answer may end the writer, which serves all sources
+            why = f"the answer cannot be written: {type(error).__name__}: {error}"
+            rejections.append(RejectedError("failed", why[:200]))
+            rejections[-1].__cause__ = error
     return lines, rejections
+
+
+def _by_reason(rejections: Iterable[RejectedError]) -> dict[str, list[RejectedError]]:
+    """Rejections by their reason: an answer of thousands of records must not become thousands of events."""
+    grouped: dict[str, list[RejectedError]] = {}
+    for error in rejections:
+        grouped.setdefault(error.reason, []).append(error)
+    return grouped

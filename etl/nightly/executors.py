@@ -12,6 +12,8 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from typing import Any, NamedTuple, TypeVar
 
+from etl.nightly.job import safe_path
+
 CLUSTER_TIMEOUT_S = 10
 """A cluster that does not answer the first request within this time is not used."""
 CLUSTER_CHECK_S = 5.0
@@ -60,7 +62,8 @@ def _in_processes(workers: int) -> Iterator[Mapper]:
     """A mapper over this process and `workers - 1` others; this one works while the others start."""
     spawned = workers - 1
     pending: list[Future[Any]] = []
-    with ProcessPoolExecutor(spawned, mp_context=get_context("spawn"), initializer=_exit_with_parent) as executor:
+    context = get_context("spawn")
+    with _safe_path(), ProcessPoolExecutor(spawned, mp_context=context, initializer=_exit_with_parent) as executor:
         for _ in range(spawned):
             _submit(executor, int)  # starts a worker while this process imports its modules
 
@@ -74,6 +77,19 @@ def _in_processes(workers: int) -> Iterator[Mapper]:
             return local
 
         yield Mapper(workers, partial(_map_ahead, workers, submit, Future.result))
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """What multiprocessing starts meanwhile, its resource tracker too, has no current folder in its `sys.path`."""
+    before = os.environ.copy()
+    os.environ.update(safe_path())
+    try:
+        yield
+    finally:
+        for name in safe_path():
+            os.environ.pop(name)
+        os.environ.update(before)
 
 
 def _submit(executor: Executor, function: Callable[..., Result], *arguments: Any) -> Future[Result]:

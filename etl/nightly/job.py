@@ -1,5 +1,6 @@
-"""The order to report a closed day, and its result, as `etl run` exchanges them with its child. Loads no numpy."""
+"""The order to report a closed day, its result, and the environment of the processes that work on it. No numpy."""
 
+import os
 from typing import Any
 
 import msgspec
@@ -15,6 +16,12 @@ class Job(msgspec.Struct, frozen=True):
     settings: Settings
     workers: int = 1
     cluster: str | None = None
+
+
+def safe_path() -> dict[str, str]:
+    """Variables that keep the current folder out of a child's `sys.path`: a module that lies there is not run."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, entries))}
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from math import floor, inf, log10
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from etl.nightly.history import History, first_baseline_day, keep
 from etl.nightly.thinning import ThinnedSeries
 from etl.readings.days import length
 from etl.readings.times import rfc3339
-from etl.storage.atomic import write_whole
+from etl.storage.atomic import sync, write_whole
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
 
@@ -50,6 +51,9 @@ def write(folder: Folder, day_report: DayReport) -> Path:
     """
     report, series, history, _ = day_report
     day = report["date"]
+    # Durable first: with `fsync: never` a power cut could otherwise leave a report without its readings.
+    with suppress(FileNotFoundError):
+        sync(folder.path("raw", day))
     if history:
         keep(folder, history)
     if series is not None:

@@ -59,7 +59,7 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
         "not_charted": len(notable) - len(charted),
         "style": Markup(style),  # noqa: S704  a file of this package
         "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
-        "limits": {"open": MAX_OPEN, "rows": MAX_ROWS, "incidents": MAX_INCIDENTS},
+        "limits": {"open": MAX_OPEN, "rows": MAX_ROWS, "incidents": MAX_INCIDENTS, "note": MAX_REASON_CHARACTERS},
     }
     return _ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
 

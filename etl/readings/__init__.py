@@ -2,11 +2,10 @@
 
     records   the records that pass between the rooms
     answers   a body decoded into readings
-    lines     the lines of our own log, encoded and decoded: raw, averages, events, settings
+    exact     JSON whose numbers keep their digits
+    lines     the lines of our own log, and positions in followed files
     blocks    blocks of raw lines decoded into columns
-    window    the moving-average window
-    rewind    windows rebuilt from the newest readings
-    fold      raw lines to averages lines: live polling, start, replay, rebuild and verify share it
+    averages  the moving-average window, and the fold from raw lines to averages lines
     times     moments as RFC 3339
     days      local days
     clock     clock jumps

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import msgspec
 
+from etl.readings.averages.window import MAX_ABS_VALUE, number
 from etl.readings.lines import COMMON_KEYS, UNREADABLE, line_type, raw_decoder
 from etl.readings.records import RejectedError, Rows
 from etl.readings.times import FIRST_S, LAST_S, clamp
-from etl.readings.window import MAX_ABS_VALUE, number
 
 
 @lru_cache(maxsize=16)

@@ -45,6 +45,15 @@ def day_finder(zone: ZoneInfo) -> Callable[[float], str]:
     return day_of
 
 
+def moment_of(local: datetime, zone: ZoneInfo, previous: float) -> float:
+    """Seconds since the epoch, to the millisecond, of a time that a clock of the zone showed.
+
+    Where the clocks go back, a time occurs twice: it is the second one if the first lies before `previous`.
+    """
+    first, second = (round(local.replace(tzinfo=zone, fold=fold).timestamp(), 3) for fold in (0, 1))
+    return second if first < previous and first < second else first
+
+
 def next_reports(now: float, at: str, zone: ZoneInfo, count: int) -> list[tuple[str, datetime]]:
     """The next `count` days to be reported after `now`, each with the local time its report is due."""
     first = datetime.fromtimestamp(now, zone).date() - timedelta(days=2)

@@ -1,32 +1,38 @@
-"""The lines of our own log, encoded and decoded one at a time: raw, averages, events, settings."""
+"""Lines, one at a time: those of our own log (raw, averages, events, settings), and positions in followed files."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from hashlib import blake2b
 from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
 import orjson
 
-from etl.readings.records import Reading, RejectedError, SettingsEntry
+from etl.readings import exact
+from etl.readings.records import Position, Reading, RejectedError, SettingsEntry
 from etl.readings.times import FIRST_S, LAST_S, clamp, rfc3339
 
-OWN_KEYS = ("_source", "_polled_at", "_position")
+OWN_KEYS = ("_source", "_polled_at", "_position", "_before")
 """The keys this program adds behind a machine's own; what a machine sends under them is removed."""
 COMMON_KEYS = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
 """The keys of a raw line that have a meaning whatever the parameters are."""
+MAX_TEXT_CHARACTERS = 200
+"""Characters of a text that is kept to be shown."""
+BEFORE_BYTES = 1024
+"""Bytes before a position that identify its file: several lines, so that files of similar lines differ there."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a damaged line raises."""
 
 
-def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: int | None = None) -> bytes:
+def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: Position | None = None) -> bytes:
     """Encode a reading as sent, with its source and when it was polled (seconds); RejectedError if nested too deep."""
     if any(key in reading for key in OWN_KEYS):
         reading = {key: value for key, value in reading.items() if key not in OWN_KEYS}
     record = {**reading, "_source": source, "_polled_at": rfc3339(polled_at)}
     if position is not None:
-        record["_position"] = position
+        record["_position"], record["_before"] = position
     try:
         return _line(record)
     except orjson.JSONEncodeError as error:
@@ -35,7 +41,7 @@ def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: i
 
 def _line(record: dict[str, Any]) -> bytes:
     # Concatenation copies: the bytes orjson returns keep a 4 KiB buffer alive, and lines wait in queues.
-    return orjson.dumps(record) + b"\n"
+    return exact.dumps(record) + b"\n"
 
 
 def line_type(fields: Sequence[str], /, **types: Any) -> tuple[type[msgspec.Struct], dict[str, str]]:
@@ -79,15 +85,18 @@ def raw_decoder(fields: Sequence[str]) -> Callable[[bytes], Reading]:
                 values = tuple(map(_decoded, take_lazily(decode_lazily(line))))
         except UNREADABLE as error:
             raise RejectedError("damaged", f"the line is damaged: {error}") from None
-        source, polled_at, machine_id, timestamp, status, name, *parameters = values
+        source, polled_at, identity, timestamp, status, name, *parameters = values
         moment = polled_at.timestamp()
         if not FIRST_S <= moment <= LAST_S:
             moment = clamp(moment)
-        if type(machine_id) not in (int, str, float):
-            machine_id = None
-        return Reading((source, machine_id), moment, timestamp, status, name, parameters)
+        return Reading((source, id_of(identity)), moment, timestamp, status, name, parameters)
 
     return decode_line
+
+
+def id_of(value: Any) -> str | int | float | None:
+    """The `id` that a reading with this value has: a string or a number, else None."""
+    return value if isinstance(value, (int, str, float)) and type(value) is not bool else None
 
 
 def _decoded(value: Any) -> Any:
@@ -122,6 +131,22 @@ def averages_encoder(parameters: Iterable[str]) -> Callable[[Reading, Sequence[f
     return encode_line
 
 
+def clipped(text: str) -> str:
+    """A text of at most MAX_TEXT_CHARACTERS."""
+    return text if len(text) <= MAX_TEXT_CHARACTERS else text[: MAX_TEXT_CHARACTERS - 3] + "..."
+
+
+def shortened(averages: bytes) -> bytes:
+    """An averages line whose `timestamp`, `id` and `status` have at most MAX_TEXT_CHARACTERS."""
+    line = msgspec.json.decode(averages, type=dict[str, msgspec.Raw])
+    for key in ("timestamp", "id", "status"):
+        value = bytes(line[key])
+        text = msgspec.json.decode(value, type=str) if value.startswith(b'"') else value.decode()
+        if len(text) > MAX_TEXT_CHARACTERS:
+            line[key] = msgspec.Raw(msgspec.json.encode(clipped(text)))
+    return msgspec.json.encode(line) + b"\n"
+
+
 def event_line(moment: float, event: str, source: str | None, reason: str | None, fields: dict[str, Any]) -> bytes:
     """Encode a line of the events log."""
     return _line({"at": rfc3339(moment), "event": event, "source": source, "reason": reason, **fields})
@@ -139,3 +164,35 @@ def parse_settings(line: bytes) -> SettingsEntry:
         return msgspec.convert({"day": flat["day"], "line": flat["line"], "settings": flat}, SettingsEntry)
     except (orjson.JSONDecodeError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise RejectedError("damaged", f"the line is damaged: {error}") from None
+
+
+def position_at(data: bytes, end: int, offset: int) -> Position:
+    """The position at `data[end]`, where `data[0]` is the byte `offset` of the file."""
+    return Position(offset + end, _digest(data[max(0, end - BEFORE_BYTES) : end]))
+
+
+def is_at(position: Position, before: bytes) -> bool:
+    """Whether a file has this position; `before` is its content up to there, BEFORE_BYTES of it or all."""
+    if len(before) < min(position.offset, BEFORE_BYTES):
+        return False
+    if position.before is None:
+        return position.offset == 0 or before.endswith(b"\n")
+    return position.before == _digest(before[-BEFORE_BYTES:])
+
+
+def lines_with_positions(
+    data: bytes, begin: int, offset: int, is_complete: bool = False
+) -> Iterator[tuple[bytes, Position]]:
+    """The lines of `data[begin:]`, each with the position after it; `data[0]` is the byte `offset` of the file.
+
+    An unfinished last line counts only if the file `is_complete`. NUL bytes before a line are left out: a writer that
+    keeps its offset in a file that was cut leaves them.
+    """
+    while (end := data.find(b"\n", begin) + 1) or (is_complete and begin < len(data)):
+        end = end or len(data)
+        yield data[begin:end].removesuffix(b"\n").lstrip(b"\0"), position_at(data, end, offset)
+        begin = end
+
+
+def _digest(data: bytes) -> str:
+    return blake2b(data, digest_size=8).hexdigest()

@@ -34,20 +34,48 @@ CLOSED = Failure("closed", "the poll was cancelled because polling stops")
 """The failure of a poll in flight when its transport is closed; it says nothing about the source."""
 
 
+class Position(NamedTuple):
+    """The byte offset after a line of a file, and the digest (hex) of the up to 1 KiB before it.
+
+    Positions written by version 0.1 have no digest.
+    """
+
+    offset: int
+    before: str | None
+
+
+START = Position(0, None)
+"""The position before the first line of any file."""
+
+
+class Restart(NamedTuple):
+    """Why a followed file is read from its start again: `reason` is "replaced" or "cut", `why` a sentence."""
+
+    reason: str
+    why: str
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """One body as a source sent it; in a followed file `position` is the byte offset after it."""
+    """One body as a source sent it, or a record of it; in a followed file with the position after it."""
 
     body: bytes
-    position: int | None = None
+    position: Position | None = None
 
 
 class Poll(msgspec.Struct, frozen=True, gc=False):
-    """The result of one poll of one source, complete `at` (seconds since the epoch): answers, or a failure."""
+    """The result of one poll of one source, complete `at` (seconds since the epoch): answers, or a failure.
+
+    `rejections` says why other answers of it have no records, `restarts` why a followed file is read from its start.
+    While the poll exists, `lease` keeps its bytes counted.
+    """
 
     source: str
     at: float
     answers: tuple[Answer, ...] = ()
     failure: Failure | None = None
+    rejections: tuple[RejectedError, ...] = ()
+    restarts: tuple[Restart, ...] = ()
+    lease: object = None
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):

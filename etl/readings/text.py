@@ -1,11 +1,37 @@
 """Text for people: made safe for a terminal, a log line or a page; counts that agree with their noun."""
 
+import re
 from collections.abc import Sequence
+
+_HOST_AND_PORT = re.compile(r"([^:@\[\]]+|\[[^\[\]]*\])(:[0-9]*)?")
 
 
 def printable(text: str) -> str:
     r"""The text with every character that is not printable (control characters, line feeds, bidi marks) as \uXXXX."""
     return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
+
+
+def clipped(text: str, limit: int) -> str:
+    """The text on one line, printable, of at most `limit` characters; "..." stands for the rest."""
+    line = printable(re.sub(r"\s+", " ", text[: 2 * limit].strip()))
+    return line if len(line) <= limit and len(text) <= 2 * limit else line[: limit - 3] + "..."
+
+
+def excerpt(body: bytes, limit: int = 80) -> str:
+    """The first characters of an answer, clipped; bytes that are not UTF-8 as U+FFFD."""
+    return clipped(body[: 4 * limit].decode(errors="replace"), limit)
+
+
+def shown_address(address: str) -> str:
+    """A URL or a path for messages: without login and query, which may hold secrets."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return clipped(address, 200)
+    before, _, query = rest.partition("?")
+    netloc, slash, path = before.partition("/")
+    if "@" in path and not _HOST_AND_PORT.fullmatch(netloc.rpartition("@")[2]):
+        netloc, slash, path = before, "", ""  # a slash in the password: the host begins after the last @
+    return clipped(f"{scheme}://{netloc.rpartition('@')[2]}{slash}{path}{'?...' if query else ''}", 200)
 
 
 def plural(count: float, noun: str, nouns: str = "") -> str:

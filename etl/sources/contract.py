@@ -4,11 +4,11 @@ Imports no HTTP library, so that naming a source costs nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from http.client import responses
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from etl.readings.records import Failure, Poll
+from etl.readings.records import Answer, Failure, Poll, RejectedError, Restart
 
 MAX_BODY_BYTES = 5 << 20
 """Size limit of one decoded answer; a reading has some hundred bytes, a gateway's answer some hundred KiB."""
@@ -39,7 +39,8 @@ class HttpSource(NamedTuple):
     """A machine behind a URL.
 
     `timeout` is the total deadline of a poll in seconds. `ca_file` replaces the trusted certificates. With a `body` the
-    request is a POST, and only the status of its answer counts.
+    request is a POST, and only the status of its answer counts. The login in `url` is sent as basic authentication, or
+    with `digest` only as an answer to a digest challenge.
     """
 
     name: str
@@ -48,6 +49,7 @@ class HttpSource(NamedTuple):
     headers: Mapping[str, str]
     ca_file: str | None = None
     body: bytes | None = None
+    digest: bool = False
 
 
 class FileSource(NamedTuple):
@@ -57,13 +59,13 @@ class FileSource(NamedTuple):
     path: Path
 
 
-def refusal(status: int) -> Failure | None:
-    """The failure that an HTTP status means; None if its answer is a reading."""
-    if status < 300:
-        return None
-    if status in (301, 302, 303, 307, 308):
-        return Failure("redirect", f"HTTP {status}: redirects are not followed")
-    return Failure("http_status", f"HTTP {status} {responses.get(status, '')}".rstrip())
+@dataclass
+class Content:
+    """What a poll found: answers, why others were rejected, why reading a followed file started over."""
+
+    answers: list[Answer] = field(default_factory=list)
+    rejections: list[RejectedError] = field(default_factory=list)
+    restarts: list[Restart] = field(default_factory=list)
 
 
 def timed_out(timeout: float) -> Failure:

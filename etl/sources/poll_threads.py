@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import inf
 
-from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.contract import timed_out
+from etl.readings.records import CLOSED, Failure, Poll
+from etl.sources.contract import Content, timed_out
+from etl.sources.intake import Lease
 
 MAX_NEW_POLLS = 32
 """Polls that may be in their first SLOW_S seconds at a time. More would contend for the interpreter lock, and would
@@ -33,6 +34,7 @@ class PendingPoll:
         self.deadline = time.monotonic() + timeout
         self.deliver = deliver
         self.opened_connection = False
+        self.lease: Lease | None = None
         self._sock: socket.socket | None = None
         self._cancelled = False
 
@@ -74,7 +76,7 @@ class PendingPoll:
 class PollThreads:
     """Runs each poll on a thread of an executor and delivers it exactly once.
 
-    `read` returns the answers of a poll or raises, and `explain` turns what it raised into a failure. The watchdog
+    `read` returns what a poll found or raises, and `explain` turns what it raised into a failure. The watchdog
     delivers the timeout of a poll whose `read` has not returned by its deadline, and drops its late result. A name
     lookup or a network drive may block a thread far beyond the deadline; the next polls of that source wait for this
     thread instead of blocking another, so each source occupies one thread at most.
@@ -84,7 +86,7 @@ class PollThreads:
         self,
         name: str,
         sources: int,
-        read: Callable[[PendingPoll], tuple[Answer, ...]],
+        read: Callable[[PendingPoll], Content],
         explain: Callable[[PendingPoll, Exception], Failure],
         clock: Callable[[], float],
     ) -> None:
@@ -150,13 +152,23 @@ class PollThreads:
                 self._executor.submit(self._run, poll)
 
     def _run(self, poll: PendingPoll) -> None:
-        answers: tuple[Answer, ...] = ()
-        failure = None
+        content, failure = Content(), None
         try:
-            answers = self._read(poll)
+            content = self._read(poll)
         except Exception as error:
             failure = self._explain(poll, error)
-        result = Poll(poll.name, self._clock(), answers, failure)
+            if poll.lease:
+                poll.lease.release()
+        result = Poll(
+            poll.name,
+            self._clock(),
+            tuple(content.answers),
+            failure,
+            tuple(content.rejections),
+            tuple(content.restarts),
+            poll.lease,
+        )
+        poll.lease = None
         with self._changed:
             self._new.pop(poll, None)
             if follower := self._occupied.pop(poll.name):

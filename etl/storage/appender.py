@@ -9,11 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etl.storage.atomic import is_same_file, link, sync, write_all
+from etl.storage.atomic import is_same_file, link, open_regular, sync, write_all
 from etl.storage.folder import Folder
 
 MAX_WRITE_BYTES = 1 << 20
 """Bytes of one write, about: larger ones gain nothing, and a failed one has to be undone."""
+MAX_UNSYNCED_BYTES = 4 << 20
+"""Bytes of written lines that wait in memory for a delayed fsync, about; more are fsynced at once."""
 
 
 class DisturbedError(Exception):
@@ -81,7 +83,8 @@ class Appender:
                 self.waiting_bytes -= chunk.size
                 if not chunk.returned:
                     yield chunk.day, chunk.lines
-        if self._unsynced and time.monotonic() - self._unsynced_since >= self.sync_delay_s:
+        is_due = time.monotonic() - self._unsynced_since >= self.sync_delay_s
+        if self._unsynced and (is_due or sum(chunk.size for chunk in self._unsynced) > MAX_UNSYNCED_BYTES):
             self.sync()
 
     @property
@@ -104,6 +107,8 @@ class Appender:
         day = chunks[0].day
         if day != self._day:
             self.sync()
+            if self._fd is not None:
+                self._os.fsync(self._fd)  # a day that is over is durable, also with `fsync: never`
             self.reset()
             self._day = day
         fd = self._open()
@@ -162,20 +167,21 @@ class Appender:
         return self._fd
 
     def _open_or_create(self, path: Path) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_APPEND
         created = False
         try:
-            fd: int = self._os.open(path, flags)
+            fd = open_regular(path, flags, self._os)
         except FileNotFoundError:
             self._has_surplus = False
             if self._size:
                 raise DisturbedError(path, "renamed or deleted") from None
             self._os.makedirs(path.parent, exist_ok=True)
-            fd = self._os.open(path, flags | os.O_CREAT, 0o640)
+            fd = open_regular(path, flags | os.O_CREAT, self._os)
             created = True
         try:
             if created:
                 sync(path.parent, self._os)
+                sync(self.folder.root, self._os)
             link(self.folder.root / f"{self.kind}.jsonl", f"{self.kind}/{path.name}", self._os)
         except OSError:
             self._os.close(fd)

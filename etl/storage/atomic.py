@@ -1,20 +1,81 @@
-"""Files written whole or not at all, and the system calls that make them durable."""
+"""Files opened only if they are regular, written whole or not at all, and the system calls that make them durable."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-MODE = 0o640
-"""Files are readable for the owner's group and nobody else."""
+MODE = 0o666
+"""The process's umask decides who may read and write, as for the folders."""
+_TYPES = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class IrregularFileError(OSError):
+    """A link, folder, FIFO, socket or device has the name of a file of ours; it is neither followed nor read."""
+
+    def __init__(self, path: str | Path, file_type: str) -> None:
+        super().__init__(errno.EINVAL, f"it is {file_type}, not a regular file", str(path))
+
+    def __reduce__(self) -> Any:
+        return OSError, (self.errno, self.strerror, self.filename)
+
+
+def irregular_type(path: str | Path) -> str | None:
+    """What a path names instead of a regular file, such as "a FIFO"; None if it is regular or does not exist."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return _TYPES.get(stat.S_IFMT(os.lstat(path).st_mode))
+    return None
+
+
+def open_regular(path: str | Path, flags: int, system: Any = os) -> int:
+    """Open a file, created with our mode; also for `open(..., opener=)`. IrregularFileError if it is not regular.
+
+    O_NONBLOCK: without it the open of a FIFO would wait for its other end.
+    """
+    try:
+        fd: int = system.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, MODE)
+    except OSError:
+        if file_type := irregular_type(path):
+            raise IrregularFileError(path, file_type) from None
+        raise
+    if file_type := _TYPES.get(stat.S_IFMT(os.fstat(fd).st_mode)):
+        os.close(fd)
+        raise IrregularFileError(path, file_type)
+    return fd
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file; IrregularFileError if it is not regular."""
+    with open(path, "rb", opener=open_regular) as file:
+        return bytes(file.read())
 
 
 def write_whole(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
     """Write a file atomically: beside its place, fsynced, renamed. After an OSError it is as it was."""
     system.makedirs(path.parent, exist_ok=True)
+    write_temporary(path, pieces, system)
+    try:
+        system.replace(temporary_path(path), path)
+    except OSError:
+        temporary_path(path).unlink(missing_ok=True)
+        raise
+    sync(path.parent, system)
+
+
+def write_temporary(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
+    """Write the fsynced file that is to be renamed into a place; after an OSError it does not exist."""
     temporary = temporary_path(path)
-    fd = system.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+    fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, system)
     try:
         try:
             for piece in pieces:
@@ -22,17 +83,15 @@ def write_whole(path: Path, pieces: Iterable[bytes], system: Any = os) -> None:
             system.fsync(fd)
         finally:
             system.close(fd)
-        system.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)  # it may be what fills the disk
         raise
-    sync(path.parent, system)
 
 
 def append_whole(path: Path, line: bytes) -> None:
     """Append one line to a small file, fsynced. After an OSError it is as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+    fd = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     size = os.fstat(fd).st_size
     try:
         write_all(fd, line)
@@ -49,11 +108,6 @@ def append_whole(path: Path, line: bytes) -> None:
 def temporary_path(path: Path) -> Path:
     """Where a file is written before it is renamed into its place: hidden, in the same folder."""
     return path.with_name(f".{path.name}.tmp")
-
-
-def private_opener(path: str, flags: int) -> int:
-    """For `open(..., opener=)`: a file with our mode, never through a symbolic link."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
 
 
 def write_all(fd: int, data: bytes, system: Any = os) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from etl.readings.lines import event_line
 from etl.storage.appender import Appender, DisturbedError
-from etl.storage.recovery import repair
+from etl.storage.recovery.repair import repair
 
 NAMES = (
     "start",
@@ -16,6 +16,7 @@ NAMES = (
     "source_down",
     "source_up",
     "rejected",
+    "no_number",
     "repaired",
     "clock_step",
     "truncated",

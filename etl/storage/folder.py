@@ -14,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, cast
 
 from etl.readings.days import day_after
+from etl.storage.atomic import IrregularFileError, irregular_type, open_regular, read_regular
 
 KINDS = ("raw", "averages", "events")
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -22,6 +23,8 @@ READ_BYTES = 128 << 10
 """Bytes read at once: the objects decoded from larger blocks no longer fit into a processor's caches."""
 DAY_FILE = (".jsonl", ".jsonl.gz")
 """What follows the day in the name of a day file."""
+_LINKS = tuple(f"{kind}.jsonl" for kind in KINDS)
+"""The links to the newest files."""
 
 Progress = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
@@ -35,7 +38,7 @@ class _ReportingFile(FileIO):
     """A file that reports how many of its bytes were read."""
 
     def __init__(self, path: Path, progress: Progress) -> None:
-        super().__init__(path)
+        super().__init__(path, opener=open_regular)
         self._progress = progress
 
     def readinto(self, buffer: Any) -> int | None:
@@ -93,15 +96,15 @@ class Folder:
         return max([*self.days("raw")[-1:], *self.days(kind)[-1:], *map(day_after, self.reports()[-1:])], default="")
 
     def read(self, path: Path) -> bytes | None:
-        """A report or a page; None if it is missing or a symbolic link, which may lead out of the folder."""
+        """A report or a page; None if it is missing or not a regular file: a link may lead out of the folder."""
         try:
-            return None if path.is_symlink() else path.read_bytes()
-        except FileNotFoundError:
+            return read_regular(path)
+        except (FileNotFoundError, IrregularFileError):
             return None
 
     def open_history(self, day: str) -> IO[bytes]:
         """Open the history of a day."""
-        return self.history_path(day).open("rb")
+        return open(self.history_path(day), "rb", opener=open_regular)
 
     def open(self, kind: str, day: str) -> IO[bytes]:
         """Open a day's file to read it from its start; where both forms exist, the plain one counts."""
@@ -112,16 +115,20 @@ class Folder:
             packed = self.packed_path(kind, day)
             progress(packed.stat().st_size)
             # GzipFile iterates over lines in Python; a buffer around it does so in C.
-            return BufferedReader(cast(RawIOBase, gzip.open(packed, "rb")), READ_BYTES)
+            return BufferedReader(cast(RawIOBase, _unpacked(packed)), READ_BYTES)
 
     def open_anywhere(self, kind: str, day: str) -> IO[bytes]:
         """Open a day's file to read it at any offset; a compressed one is unpacked into a temporary file."""
         try:
-            return self.path(kind, day).open("rb")
+            return open(self.path(kind, day), "rb", opener=open_regular)
         except FileNotFoundError:
             unpacked = TemporaryFile()  # noqa: SIM115  the caller closes it
-            with gzip.open(self.packed_path(kind, day), "rb") as packed:
-                shutil.copyfileobj(packed, unpacked)
+            try:
+                with _unpacked(self.packed_path(kind, day)) as packed:
+                    shutil.copyfileobj(packed, unpacked)
+            except BaseException:
+                unpacked.close()
+                raise
             unpacked.seek(0)
             return cast(IO[bytes], unpacked)
 
@@ -146,7 +153,7 @@ class Folder:
         There are at most `count` parts of about one size; a compressed file is one part.
         """
         try:
-            with self.path(kind, day).open("rb") as file:
+            with open(self.path(kind, day), "rb", opener=open_regular) as file:
                 size = file.seek(0, os.SEEK_END)
                 starts = {0}
                 for number in range(1, count):
@@ -182,8 +189,45 @@ class Folder:
 
 @lru_cache(maxsize=8)
 def _count(path: Path, _inode: int, _size: int, _changed: int) -> int:
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+    with _unpacked(path) if path.suffix == ".gz" else open(path, "rb", opener=open_regular) as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(READ_BYTES), b""))
+
+
+def _unpacked(path: Path) -> gzip.GzipFile:
+    """Open a compressed file to read what it holds."""
+    unpacked = gzip.GzipFile(fileobj=open(path, "rb", opener=open_regular))  # noqa: SIM115  the caller closes it
+    unpacked.myfileobj = cast(Any, unpacked.fileobj)  # GzipFile closes this one with itself
+    return unpacked
+
+
+def irregular_files(root: Path) -> Iterator[tuple[Path, str]]:
+    """What has the name of a file or a folder of ours and is of another type: each path and its type.
+
+    Links among the reports are left out: they are neither read nor served.
+    """
+    staging = root / ".replay"
+    for path in (staging, *(root / kind for kind in (*KINDS, "reports")), root / "reports" / "history"):
+        if (path == staging and path.is_symlink()) or (path.exists() and not path.is_dir()):
+            yield path, irregular_type(path) or "a file"
+        elif path != staging:
+            yield from _irregular_in(path, allows_links=path.name in ("reports", "history"))
+    yield from _irregular_in(root, allows_links=False)
+
+
+def _irregular_in(folder: Path, *, allows_links: bool) -> Iterator[tuple[Path, str]]:
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name.removesuffix(".tmp")
+            is_link = entry.is_symlink() and (allows_links or name in _LINKS)
+            if not entry.is_file(follow_symlinks=False) and not is_link and _is_ours(name):
+                yield Path(entry.path), irregular_type(Path(entry.path)) or "no file"
+
+
+def _is_ours(name: str) -> bool:
+    """Whether the program would open or replace a file of this name in one of its folders."""
+    plain = name.removeprefix(".").removesuffix(".torn")
+    suffixes = (*DAY_FILE, ".json", ".html", ".msgpack")
+    return name == ".lock" or plain in ("settings.jsonl", *_LINKS) or _day_of(plain, suffixes) is not None
 
 
 def day_of_file(name: str) -> str | None:

@@ -1,14 +1,19 @@
 """What the ends of the logs say: the last reading, how the last process ended, where following resumes, who is down."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import orjson
 
+from etl.readings.answers import parse
+from etl.readings.averages.no_number import NO_NUMBER_READINGS, explain
+from etl.readings.averages.window import number
 from etl.readings.lines import UNREADABLE, raw_decoder
-from etl.readings.records import RejectedError
+from etl.readings.records import Machine, Position, Reading, RejectedError
 from etl.storage.folder import Folder
 from etl.storage.places import blocks_before, last_lines, nth_place
 
@@ -18,6 +23,19 @@ MAX_RAW_BYTES, MAX_EVENT_BYTES = 16 << 20, 8 << 20
 """Bytes read of the ends of the raw log and of the events log, at most: `etl status` stays fast on any folder."""
 
 
+MAX_START_BYTES = 4 << 20
+"""Bytes read of the end of a log to show it after a start, at most: about 0.1 s of CPU on any folder."""
+MAX_PACKED_BYTES = 16 << 20
+"""Larger compressed files are not unpacked for that."""
+
+
+class Lacking(NamedTuple):
+    """Machines of a source that send no number: how many of them for each field, and the sentence on one of them."""
+
+    machines: Counter[str]
+    why: str
+
+
 class LastReading(NamedTuple):
     """The last reading of a source (`at` in seconds); `machines` counts those in the same poll."""
 
@@ -25,11 +43,28 @@ class LastReading(NamedTuple):
     status: Any
     values: Sequence[Any]
     machines: int
+    lacking: Lacking | None = None
 
 
 class _FollowedLine(msgspec.Struct, rename="_{}".format):
     source: str
-    position: int
+    position: Annotated[int, msgspec.Meta(ge=0)]
+    before: Any = None
+
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _AveragesLine(msgspec.Struct):
+    source: str
+    polled_at: Moment
+    id: Any = None
+
+
+class _EventLine(msgspec.Struct):
+    at: Moment
+    event: str
+    source: str | None = None
 
 
 def last_reading_at(folder: Folder) -> float | None:
@@ -51,10 +86,10 @@ def ended_cleanly(folder: Folder) -> bool:
     return True
 
 
-def last_positions(folder: Folder, names: set[str]) -> dict[str, int]:
-    """Where following each of these sources' files resumes: `_position` of its last raw line."""
+def last_positions(folder: Folder, names: set[str]) -> dict[str, Position]:
+    """Where following each of these sources' files resumes: the position in its last raw line."""
     decode = msgspec.json.Decoder(_FollowedLine).decode
-    positions: dict[str, int] = {}
+    positions: dict[str, Position] = {}
     for day in reversed(folder.days("raw")):
         end = folder.count("raw", day) + 1
         for _, block in blocks_before(folder, nth_place(folder, day, end), (day, 1)):
@@ -63,33 +98,101 @@ def last_positions(folder: Folder, names: set[str]) -> dict[str, int]:
             for line in reversed([line for line in block if b',"_position":' in line]):
                 with suppress(*UNREADABLE):
                     followed = decode(line)
+                    before = followed.before if type(followed.before) is str else None
                     if followed.source in names:
-                        positions.setdefault(followed.source, followed.position)
+                        positions.setdefault(followed.source, Position(followed.position, before))
     return positions
 
 
-def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dict[str, LastReading]:
-    """The last reading of each of these sources with its values of `fields`, as far as MAX_RAW_BYTES reach back."""
+def _readings(lines: Iterable[bytes], names: Collection[str], fields: Sequence[str]) -> Iterator[tuple[Reading, bytes]]:
+    """The readings of these sources in raw lines, each with its line; damaged lines are skipped."""
     decode = raw_decoder(fields)
-    last: dict[str, LastReading] = {}
-    ids: set[Any] = set()
-    missing = set(names)
-    for line in last_lines(folder, "raw", MAX_RAW_BYTES):
+    for line in lines:
         try:
             reading = decode(line)
         except RejectedError:
             continue
+        if reading.machine[0] in names:
+            yield reading, line
+
+
+def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dict[str, LastReading]:
+    """The last reading of each of these sources with its values of `fields`, as far as MAX_RAW_BYTES reach back.
+
+    Of every machine that is seen on the way, it finds out whether it sends numbers.
+    """
+    last: dict[str, LastReading] = {}
+    ids: set[Any] = set()
+    missing = set(names)
+    numbers = _Numbers(fields)
+    bytes_read = 0
+    for reading, line in _readings(last_lines(folder, "raw", MAX_RAW_BYTES), names, fields):
         source, machine_id = reading.machine
+        in_last_poll = True
         if source in missing:
             missing.remove(source)
             ids = {machine_id}
             last[source] = LastReading(reading.polled_at, reading.status, reading.values, 1)
-        elif source in last and reading.polled_at == last[source].at:  # the lines of a poll are adjacent
+        elif reading.polled_at == last[source].at:  # the lines of a poll are adjacent
             ids.add(machine_id)
             last[source] = last[source]._replace(machines=len(ids))
-        elif not missing:
+        elif not missing and not numbers.undecided and bytes_read > TAIL_BYTES:
             break
-    return last
+        else:
+            in_last_poll = False
+        numbers.add(reading, line, in_last_poll)
+        bytes_read += len(line)
+    lacking = numbers.by_source()
+    return {source: entry._replace(lacking=lacking.get(source)) for source, entry in last.items()}
+
+
+class _Candidate(NamedTuple):
+    """A machine: its newest line, and for each field that lacks a number there how many readings in a row lack it."""
+
+    line: bytes
+    counts: dict[str, int]
+    is_awaited: bool
+
+
+class _Numbers:
+    """Which machines send no number for which fields; their readings are added newest first.
+
+    `undecided` is how many fields of awaited machines need older readings.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self.undecided = 0
+        self._fields = fields
+        self._candidates: dict[Machine, _Candidate] = {}
+
+    def add(self, reading: Reading, line: bytes, is_awaited: bool) -> None:
+        """Add the next older reading; only the newest one of a machine decides whether it is awaited."""
+        lacking = {field for field, value in zip(self._fields, reading.values, strict=True) if number(value) is None}
+        candidate = self._candidates.get(reading.machine)
+        if candidate is None:
+            candidate = _Candidate(line if lacking else b"", dict.fromkeys(lacking, 0), is_awaited)
+            self._candidates[reading.machine] = candidate
+            self.undecided += len(lacking) * is_awaited
+        for field, count in list(candidate.counts.items()):
+            if count == NO_NUMBER_READINGS:
+                continue
+            if field in lacking:
+                candidate.counts[field] = count + 1
+            else:
+                del candidate.counts[field]
+            if candidate.counts.get(field) in (None, NO_NUMBER_READINGS):
+                self.undecided -= candidate.is_awaited
+
+    def by_source(self) -> dict[str, Lacking]:
+        """What was found out, for each source with such machines."""
+        sources: dict[str, Lacking] = {}
+        for (source, _), candidate in self._candidates.items():
+            fields = [field for field in self._fields if candidate.counts.get(field) == NO_NUMBER_READINGS]
+            if fields and source not in sources:
+                sources[source] = Lacking(Counter(), explain(candidate.line, list(dict.fromkeys(fields))))
+            for field in dict.fromkeys(fields):
+                sources[source].machines[field] += 1
+        return sources
 
 
 def down_events(folder: Folder) -> dict[str, dict[str, Any]]:
@@ -106,3 +209,64 @@ def down_events(folder: Folder) -> dict[str, dict[str, Any]]:
         if kind in ("source_down", "source_up") and isinstance(source, str) and isinstance(event.get("at"), str):
             latest.setdefault(source, event)
     return {source: event for source, event in latest.items() if event["event"] == "source_down"}
+
+
+def last_averages(folder: Folder, names: Collection[str], silence: float, now: float) -> dict[Machine, bytes]:
+    """The latest averages line of each machine of these sources, the oldest first, within MAX_START_BYTES.
+
+    A machine that was silent for more than `silence` seconds before the newest line, or before `now`, is left out.
+    """
+    decode = msgspec.json.Decoder(_AveragesLine).decode
+    latest: dict[Machine, bytes] = {}
+    first: float | None = None
+    for line in _start_lines(folder, "averages"):
+        with suppress(RejectedError, *UNREADABLE):
+            averages = decode(line)
+            if averages.source not in names:
+                continue
+            at = averages.polled_at.timestamp()
+            first = min(at, now) if first is None else first
+            if at < first - silence:
+                break
+            machine = averages.source, averages.id if type(averages.id) in (int, str, float) else None
+            if machine not in latest:
+                parse(line)  # the line is shown unchanged, so all of it must be JSON
+                latest[machine] = line
+    return dict(reversed(latest.items()))
+
+
+def recent_readings(
+    folder: Folder, names: Collection[str], fields: Sequence[str], span: float, now: float
+) -> list[Reading]:
+    """The readings of these sources in the `span` seconds before the newest one, or before `now`, the oldest first.
+
+    MAX_START_BYTES are read at most.
+    """
+    readings: list[Reading] = []
+    for reading, _ in _readings(_start_lines(folder, "raw"), names, fields):
+        newest = readings[0].polled_at if readings else reading.polled_at
+        if reading.polled_at < min(newest, now) - span:
+            break
+        readings.append(reading)
+    return readings[::-1]
+
+
+def last_events(folder: Folder, count: int) -> list[bytes]:
+    """The last `count` lines of the events log that are events, the oldest first, within MAX_START_BYTES."""
+    decode = msgspec.json.Decoder(_EventLine).decode
+    events: list[bytes] = []
+    for line in _start_lines(folder, "events"):
+        with suppress(RejectedError, *UNREADABLE):
+            decode(line)
+            parse(line)  # the line is shown unchanged, so all of it must be JSON
+            events.append(line)
+        if len(events) == count:
+            break
+    return events[::-1]
+
+
+def _start_lines(folder: Folder, kind: str) -> Iterator[bytes]:
+    """The lines in the last MAX_START_BYTES of a log, newest first; none if they are in a large compressed file."""
+    for day in folder.days(kind)[-1:]:
+        if folder.path(kind, day).exists() or folder.stored_bytes(kind, [day]) <= MAX_PACKED_BYTES:
+            yield from last_lines(folder, kind, MAX_START_BYTES)

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from etl.storage.atomic import MODE, is_same_file
+from etl.storage.atomic import is_same_file, open_regular
 
 RETRIES = 2
 RETRY_S = 0.1
@@ -19,7 +19,7 @@ class HeldError(Exception):
 def take_lock(root: Path) -> int:
     """Lock the output folder until the returned descriptor is closed; HeldError if another process holds it."""
     root.mkdir(parents=True, exist_ok=True)
-    fd = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+    fd = open_regular(root / ".lock", os.O_RDWR | os.O_CREAT)
     for retries in range(RETRIES, -1, -1):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,7 +47,7 @@ def renew_lock(root: Path, fd: int) -> int:
 def is_held(root: Path) -> bool:
     """Whether a process holds the folder."""
     try:
-        with (root / ".lock").open("rb") as lock:
+        with open(root / ".lock", "rb", opener=open_regular) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from etl.readings.days import days_before
-from etl.storage.atomic import private_opener, sync, temporary_path
-from etl.storage.derivation import windows_before
+from etl.storage.atomic import open_regular, sync, temporary_path
 from etl.storage.folder import KINDS, Folder
 from etl.storage.places import Place
+from etl.storage.recovery.derivation import windows_before
 from etl.storage.settings_log import SettingsLog
 
 READ_BYTES = 1 << 20
@@ -45,7 +45,7 @@ def _compress_file(path: Path, stopping: Callable[[], bool], pause: Pause) -> bo
     """Compress a file; False, with nothing changed, if the process is stopping or the file changed meanwhile."""
     packed = path.with_name(path.name + ".gz")
     temporary = temporary_path(packed)
-    with path.open("rb") as source, open(temporary, "wb", opener=private_opener) as target:
+    with open(path, "rb", opener=open_regular) as source, open(temporary, "wb", opener=open_regular) as target:
         before = os.fstat(source.fileno())
         # No name and no time in the gzip header: the same day compresses to the same bytes.
         with gzip.GzipFile("", "wb", COMPRESSION_LEVEL, target, 0) as packer:
@@ -64,6 +64,11 @@ def _compress_file(path: Path, stopping: Callable[[], bool], pause: Pause) -> bo
     return True
 
 
+def without_averages(folder: Folder, today: str, keep_days: int | None) -> set[str]:
+    """The days that `delete_old` leaves without averages: reported, and older than `keep_days` days before `today`."""
+    return set() if keep_days is None else {day for day in _reported(folder) if day < days_before(today, keep_days)}
+
+
 def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pause = no_writers) -> list[str]:
     """Delete files older than `keep_days` days before `today`; returns their names.
 
@@ -73,9 +78,8 @@ def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pau
     folder = settings_log.folder
     oldest = days_before(today, keep_days)
     deleted: list[str] = []
-    for day in _reported(folder):
-        if day < oldest:
-            deleted += _delete(folder, "averages", day, pause) + _delete(folder, "events", day, pause)
+    for day in sorted(without_averages(folder, today, keep_days)):
+        deleted += _delete(folder, "averages", day, pause) + _delete(folder, "events", day, pause)
     raw = set(folder.days("raw"))
     averages = [day for day in folder.days("averages") if day in raw]
     for day in _reported(folder):

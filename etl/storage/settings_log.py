@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from etl.readings.lines import parse_settings, settings_line
 from etl.readings.records import RejectedError, Settings, SettingsEntry
-from etl.storage.atomic import append_whole
+from etl.storage.atomic import append_whole, read_regular
 from etl.storage.folder import Folder
 
 Shape = tuple[int, tuple[tuple[str, str], ...]]
@@ -39,7 +39,7 @@ class SettingsLog:
         self.damaged: list[DamagedEntry] = []
         data = b""
         with suppress(FileNotFoundError):
-            data = folder.settings_path.read_bytes()
+            data = read_regular(folder.settings_path)
         for number, line in enumerate(data.splitlines(keepends=True), start=1):
             try:
                 self.entries.append(parse_settings(line))

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from itertools import zip_longest
 
 from etl.readings.records import SettingsEntry
-from etl.storage.atomic import link, private_opener, sync, temporary_path
+from etl.storage.atomic import link, open_regular, sync, temporary_path
 from etl.storage.folder import DAMAGED_GZIP, Folder
 from etl.storage.settings_log import SettingsLog
 
@@ -30,7 +30,7 @@ def staging(folder: Folder) -> Iterator[Folder]:
 
 def append(staged: Folder, kind: str, day: str, blocks: Iterable[bytes]) -> None:
     """Append complete lines, in blocks, to a day file of the staging folder; not fsynced."""
-    with open(staged.path(kind, day), "ab", opener=private_opener) as file:
+    with open(staged.path(kind, day), "ab", opener=open_regular) as file:
         file.writelines(blocks)
 
 
@@ -49,9 +49,9 @@ def move_into_place(settings_log: SettingsLog, staged: Folder, days: list[str], 
             settings_log.append(entry)
         for day in days:
             for kind in STAGED_KINDS:
+                # Fsynced each, so that a power cut keeps no day without the days before it.
                 staged.path(kind, day).replace(folder.path(kind, day))
-        for kind in STAGED_KINDS:
-            sync(folder.root / kind)
+                sync(folder.root / kind)
     for kind in STAGED_KINDS:
         with suppress(OSError):
             link(folder.root / f"{kind}.jsonl", f"{kind}/{days[-1]}.jsonl")
@@ -86,7 +86,7 @@ def replace_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
     temporary = temporary_path(path)
     path.parent.mkdir(exist_ok=True)
     try:
-        with open(temporary, "w+b", opener=private_opener) as derived:
+        with open(temporary, "w+b", opener=open_regular) as derived:
             derived.writelines(lines)
             derived.seek(0)
             if _has_averages(folder, day, derived):
@@ -95,8 +95,8 @@ def replace_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder.packed_path("averages", day).unlink(missing_ok=True)
     sync(path.parent)
+    folder.packed_path("averages", day).unlink(missing_ok=True)
     return True
 
 

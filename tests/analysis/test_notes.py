@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from etl.analysis.notes import notes
+from etl.analysis.notes import lacking_note, notes
 
 NOISE = np.random.default_rng(1).normal(size=8640)
 WAVE = 10 * np.sin(np.arange(8640) / 8640 * 2 * np.pi)
@@ -62,3 +62,20 @@ def test_a_duty_cycle_has_a_note():
         "the values alternate between two levels, about 0 and 800, like a machine that switches on and off: "
         "100 % of the readings are anomalies, most of them normal"
     ]
+
+
+@pytest.mark.parametrize(
+    ("lacks", "note"),
+    [
+        ([True] * 8640, ["none of 8,640 readings had a number as fan_sped"]),
+        ([False] * 1000 + [True] * 500, ["1,000 of 1,500 readings had a number as fan_sped"]),
+        ([True] * 3 + [False], ["1 of 4 readings had a number as fan_sped"]),
+        ([True, True, False] * 100, []),
+        ([True] * 2, []),
+        ([], []),
+    ],
+    ids=["never", "half a day", "three", "now and then", "two", "nothing"],
+)
+def test_readings_without_a_number_have_a_note(lacks, note):
+    """Three readings in a row without a number are a note, with how many of the day's readings had one."""
+    assert lacking_note(np.array(lacks, bool), "fan_sped") == note

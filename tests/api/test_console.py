@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 
 import pytest
@@ -80,9 +82,24 @@ def test_the_overview_starts_at_the_mark_of_the_query(query, mark):
 def test_the_charts_of_a_machine_are_served():
     """The charts of a machine are served as the process drew them; an unknown machine is a 404, whatever its id is."""
     assert console().get("/console/machine?source=b&id=null").json == SHOWN
-    for query in ("source=a&id=1", "source=b&id=[1]", "source=b&id={", "id=1", "source=b&id=1e999"):
+    for query in (
+        "source=a&id=1",
+        "source=b&id=[1]",
+        "source=b&id={",
+        "id=1",
+        "source=b&id=1e999",
+        "source=b&id=" + "[" * 5000,
+        "source=b&id=" + "9" * 5000,
+    ):
         assert console().get(f"/console/machine?{query}").status_code in (200, 404)
     assert is_error(console().get("/console/machine?source=a&id=1"), 404)
+
+
+def test_a_machine_is_found_by_an_id_of_any_size():
+    """The id in the query is JSON, and a number in it keeps its digits."""
+    app = client(views=EMPTY._replace(machine=lambda source, key: {"key": str(key)}))
+    for text in ("12345678901234567890123", "9007199254740993", "-18446744073709551617"):
+        assert app.get(f"/console/machine?source=a&id={text}").json == {"key": text}
 
 
 def test_a_process_that_is_not_ready_returns_the_reasons():
@@ -113,6 +130,20 @@ def test_only_a_date_names_a_report(day):
     app = client(views=EMPTY._replace(report=requested.append))
     assert is_error(app.get(f"/reports/{day}"), 404)
     assert requested in ([], ["2026-11-23"])
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ENOENT])
+def test_a_file_that_cannot_be_read_is_a_503(number, caplog):
+    """Without a descriptor, or on a disk that fails, a report is a JSON 503 and one line in the log, no traceback."""
+
+    def report(day):
+        raise OSError(number, os.strerror(number), f"/var/lib/{day}.json")
+
+    answer = client(views=EMPTY._replace(report=report)).get("/reports/2026-11-23")
+    assert is_error(answer, 503)
+    assert os.strerror(number) in answer.text
+    assert "/var/lib" not in answer.text
+    assert [record.exc_info for record in caplog.records] == [None]
 
 
 def test_metrics_have_the_content_type_of_prometheus():

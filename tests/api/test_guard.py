@@ -132,16 +132,22 @@ def site(tmp_path):
     return Site(tmp_path)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "0"])
 def test_run_refuses_an_exposed_address_without_a_token(site, host):
-    """`etl run` on an address that other machines can reach exits with 78 and a hint, before it creates a file."""
+    """`etl run` and `etl check` of an address that others can reach exit with 78 and a hint, and create no file."""
     site.save(api={"host": host, "port": site.port})
     refused = site.etl("run")
     assert (refused.returncode, refused.stdout) == (78, "")
     assert f"Other hosts can reach api.host {host}: set api.token" in refused.stderr
     assert "--insecure" in refused.stderr
     assert not (site.root / "output").exists()
-    assert "`etl run` requires api.token or --insecure" in site.etl("check").stdout
+    checked = site.etl("check")
+    assert (checked.returncode, checked.stdout) == (78, "")
+    assert checked.stderr == (
+        f"config.yaml:2:9: Other hosts can reach api.host {host}; "
+        "set api.token, which writes then need, or use --insecure\n"
+    )
+    assert site.etl("check", "--insecure").returncode == 0
 
 
 def test_run_serves_an_exposed_address_with_insecure(site):

@@ -22,8 +22,8 @@ from api.machines import Machines
 from etl.audit.replay import RefusedError
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.benchmarks.generate import write_day
 from tests.support import commands
@@ -85,6 +85,27 @@ def test_added_days_are_governed_by_the_current_settings(lived):
         assert b"".join(derivation.day(day)) == after[f"averages/{day}.jsonl"]
 
 
+@pytest.mark.parametrize("renames", range(6))
+def test_a_replay_that_was_killed_is_completed_by_the_next(tmp_path, monkeypatch, renames):
+    """Killed between any two renames, a replay is completed when it is run again: every day has its averages."""
+    file = tmp_path / "m.jsonl"
+    file.write_bytes(b"".join(raw_line({"id": 1, "temperature": 20}, "m", START - n * DAY) for n in (2, 1, 0)))
+    import_files(tmp_path / "whole", file)
+    rename, calls = Path.replace, iter(range(99))
+
+    def killed(self, target):
+        if next(calls) == renames:
+            raise SystemExit
+        return rename(self, target)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(Path, "replace", killed)
+        with pytest.raises(SystemExit):
+            import_files(tmp_path / "killed", file)
+    import_files(tmp_path / "killed", file)
+    assert logs(tmp_path / "killed") == logs(tmp_path / "whole")
+
+
 def test_ctrl_c_is_handled_after_the_last_rename(tmp_path, monkeypatch):
     """A SIGINT between two renames is handled after the last one, whichever thread receives it."""
     file = tmp_path / "m.jsonl"
@@ -110,17 +131,19 @@ def test_ctrl_c_is_handled_after_the_last_rename(tmp_path, monkeypatch):
 
 
 def test_following_continues_after_the_replayed_lines(plant):
-    """Lines of a followed file that were imported are not read again when the file is followed."""
+    """Lines of a followed file that were imported are not read again, also if the last has no line feed yet."""
     here = plant(start=START, sources=[{"name": "f", "file": "f.jsonl"}])
     file = here.root / "f.jsonl"
-    file.write_bytes(b"".join(b'{"n":%d,"timestamp":"2026-11-22T09:00:0%d+00:00"}\n' % (n, n) for n in range(3)))
+    recorded = b"".join(b'{"n":%d,"timestamp":"2026-11-22T09:00:0%d+00:00"}\n' % (n, n) for n in range(3))
+    file.write_bytes(recorded + b'{"n":3,"timestamp":"2026-11-22T10:00:00Z"}')
     here.close()
     import_files(here.folder.root, file, settings=here.loaded.settings, sources={file.resolve(): "f"})
     here.open()
     with file.open("ab") as more:
-        more.write(b'{"n":3}\n')
+        more.write(b'\n{"n":4}\n')
     here.tick(2)
-    assert [record["n"] for record in here.records("raw")] == [0, 1, 2, 3]
+    assert [record["n"] for record in here.records("raw")] == [0, 1, 2, 3, 4]
+    assert not here.events("truncated")
 
 
 @pytest.mark.parametrize("change", ["other bytes", "an older day"])

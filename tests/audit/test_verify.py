@@ -13,7 +13,7 @@ from etl.audit.rebuild import rebuild
 from etl.audit.verify import Proof
 from etl.readings.text import plural
 from etl.storage.folder import Folder
-from etl.storage.retention import compress, delete_old
+from etl.storage.retention import compress, delete_old, without_averages
 from etl.storage.settings_log import SettingsLog
 from tests.support.folders import FIELDS, FIVE, prove, redo, small, wrong_in
 
@@ -165,26 +165,32 @@ def test_integers_of_any_size_have_an_averages_line(tmp_path):
         file.write(b'{"id":%d,"timestamp":%d,"_source":"m","_polled_at":"2026-11-23T01:00:00Z"}\n' % (10**30, 10**40))
     (found,) = wrong_in(folder)
     assert "1 missing or torn line at the end" in found
-    list(rebuild(SettingsLog(folder, FIVE), [], False, lambda *_, **__: None))
+    list(rebuild(SettingsLog(folder, FIVE), [], (), lambda *_, **__: None))
     assert wrong_in(folder) == []
 
 
-def test_averages_missing_between_others_are_wrong(past):
-    """A day without averages is wrong if an older day has some; else keep_days deleted it, which is a note."""
+@pytest.mark.parametrize("days", [["22"], ["23"], ["25"], ["22", "23"], ["22", "23", "24", "25"]], ids="-".join)
+def test_missing_averages_are_wrong_unless_keep_days_deletes_them(past, days):
+    """A day without averages is wrong, whichever it is; a note only for a day that keep_days deletes."""
     here = past()
-    here.folder.path("averages", "2026-11-23").unlink()
-    wrong, _, summary = prove(here)
-    assert wrong == [
-        "averages/2026-11-23.jsonl: 10 missing or torn lines at the end; `etl rebuild` derives the day again"
+    for day in days:
+        here.folder.path("averages", f"2026-11-{day}").unlink()
+    assert [text.partition(":")[0] for text in prove(here)[0]] == [f"averages/2026-11-{day}.jsonl" for day in days]
+    deleted = without_averages(here.folder, "2026-11-26", 3)
+    assert deleted == {"2026-11-22"}
+    wrong, notes, _ = prove(here, deleted=deleted)
+    assert [text.partition(":")[0] for text in wrong] == [
+        f"averages/2026-11-{day}.jsonl" for day in days if day != "22"
     ]
-    assert summary.endswith(": 10 wrong")
-    here.folder.path("averages", "2026-11-22").unlink()
-    wrong, notes, _ = prove(here)
-    assert wrong == []
     assert [text for text in notes if "keep_days" in text] == [
         f"averages/2026-11-{day}.jsonl: does not exist; output.keep_days deletes averages before the raw log"
-        for day in (22, 23)
+        for day in days
+        if day == "22"
     ]
+    redo(here, deleted=deleted)
+    assert here.folder.days("averages")[0] == ("2026-11-23" if "22" in days else "2026-11-22")
+    redo(here)
+    assert prove(here)[0] == []
 
 
 def test_a_folder_after_retention_is_sound(past):
@@ -192,13 +198,14 @@ def test_a_folder_after_retention_is_sound(past):
     here = past()
     averages = here.bytes_of("averages")
     delete_old(SettingsLog(here.folder, here.settings), "2026-11-25", 1)
+    deleted = without_averages(here.folder, "2026-11-25", 1)
     assert (here.folder.days("raw")[0], here.folder.days("averages")[0]) == ("2026-11-23", "2026-11-24")
     compress(here.folder, lambda: False)
-    wrong, notes, summary = prove(here)
+    wrong, notes, summary = prove(here, deleted=deleted)
     assert wrong == []
     assert summary == "3 days, 20 raw lines, 10 averages lines, 2 reports checked: sound"
     assert "reports: 1 day without a raw log cannot be checked: 2026-11-22" in notes
-    assert redo(here, keep=True)[0] == ["2 averages files already correct", "2 reports already correct"]
+    assert redo(here, deleted=deleted)[0] == ["2 averages files already correct", "2 reports already correct"]
     assert "2026-11-23" not in here.folder.days("averages")
     assert here.folder.path("averages", "2026-11-25").read_bytes() == averages["2026-11-25"]
 

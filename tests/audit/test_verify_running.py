@@ -9,9 +9,9 @@ from freezegun import freeze_time
 
 from etl.audit.verify import Proof
 from etl.readings.lines import raw_line
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
 from etl.storage.lock import is_held
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.commands import etl as run
 from tests.support.folders import FIVE, MIDNIGHT, prove, small, wrong_in

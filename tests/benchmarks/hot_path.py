@@ -19,8 +19,8 @@ from etl.live.poller import Poller
 from etl.live.standing import Standing
 from etl.live.writer import Logs, Writer
 from etl.readings.answers import parse
+from etl.readings.averages.fold import derive, fold_of
 from etl.readings.days import day_finder
-from etl.readings.fold import derive, fold_of
 from etl.readings.lines import raw_line
 from etl.readings.records import Answer, Poll, Settings
 from etl.storage.appender import Appender

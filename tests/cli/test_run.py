@@ -11,8 +11,10 @@ import pytest
 from freezegun import freeze_time
 
 from tests.support import commands
+from tests.support.digest import DigestMachine
 from tests.support.plant import FIXTURE
 from tests.support.process import Site, caused_by_load, closed_day, end, not_refused, until
+from tests.support.servers import Server
 
 
 @pytest.fixture
@@ -112,6 +114,19 @@ def test_once_reads_every_source_and_exits(site):
     assert off.returncode == 69
     assert "Error fetching data from off: connection refused" in off.stderr
     assert "No source answered" in off.stderr
+
+
+@pytest.mark.parametrize("transport", ["requests", "curl"])
+def test_a_login_by_digest(site, transport):
+    """A source with `auth: digest` is polled with the login in its url."""
+    if transport == "curl":
+        pytest.importorskip("pycurl")
+    server = Server(DigestMachine({"admin": "p/ss@"}, "SHA-256"))
+    url = server.url.replace("://", "://admin:${PASSWORD}@")
+    site.save(transport=transport, sources=[{"name": "shelly", "url": url, "auth": "digest"}])
+    done = site.etl("once", env={**os.environ, "PASSWORD": "p%2Fss%40"})
+    server.close()
+    assert (done.returncode, len(site.lines("raw"))) == (0, 1)
 
 
 def test_a_second_process_is_refused_with_the_first_ones_pid(site):

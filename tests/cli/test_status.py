@@ -62,6 +62,7 @@ def test_a_source_shows_its_last_reading(plant):
         "machines": 1,
         "status": last["status"],
         "values": {"temperature": last["temperature"], "speed": last["fan_speed"]},
+        "no_number": None,
     }
     assert (state["lag"], state["last_reading"], state["up"]) == (10.0, last["_polled_at"], 2)
 
@@ -117,6 +118,7 @@ def test_a_source_without_readings_is_silent(plant):
         "machines": 0,
         "status": None,
         "values": {},
+        "no_number": None,
     }
 
 
@@ -128,6 +130,53 @@ def test_the_machines_of_one_answer_are_counted(plant):
     here.tick(2)
     assert status(here)["sources"][0]["machines"] == 7
     assert "7 machines" in table(status(here))
+
+
+def test_a_source_without_numbers_is_named(plant):
+    """The JSON has the machines without a number by parameter, the table what one of them sends; numbers end it."""
+    here = plant(sources=[{"name": name, "file": f"{name}.json"} for name in ("a", "b")])
+    (here.root / "a.json").write_bytes(b'{"temperature": 20, "fan_speed": 1}')
+    (here.root / "b.json").write_bytes(b'{"id": 7, "temperature": "20", "fan_rpm": 1}')
+    here.tick(2)
+    assert status(here)["no_number"] == 0
+    here.tick()
+    state = status(here)
+    why = 'no number as temperature ("20"), fan_speed; it sends id 7, temperature, fan_rpm'
+    assert [source["source"] for source in state["sources"]] == ["b", "a"]
+    assert [source["no_number"] for source in state["sources"]] == [
+        {"machines": {"temperature": 1, "speed": 1}, "why": why},
+        None,
+    ]
+    assert (state["up"], state["no_number"]) == (2, 1)
+    assert f"{why}\n" in table(state)
+    assert "2 up, 0 down, 0 silent, 1 without a number" in table(state)
+    (here.root / "b.json").write_bytes(b'{"id": 7, "temperature": 20, "fan_speed": 1}')
+    here.tick()
+    assert status(here)["no_number"] == 0
+
+
+def test_machines_without_numbers_are_counted_by_source(plant):
+    """Of a source with several machines the table has the number of those without a number, and one as an example."""
+    here = plant(sources=[{"name": "hall", "file": "hall.json", "records": "machines"}])
+    machines = [{"id": n, "temperature": 1, **({} if n % 3 else {"fan_speed": 5})} for n in range(6)]
+    (here.root / "hall.json").write_bytes(orjson.dumps({"machines": machines}))
+    here.tick(3)
+    (source,) = status(here)["sources"]
+    assert source["no_number"]["machines"] == {"speed": 4}
+    assert "4 machines, such as: no number as fan_speed; it sends id 5, temperature\n" in table(status(here))
+
+
+def test_a_machine_that_is_not_in_every_answer_is_named(plant):
+    """A machine whose readings alternate with those of others in a file is named as well."""
+    here = plant(sources=[{"name": "log", "file": "log.jsonl"}])
+    for _ in range(4):
+        with (here.root / "log.jsonl").open("a") as file:
+            file.write('{"id": 1}\n')
+        here.tick()
+        with (here.root / "log.jsonl").open("a") as file:
+            file.write('{"id": 2, "temperature": 5, "fan_speed": 5}\n')
+        here.tick()
+    assert status(here)["sources"][0]["no_number"]["machines"] == {"temperature": 1, "speed": 1}
 
 
 def test_last_due_and_next_report(plant):

@@ -129,7 +129,8 @@ def test_sources_may_be_listed_in_another_file(tmp_path):
     assert [source.name for source in load(config_file).sources] == ["a", "b"]
     (tmp_path / "fleet.yaml").unlink()
     (problem,) = problems_of(config_file)
-    assert problem.startswith(f"{tmp_path}/fleet.yaml:1:1: cannot be read")
+    hint = f"create it, or correct sources in {config_file}"
+    assert problem == f"{tmp_path}/fleet.yaml:1:1: the file does not exist; {hint}"
 
 
 def names(tmp_path, shard):
@@ -153,3 +154,10 @@ def test_a_fleet_of_ten_thousand_loads_with_either_parser(tmp_path, monkeypatch)
     (tmp_path / "fleet.yaml").write_text(fleet)
     sources = load_text(tmp_path, "sources: fleet.yaml\n").sources
     assert len({source.url for source in sources}) == 10_000
+
+
+@pytest.mark.parametrize("document", ["README.md", "etl/config/README.md"])
+def test_the_examples_of_the_documents_load(document, tmp_path):
+    """Each config that a document shows is accepted."""
+    for example in re.findall(r"^```yaml\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL):
+        load_text(tmp_path, example)

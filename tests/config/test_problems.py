@@ -68,7 +68,7 @@ def test_a_problem_is_one_line_with_a_place_and_a_hint(name):
         assert all(document.printable(part) in message for part in words)
         for part in words:
             message = message.replace(document.printable(part), "")
-        assert not PYTHON_WORDS.search(re.sub(r"the tag \S+|^token", "", f"{message}; {hint}"))
+        assert not PYTHON_WORDS.search(re.sub(r"the tag \S+|^token|key token|token:", "", f"{message}; {hint}"))
 
 
 def test_check_lists_every_problem_and_exits_with_78():
@@ -81,8 +81,9 @@ def test_check_lists_every_problem_and_exits_with_78():
 def test_a_missing_file_is_reported_with_a_hint(tmp_path):
     """A missing file and a folder are named in the problem."""
     missing = tmp_path / "missing.yaml"
+    hint = "write one with `etl init`, or name yours with --config FILE"
+    assert problems_of(missing) == [f"{missing}:1:1: the file does not exist; {hint}"]
     hint = "check its name, its owner and its mode"
-    assert problems_of(missing) == [f"{missing}:1:1: cannot be read: No such file or directory; {hint}"]
     assert problems_of(tmp_path) == [f"{tmp_path}:1:1: cannot be read: Is a directory; {hint}"]
 
 
@@ -113,6 +114,16 @@ def test_a_number_in_base_60_of_a_whole_file_is_refused(tmp_path):
         "window: ${TOKEN}",
         "interval: http://user:hunter2@machine/data",
         "sources: [{name: m, url: 'ftp://user:hunter2@machine/data'}]",
+        "sources: [{name: m, url: 'user:hunter2@machine/data'}]",
+        "sources: [{name: m, url: 'http://user:a/hunter2@machine/data'}]",
+        "sources: [{name: m, url: 'http://user:a@hunter2@machine:x/data'}]",
+        "sources: [{name: m, url: 'https//user:hunter2@machine/data'}]",
+        "sources: [{name: m, url: 'http://machine:x/data?key=hunter2'}]",
+        "sources: [{name: m, url: 'mqtt://machine/data?key=hunter2'}]",
+        "sources: [{name: m, file: 'http://user:hunter2@machine/data'}]",
+        "sources: http://user:hunter2@machine/data",
+        "notify: {url: 'mailto://user:hunter2@machine'}",
+        "sources: [{name: m, url: '${TOKEN}/data'}]",
         "sources: [{name: m, url: 'http://machine', headers: {Authorization: [hunter2]}}]",
         "sources: [{name: m, url: 'http://machine', headers: {Authorization: ' hunter2'}}]",
         "sources: [{name: m, url: 'http://machine', headers: {'X Key': hunter2}}]",
@@ -220,3 +231,53 @@ def test_an_accepted_address_can_be_requested(rest, scratch):
     except ConfigError:
         return
     requests.Request("GET", url, auth=lambda request: request).prepare()
+
+
+def test_an_extra_is_installed_from_the_clone(tmp_path, monkeypatch):
+    """No index has this program: the hint for a missing extra installs it from the folder of the clone."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    text = MINIMAL + "transport: curl\nreport: {cluster: 'tcp://127.0.0.1:8786'}"
+    curl, cluster = problems_of(written(tmp_path, text))
+    assert "transport curl needs pycurl; in the folder of the clone run pip install '.[fleet]'" in curl
+    assert "report.cluster needs dask; in the folder of the clone run pip install '.[cluster]'" in cluster
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("vals(@)", "there is no function vals, did you mean values?"),
+        ("machines[].{id: serial, t: to_num(t)}", "there is no function to_num"),
+        ("m[?contains(name)]", "contains takes 2 arguments, not 1"),
+        ("sort_by(m, &nofunction(x))", "there is no function nofunction"),
+    ],
+)
+def test_a_function_that_fails_at_every_answer_is_refused(tmp_path, expression, words):
+    """JMESPath reports an unknown function or a wrong number of arguments only when it is called."""
+    (problem,) = problems_of(written(tmp_path, f"sources:\n  - {{name: a, file: b.json, records: '{expression}'}}\n"))
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    "expression", ["values(@)", "merge(a, b, c)", "not_null(a, b)", "max_by(m, &t)", "m[?t > `1`].{id: to_string(n)}"]
+)
+def test_every_function_of_jmespath_is_accepted(tmp_path, expression):
+    """Functions with any number of arguments too."""
+    load(written(tmp_path, f"sources:\n  - {{name: a, file: b.json, records: '{expression}'}}\n"))
+
+
+def test_a_template_is_checked_by_its_first_and_last_address(tmp_path):
+    """{n} may stand in host and port, as long as each address can be used; without count it is a mistake there."""
+    text = "sources: [{name: 'm-{n}', url: 'http://m-{n}.plant:80{n}/data', count: %s}]"
+    assert load(written(tmp_path, text % 9)).sources[8].url == "http://m-9.plant:809/data"
+    (problem,) = problems_of(written(tmp_path, text % 9999))
+    assert "its host or port cannot be read" in problem
+    (problem,) = problems_of(written(tmp_path, "sources: [{name: m, url: 'http://m-{n}/'}]"))
+    assert "it has {n}, but the source has no count" in problem
+
+
+@pytest.mark.parametrize("error", [RecursionError(), MemoryError(), OverflowError("too large\n"), KeyError("x")])
+def test_an_error_that_the_checks_did_not_foresee_is_a_problem_of_the_config(tmp_path, monkeypatch, error):
+    """Whatever goes wrong while a config is read, it is one line about that file, and no traceback."""
+    monkeypatch.setattr(document.Document, "_compose", lambda self: (_ for _ in ()).throw(error))
+    (problem,) = problems_of(written(tmp_path, MINIMAL))
+    assert f"the config cannot be read: {type(error).__name__}" in problem

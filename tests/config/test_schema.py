@@ -32,7 +32,7 @@ class Unfilled(dict):
 
 def complaints(folder, text, environment=None):
     """The messages of an editor about a config with this text."""
-    document = Document(written(folder, text), environment or Unfilled(), MAX_CONFIG_BYTES, "")
+    document = Document(written(folder, text), environment or Unfilled(), MAX_CONFIG_BYTES, "", "")
     return [error.message for error in VALIDATOR.iter_errors(document.value)]
 
 
@@ -119,7 +119,7 @@ def test_the_defaults_of_the_schema_are_those_of_the_model(tmp_path):
             section = definitions[value["$ref"].rpartition("/")[2]]["properties"]
             spelled[key] = {name: field["default"] for name, field in section.items() if "default" in field}
     assert spelled["interval"] == "10s"
-    assert spelled["api"] == {"serve": True, "host": "127.0.0.1", "port": 5000, "machines": 1}
+    assert spelled["api"] == {"serve": True, "host": "127.0.0.1", "port": 5000, "machines": 1, "names": ()}
     loaded = load(written(tmp_path, msgspec.yaml.encode(spelled)), {})
     assert loaded.config == load(written(tmp_path, MINIMAL), {}).config
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from etl.config import load as config
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import FIXTURE
 from tests.support.process import HANG_S, Site, end, until

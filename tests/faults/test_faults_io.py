@@ -8,7 +8,7 @@ import os
 import orjson
 import pytest
 
-from etl.storage.derivation import Derivation
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import Plant
 

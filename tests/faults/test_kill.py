@@ -21,10 +21,10 @@ from etl.nightly.report import encode
 from etl.readings.answers import parse
 from etl.readings.lines import settings_line
 from etl.readings.records import SettingsEntry
-from etl.storage.derivation import Derivation
 from etl.storage.folder import KINDS, Folder
 from etl.storage.latest import last_positions
 from etl.storage.places import last_lines
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.days import write_big_day
 from tests.support.process import Site, end, free_port, not_refused, until
@@ -282,8 +282,12 @@ def finish(rig: Rig) -> None:
     sizes = {name: (rig.site.root / f"{name}.jsonl").stat().st_size for name in rig.machines}
     rig.change()
 
+    def is_read() -> bool:
+        positions = last_positions(folder, rig.machines.keys())
+        return {name: position.offset for name, position in positions.items()} == sizes
+
     with rig.running() as process:
-        until(lambda: rig.prints() and last_positions(folder, rig.machines.keys()) == sizes and not due(rig))
+        until(lambda: rig.prints() and is_read() and not due(rig))
         end(process)
     rig.check()
     derivation = Derivation(SettingsLog(folder, rig.settings))

@@ -12,7 +12,7 @@ import pytest
 
 from etl.live import pipeline
 from etl.nightly.report import encode
-from etl.storage.derivation import Derivation
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.reports import make_report
 from tests.support.world import DAY, MIDNIGHT, NOON, check_reports, reopen, restart

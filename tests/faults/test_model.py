@@ -28,7 +28,7 @@ from etl.config import load as config
 from etl.nightly.report import contract, encode
 from etl.readings.days import day_after, day_finder, due
 from etl.readings.records import Failure
-from etl.storage.derivation import Derivation
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import RAM, Plant
 from tests.support.reports import make_report
@@ -38,8 +38,8 @@ START = 1_795_392_000.0 - 3600
 """2026-11-22T23:00:00Z."""
 SOURCES = ("a", "b")
 CALLS = ("open", "write", "fsync", "replace", "ftruncate", "close", "symlink", "makedirs")
-EVENTS = {"start", "stop", "settings", "gap", "source_down", "source_up", "rejected", "repaired", "clock_step",
-          "truncated", "dropped", "report"}  # fmt: skip
+EVENTS = {"start", "stop", "settings", "gap", "source_down", "source_up", "rejected", "no_number",
+          "repaired", "clock_step", "truncated", "dropped", "report"}  # fmt: skip
 
 
 class Crash(BaseException):

@@ -22,7 +22,7 @@ from etl.live.night import in_child
 from etl.nightly.report import encode
 from etl.readings.days import due
 from etl.readings.records import Failure
-from etl.storage.derivation import Derivation
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.plant import RAM, Plant
 from tests.support.reports import make_report

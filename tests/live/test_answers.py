@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import jmespath
 import pytest
 
-from tests.support.transport import run_tick
+from etl.live import writer
+from tests.support.transport import run_tick, use_records
 
 
 def test_garbage_is_an_event_and_never_a_line(scripted):
@@ -32,13 +32,11 @@ def test_one_broken_answer_among_many_costs_only_itself(scripted):
 def test_records_take_many_machines_out_of_one_answer(scripted):
     """With an expression each record of an answer is a reading; a broken record affects no other."""
     here = scripted()
-    here.pipeline.poller.use({"a": here.script})
-    here.pipeline.writer.use({"a": jmespath.compile("machines[].{id: serial, temperature: t.core}")})
+    use_records(here, "machines[].{id: serial, temperature: t.core}")
     here.script.answers["a"] = b'{"machines": [{"serial": 1, "t": {"core": 20}}, {"serial": 2}, {"serial": 3, "t": 5}]}'
     run_tick(here, ["a"])
     assert [(line["id"], line["temperature"]) for line in here.records("raw")] == [(1, 20), (2, None), (3, None)]
-    here.pipeline.poller.use({"a": here.script})
-    here.pipeline.writer.use({"a": jmespath.compile("machines")})
+    use_records(here, "machines")
     here.script.answers["a"] = b'{"machines": [{"id": 1}, 7, {"id": 3}]}'
     run_tick(here, ["a"])
     assert [line["id"] for line in here.records("raw")][3:] == [1, 3]
@@ -58,8 +56,7 @@ def test_records_take_many_machines_out_of_one_answer(scripted):
 def test_an_answer_without_records_is_rejected(scripted, body, records, reason):
     """An answer in which the expression matches nothing, or too much, is rejected as a whole."""
     here = scripted()
-    here.pipeline.poller.use({"a": here.script})
-    here.pipeline.writer.use({"a": jmespath.compile(records)})
+    use_records(here, records)
     here.script.answers["a"] = body
     run_tick(here, ["a"])
     assert here.records("raw") == []
@@ -84,7 +81,8 @@ def test_an_answer_without_records_is_rejected(scripted, body, records, reason):
 def test_an_answer_that_breaks_the_extraction_costs_only_itself(scripted, body, records):
     """Whatever an answer makes of the expression, that answer is rejected or read; other sources are written."""
     here = scripted()
-    here.pipeline.writer.use({"a": jmespath.compile(records)} if records else {})
+    if records:
+        use_records(here, records)
     here.script.answers["a"] = body
     run_tick(here, ["a", "b"])
     assert [line["_source"] for line in here.records("raw")] == ["b"]
@@ -94,8 +92,66 @@ def test_an_answer_that_breaks_the_extraction_costs_only_itself(scripted, body, 
 def test_an_undeclared_error_of_the_extraction_is_logged_once_with_its_traceback(scripted, caplog):
     """Only the first answer that breaks the expression in an unexpected way is logged with its traceback."""
     here = scripted()
-    here.pipeline.writer.use({"a": jmespath.compile("m[::0]")})
+    use_records(here, "m[::0]")
     here.script.answers["a"] = b'{"m": [1]}'
     run_tick(here, ["a"])
     run_tick(here, ["a"])
+    assert caplog.text.count("Traceback") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "records", "why"),
+    [
+        (b"<html>\n<title>busy\x1b[2J</title>", None, "it begins with <html> <title>busy\\u001b[2J</title>"),
+        (b"[1,2]", None, "the answer is an array, not a JSON object: [1,2]"),
+        (b'"' + b"x" * 5_000 + b'"', None, 'not a JSON object: "' + "x" * 76 + "..."),
+        (b'{"machines": [7]}', "machines", "the record is a number, not a JSON object: 7"),
+        (b'{"machines": "off"}', "machines", "the record is a string, not a JSON object: off"),
+        (b'{"error": "offline"}', "machines", 'matches nothing in the answer: {"error": "offline"}'),
+        (b"[" * 500 + b"]" * 500, None, "not a JSON object: [["),
+        (b'{"machines": [' + b"[" * 500 + b"]" * 500 + b"]}", "machines", "the record is an array, not a JSON object"),
+    ],
+)
+def test_a_rejection_shows_what_came(scripted, body, records, why):
+    """The sentence has the first characters of the answer or record, printable and clipped."""
+    here = scripted()
+    if records:
+        use_records(here, records)
+    here.script.answers["a"] = body
+    run_tick(here, ["a"])
+    (event,) = here.events("rejected")
+    assert why in event["why"]
+    assert event["why"].isprintable()
+    assert len(event["why"]) < 300
+
+
+def test_an_outage_names_the_address_without_its_secrets(plant, caplog):
+    """The log line and the event of a source that goes down have its address or path, without login and query."""
+    here = plant(sources=[
+        {"name": "a", "url": "http://user:hunter2@127.0.0.1:1/data?key=hunter2"},
+        {"name": "b", "file": "missing.json"},
+    ])  # fmt: skip
+    here.tick()
+    why = {event["source"]: event["why"] for event in here.events("source_down")}
+    assert why == {
+        "a": "connection refused (http://127.0.0.1:1/data?...)",
+        "b": "no such file (missing.json)",
+    }
+    assert "Error fetching data from b: no such file (missing.json)" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_an_answer_that_breaks_the_writer_costs_only_itself(scripted, caplog, monkeypatch):
+    """An error that nobody foresaw rejects that answer, and is logged with its traceback the first time."""
+    here = scripted()
+    encode = writer.raw_line
+
+    def broken(reading, source, *more):
+        return 1 / 0 if source == "a" else encode(reading, source, *more)
+
+    monkeypatch.setattr(writer, "raw_line", broken)
+    run_tick(here)
+    run_tick(here)
+    assert [line["_source"] for line in here.records("raw")] == ["b", "c"] * 2
+    assert [(event["source"], event["reason"]) for event in here.events("rejected")] == [("a", "failed")] * 2
     assert caplog.text.count("Traceback") == 1

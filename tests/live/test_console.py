@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.live.console import RECENT_READINGS, TRACE_READINGS, Console, Traces
-from etl.readings.window import Window
+from etl.live.sinks.console import RECENT_READINGS, TRACE_READINGS, Console, Traces
+from etl.readings.averages.window import Window
 
 NOW = 1_795_341_600.0
 
@@ -81,7 +81,7 @@ def test_a_mark_that_is_not_known_gives_everything():
     traces = traced(3, "ab")
     mark = traces.since(0).mark
     assert traces.since(mark) == (mark, False, {})
-    traces.keep({"b"})
+    traces.keep_sources({"b"})
     news = traces.since(mark)
     assert news[1:] == (True, {("b", 1): range(3)})
     assert [value for _, value in traces.of(("b", 1))] == [1000, 1001, 1002]
@@ -117,6 +117,7 @@ def test_the_overview_has_each_machines_last_line_and_trace(plant):
     assert [entry["latest"] for entry in shown["machines"]] == here.records("averages")[-1:]
     raw = here.records("raw")
     (entry,) = shown["machines"]
+    assert entry["id"] == orjson.dumps(raw[0]["id"]).decode()
     assert [row[1:] for row in entry["trace"]] == [[line["temperature"], line["fan_speed"]] for line in raw]
     assert [row[0] for row in entry["trace"]] == [1000 * (here.clock() - 30 + 10 * n) for n in range(3)]
     assert (shown["whole"], shown["sources"], shown["down"], shown["not_ready"]) == (True, 1, [], ["no space"])
@@ -125,6 +126,18 @@ def test_the_overview_has_each_machines_last_line_and_trace(plant):
     here.tick()
     later = overview_of(here, traces, shown["mark"])
     assert (later["whole"], [len(entry["trace"]) for entry in later["machines"]]) == (False, [1])
+
+
+def test_a_long_id_is_clipped_in_the_overview(plant):
+    """The overview has the first characters of a long id, however long it is; numbers keep their digits."""
+    here, traces = watched(plant, sources=[{"name": "g", "file": "answer.json", "records": "m"}])
+    number = b"1" * 300
+    (here.root / "answer.json").write_bytes(b'{"m":[{"id":"%b"},{"id":%b}]}' % (b"x" * 100_000, number))
+    here.tick()
+    text, digits = (entry["id"] for entry in overview_of(here, traces)["machines"])
+    assert text.endswith('..."')
+    assert len(text) < 300
+    assert digits == number.decode()
 
 
 def test_the_overview_tells_what_is_down_and_since_when(plant):

@@ -138,9 +138,12 @@ def test_a_reload_that_cannot_be_done_changes_nothing(site):
             assert "restart" in told
         site.config = dict(kept)
         assert "did you mean report" in reload(site, process, sources=other, reprot={"threshold": 0.9})
+        site.config = dict(kept)
+        deep = [{**other[0], "records": "[" * 3000}]
+        assert "not applied" in reload(site, process, sources=deep)
         (site.root / "config.yaml").unlink()
         process.send_signal(signal.SIGHUP)
-        until(lambda: "config.yaml:1:1: cannot be read" in stderr(site))
+        until(lambda: "config.yaml:1:1: the file does not exist" in stderr(site))
         known = len(site.lines("raw"))
         until(lambda: len(site.lines("raw")) > known + 3)
         end(process)

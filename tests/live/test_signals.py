@@ -19,7 +19,7 @@ from etl.nightly.report import encode
 from etl.storage.settings_log import SettingsLog
 from tests.support.numbered import check_averages, folder_of, numbers, stderr
 from tests.support.plant import FIXTURE
-from tests.support.process import end, until
+from tests.support.process import HANG_S, end, until
 from tests.support.reports import make_report
 
 
@@ -122,3 +122,58 @@ def test_stopped_for_a_while_there_is_one_gap_and_no_burst(site):
 
 def moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
+
+
+IMPORTING = """
+import os, signal, sys
+import etl.__main__, etl.cli.main
+start = etl.cli.main.main
+
+def main():
+    os.kill(os.getpid(), {number})
+    start()
+
+etl.cli.main.main = main
+sys.argv = ["etl", "run"]
+etl.__main__.main()
+"""
+
+
+def test_a_hangup_while_the_program_is_imported_is_a_reload(site):
+    """SIGHUP in the first moments of the process, before anything is imported, reloads the config after the start."""
+    with site.running("-c", IMPORTING.format(number=int(signal.SIGHUP))) as process:
+        until(lambda: "is applied" in stderr(site) and site.lines("raw"))
+        end(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_the_program_is_imported_ends_it_cleanly(site, number):
+    """SIGTERM or SIGINT in the first moments of the process ends it with exit code 0 and the lock released."""
+    with site.running("-c", IMPORTING.format(number=int(number))) as process:
+        process.communicate(timeout=HANG_S)
+        assert process.returncode == 0
+    assert site.events("stop")[-1]["reason"] == number.name
+    assert site.etl("once").returncode == 0
+
+
+def test_a_hangup_while_the_config_is_read_is_a_reload(site):
+    """SIGHUP while the config is read, here from a pipe, does not end the process: it reads the config once more."""
+    config, regular = site.root / "config.yaml", site.root / "regular.yaml"
+    config.rename(regular)
+    os.mkfifo(config)
+    with site.running() as process:
+        with config.open("wb") as pipe:  # opens when the process reads it
+            process.send_signal(signal.SIGHUP)
+            until(lambda: process.poll() is not None or not pending(process, signal.SIGHUP))
+            pipe.write(regular.read_bytes())
+            regular.rename(config)
+        until(lambda: process.poll() is not None or "is applied" in stderr(site))
+        end(process)
+
+
+def pending(process: subprocess.Popen, number: int) -> bool:
+    """Whether a signal was sent to a process and not delivered yet."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return any(
+        int(line.split()[1], 16) >> number - 1 & 1 for line in status.splitlines() if line[:6] in ("ShdPnd", "SigPnd")
+    )

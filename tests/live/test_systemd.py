@@ -42,6 +42,16 @@ class Manager:
         self._socket.close()
 
 
+HANGING = """
+import os, threading
+from etl.cli.main import main
+fsync = os.fsync
+os.fsync = lambda fd: threading.Event().wait() if os.path.exists("hang") else fsync(fd)
+main()
+"""
+"""The program, with an fsync that never returns once there is a file `hang`."""
+
+
 @pytest.fixture(params=["path", "abstract"])
 def manager(request, tmp_path, monkeypatch):
     """A manager that the environment names, and a watchdog of a second."""
@@ -78,16 +88,14 @@ def test_the_watchdog_is_fed_while_sources_are_down(site, manager):
 
 
 def test_the_watchdog_starves_where_ticks_do_not_finish(site, manager):
-    """A write that hangs, as into a pipe without a reader, stops no poll, but nothing feeds the watchdog."""
+    """A write that hangs, as on a network drive, stops no poll, but nothing feeds the watchdog."""
     machine = servers.Server(servers.good)
     try:
         source = {"name": "m-{n}", "url": machine.url, "count": 20}
         site.save(sources=[*site.config["sources"], source])
-        with site.running() as process:
+        with site.running("-c", HANGING, "run") as process:
             until(lambda: "WATCHDOG=1" in manager.listen())
-            (today,) = (site.root / "output" / "raw").glob("*.jsonl")
-            today.unlink()
-            os.mkfifo(today)
+            (site.root / "hang").touch()
             fed, polled = -1, 0
 
             def starves() -> bool:

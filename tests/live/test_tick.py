@@ -36,7 +36,7 @@ def test_a_source_that_goes_down_is_logged_once_each_way(scripted, caplog):
     del here.script.answers["b"]
     run_tick(here)
     assert [record.message for record in caplog.records] == [
-        "Error fetching data from b: connection refused",
+        "Error fetching data from b: connection refused (http://127.0.0.1:1/)",
         "b answers again after 40 s",
     ]
     (down,), (up,) = here.events("source_down"), here.events("source_up")

@@ -175,7 +175,7 @@ def test_rebuild_makes_the_same_reports(copy):
     """Rebuild makes the same bytes from the raw log alone; verify proves them and writes nothing."""
     expected = reports(copy)
     shutil.rmtree(copy.reports_path)
-    list(rebuild(SettingsLog(copy, JUDGED), DAYS, False, lambda *_, **__: None))
+    list(rebuild(SettingsLog(copy, JUDGED), DAYS, (), lambda *_, **__: None))
     assert reports(copy) == expected
     shutil.rmtree(copy.reports_path / "history")
     assert report_findings(copy) == []
@@ -189,7 +189,7 @@ def test_a_changed_incident_is_a_note_of_verify_and_rebuilt(copy):
     (finding,) = report_findings(copy)
     assert not finding.wrong
     assert "temperature.incidents[0].readings is 3, expected 2" in finding.text
-    list(rebuild(SettingsLog(copy, JUDGED), [], False, lambda *_, **__: None))
+    list(rebuild(SettingsLog(copy, JUDGED), [], (), lambda *_, **__: None))
     assert reports(copy) == expected
 
 
@@ -202,7 +202,7 @@ def test_incidents_without_the_raw_logs_before_them_stay(copy):
     assert [finding.text.partition(": ")[2] for finding in report_findings(copy)] == [
         "3 days without a raw log cannot be checked: 2026-11-20 to 2026-11-22"
     ]
-    list(rebuild(SettingsLog(copy, JUDGED), [], False, lambda *_, **__: None))
+    list(rebuild(SettingsLog(copy, JUDGED), [], (), lambda *_, **__: None))
     assert reports(copy) == expected
 
 
@@ -289,5 +289,5 @@ def test_verify_does_not_compare_incidents_of_other_rules(copy, rules):
     (finding,) = report_findings(copy)
     assert not finding.wrong
     assert f"not today's {RULES}; they are not compared" in finding.text
-    list(rebuild(SettingsLog(copy, JUDGED), [], False, lambda *_, **__: None))
+    list(rebuild(SettingsLog(copy, JUDGED), [], (), lambda *_, **__: None))
     assert report_findings(copy) == []

@@ -15,11 +15,11 @@ from etl.cli.report import report as report_command
 from etl.live.night import Night
 from etl.nightly.executors import Mapper
 from etl.pages import report as pages
+from etl.readings.averages.window import number
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.readings.window import number
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.columns import columns
 from tests.support.plant import report_here
@@ -82,6 +82,20 @@ def test_the_report_has_the_contracts_keys(plant, detectors, rules, silences, pa
     assert (machine["readings"], machine["expected"]) == (3, 8640)
     assert list(machine["parameters"]) == ["temperature", "speed"]
     assert list(machine["parameters"]["speed"]) == ["average", "max", "min", "anomalies", *parameter_keys]
+
+
+def test_a_field_without_numbers_has_a_note(plant):
+    """A parameter whose field no reading has is named in the notes of the report, with the same bytes when repeated."""
+    here = plant(start=MIDNIGHT - 4000, parameters={"temperature": "temperature", "speed": "fan_sped"})
+    here.tick(40)
+    here.clock.now = MIDNIGHT + 86_400
+    (path,) = here.night()
+    written = path.read_bytes()
+    (machine,) = orjson.loads(written)["machines"]
+    assert machine["parameters"]["temperature"]["notes"] == []
+    assert machine["parameters"]["speed"]["notes"] == ["none of 40 readings had a number as fan_sped"]
+    assert "none of 40 readings had a number as fan_sped" in here.folder.page_path("2026-11-22").read_text()
+    assert write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22").read_bytes() == written
 
 
 def test_every_closed_day_gets_one_report_when_it_is_due(plant):

@@ -20,7 +20,7 @@ from api.machines import Machines
 from api.server import serve
 from etl.pages.console import machine_charts, shared_styles
 from etl.pages.report import report_page
-from tests.support.process import Site, until
+from tests.support.process import Site, end, not_refused, until
 from tests.support.reports import HOSTILE, report_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test]'")
@@ -134,6 +134,19 @@ def test_a_source_that_goes_down_is_shown_with_its_reason(page, site):
     playwright.expect(state).to_have_text("STARTED")
 
 
+def test_a_machine_without_numbers_is_shown(page, site):
+    """A machine that answers without a number says so in its state, in the summary and in the events."""
+    visit(page, site)
+    playwright.expect(row(page, "press").locator(".state")).to_have_text("STARTED")
+    put(site, "20.5")
+    playwright.expect(row(page, "press").locator(".state")).to_have_text("STARTED; no number for temperature")
+    playwright.expect(page.locator("#summary")).to_contain_text("1 without a number")
+    event = 'press numbers are missing: no number as temperature ("20.5"); it sends id "hall 2", temperature, fan_speed'
+    playwright.expect(page.locator("#events")).to_contain_text(event)
+    put(site, 21.5)
+    playwright.expect(row(page, "press").locator(".state")).to_have_text("STARTED")
+
+
 def test_the_page_shows_that_the_connection_is_lost(page, site):
     """When the process does not answer, the page says so and keeps the rows, until it answers again."""
     visit(page, site)
@@ -146,6 +159,28 @@ def test_the_page_shows_that_the_connection_is_lost(page, site):
     page.errors[:] = [text for text in page.errors if "ERR_FAILED" not in text]
 
 
+def test_a_restarted_process_shows_the_machines_of_the_one_before(page, tmp_path):
+    """After a restart a machine that no longer answers is shown with its last value, and its events are listed."""
+    site = Site(tmp_path)
+    site.reading = tmp_path / "press.json"
+    put(site, 20.5)
+    site.save(interval="1s", sources=[{"name": "press", "file": "press.json"}], output={"stdout": []})
+    with site.running() as process:
+        until(lambda: len(site.lines("averages")) > 2)
+        end(process)
+    site.reading.unlink()
+    with site.running():
+        until(lambda: not_refused(site))
+        page.goto(f"http://127.0.0.1:{site.port}/")
+        playwright.expect(row(page, "press").locator(".reading b").first).to_have_text("20.50")
+        playwright.expect(row(page, "press").locator(".age")).to_contain_text(" ago")
+        playwright.expect(page.locator("#summary")).to_contain_text("1 machine")
+        playwright.expect(page.locator("#problem")).to_have_text("Not ready: no reading was written yet.")
+        playwright.expect(page.locator("#events")).to_contain_text("the process stopped: SIGTERM")
+        page.get_by_role("button", name="press").click()
+        playwright.expect(page.locator("#charts .chart")).to_have_count(2)
+
+
 # An application with made-up views: many machines, hostile names, tokens
 
 
@@ -155,7 +190,7 @@ def fleet(count, status="IDLE"):
     names = [f"machine-{n}" for n in range(1, count)] + [HOSTILE.replace("\x00", "")]
     trace = [[1000 * (now - 10 * n), 45 + n % 7, 650 - n % 50] for n in reversed(range(60))]
     rows = [
-        {"latest": {"source": name, "id": n, "status": status, "readings": 5, "average_temperature": 45.5,
+        {"id": str(n), "latest": {"source": name, "id": n, "status": status, "readings": 5, "average_temperature": 45.5,
                     "average_speed": None}, "trace": trace}
         for n, name in enumerate(names)
     ]  # fmt: skip
@@ -315,3 +350,27 @@ def test_axe_finds_no_violation(page, tmp_path, axe, view, scheme):
         page.set_viewport_size({"width": width, "height": 900})
         violations = page.evaluate("axe.run()")["violations"]
         assert [(v["id"], v["impact"], v["nodes"][0]["html"][:200]) for v in violations] == []
+
+
+def test_machines_with_long_ids_stay_apart_on_the_page(page, tmp_path):
+    """Ids beyond 2^53 and 2^64 are rows of their own, with all their digits, and open the charts of their machine."""
+    site = Site(tmp_path)
+    ids = ["9007199254740992", "9007199254740993", "12345678901234567890123", "12345678901234567890124", '"7"', "7"]
+    records = ",".join(f'{{"id":{text},"temperature":{n}}}' for n, text in enumerate(ids, 20))
+    (tmp_path / "gateway.json").write_text(f'{{"m":[{records}]}}')
+    source = {"name": "gateway", "file": "gateway.json", "records": "m"}
+    site.save(interval="1s", sources=[source], output={"stdout": []})
+    with site.running():
+        visit(page, site)
+        rows = page.locator("#machines tbody tr")
+        playwright.expect(rows).to_have_count(len(ids))
+        for n, text in enumerate(ids, 20):
+            label = text.strip('"')
+            name = rows.filter(has=page.get_by_text(f"id {label}", exact=True))
+            playwright.expect(name).to_have_count(2 if label == "7" else 1)
+            if label != "7":
+                playwright.expect(name.locator(".reading b").first).to_have_text(re.compile(rf"^{n}\.00"))
+        rows.filter(has=page.get_by_text(f"id {ids[3]}", exact=True)).get_by_role("button").click()
+        playwright.expect(page.locator("#machine-title")).to_have_text(f"gateway, id {ids[3]}")
+        playwright.expect(page.locator("figcaption").first).to_contain_text("latest 23.00")
+        playwright.expect(page.locator("#charts .chart").first).to_be_visible()

@@ -196,6 +196,16 @@ def test_an_incident_of_another_day_has_its_dates_and_notes_are_shown():
     assert "only <100> readings" in page.text
 
 
+def test_a_parameter_without_numbers_has_its_note_in_the_table():
+    """A parameter without anomalies has no chart; its notes are in the table, as text."""
+    report, series = report_of([nan] * 100)
+    note = "none of 100 readings had a number as <b>"
+    report["machines"][0]["parameters"]["temperature"] |= {"incidents": [], "notes": [note]}
+    html = report_page(report, series)
+    assert note in Page(html).text
+    assert b"<b>" not in html
+
+
 @pytest.mark.parametrize(
     ("day", "hours", "labels"),
     [("2026-11-22", 24, "00:00 03:00 06:00 09:00 12:00 15:00 18:00 21:00 00:00"),

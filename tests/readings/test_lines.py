@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.readings import window as averages
 from etl.readings.answers import parse
+from etl.readings.averages import window as averages
 from etl.readings.blocks import block_decoder
 from etl.readings.lines import parse_settings, raw_decoder, raw_line, settings_line
 from etl.readings.records import RejectedError, Settings, SettingsEntry

@@ -8,11 +8,11 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.readings.fold import derive, fold_of
+from etl.readings.averages.fold import derive, fold_of
+from etl.readings.averages.rewind import Rewind
+from etl.readings.averages.window import Window, means, number, silence_s, step
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.readings.rewind import Rewind
-from etl.readings.window import Window, means, number, silence_s, step
 
 SIZE = 5
 SILENCE = 100.0

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from etl.sources.contract import HttpSource
-from etl.sources.http_requests import Requests
+from etl.sources.http.requests_transport import Requests
 from tests.support import servers
 from tests.support.http_sources import PATIENCE, TRANSPORTS, open_resources
 from tests.support.servers import Server, Talk

@@ -14,8 +14,10 @@ from api.machines import Machines
 from api.server import serve as serve_api
 from etl.readings.records import Answer, Poll
 from etl.sources.contract import MAX_BODY_BYTES
+from etl.sources.http.requests_transport import post
 from tests.support import servers
 from tests.support.http_sources import (
+    PATIENCE,
     SECRET,
     headers_of,
     machine,
@@ -28,7 +30,7 @@ def test_a_reading_is_delivered_as_it_was_sent(make, serve):
     """A good answer is delivered byte for byte, with the moment it was complete."""
     before = time.time()
     delivered = poll(make(machine(serve(servers.good).url)))
-    assert delivered == Poll("machine", delivered.at, (Answer(READING),))
+    assert delivered == Poll("machine", delivered.at, (Answer(READING),), lease=delivered.lease)
     assert before <= delivered.at <= time.time()
 
 
@@ -106,6 +108,14 @@ def test_a_name_instead_of_an_address(make, serve):
     assert poll(make(machine(server.url.replace("127.0.0.1", "localhost")))).answers == (Answer(READING),)
 
 
+def test_only_the_status_of_a_post_counts(serve):
+    """The body of the answer to a notification is not read, whatever its form."""
+    server = serve(says(answer(b"\x0b", headers="Content-Encoding: br\r\n")))
+    assert post(server.url, b"{}", PATIENCE) is None
+    refusing = serve(says(answer(status="500 No")))
+    assert post(refusing.url, b"{}", PATIENCE).reason == "http_status"
+
+
 # What is sent
 
 
@@ -165,7 +175,7 @@ def test_cookies_are_not_kept(make, serve):
 
 
 @pytest.mark.parametrize("odd", [{"url": "http://*.example/"}, {"headers": {"X": "a\r\nb: c"}}], ids=["url", "header"])
-def test_a_source_that_cannot_be_requested(make_requests, odd):
+def test_a_source_that_cannot_be_requested(make, odd):
     """A source with an invalid URL or header fails only its own polls."""
-    failure = poll(make_requests(machine(**({"url": "http://127.0.0.1/"} | odd)))).failure
+    failure = poll(make(machine(**({"url": "http://127.0.0.1/"} | odd)))).failure
     assert failure.reason == "failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 
@@ -10,6 +11,7 @@ from etl.readings.records import Answer
 from etl.sources import poll_threads
 from tests.support import servers
 from tests.support.http_sources import (
+    CHUNKED,
     DEADLINE,
     PATIENCE,
     SECRET,
@@ -95,6 +97,33 @@ def test_what_follows_an_answer_is_no_answer(make, serve):
     assert poll(transport).answers == (Answer(READING),)
 
 
+def test_what_is_sent_between_two_polls_is_no_answer(make, serve):
+    """What a machine sends without being asked, after its answer, is not read as the next answer."""
+    polled, sent = threading.Event(), threading.Event()
+
+    def talk(connection):
+        for number, _ in enumerate(connection.requests()):
+            connection.send(answer())
+            if not number:
+                polled.wait(PATIENCE)
+                connection.send(answer(b'{"id":"stray"}'))
+                sent.set()
+
+    transport = make(machine(serve(talk).url))
+    assert poll(transport).answers == (Answer(READING),)
+    polled.set()
+    assert sent.wait(PATIENCE)
+    assert [poll(transport).answers for _ in range(2)] == [(Answer(READING),)] * 2
+
+
+def test_a_kept_connection_whose_next_answer_is_broken(make, serve):
+    """A poll whose answer has begun is not repeated on another connection."""
+    server = serve(servers.leaves_at_second_request(lambda connection: connection.send(CHUNKED + b"no size\r\n")))
+    transport = make(machine(server.url))
+    assert [bool(poll(transport).answers) for _ in range(4)] == [True, False, True, False]
+    assert server.connections == 2
+
+
 # Proxies
 
 
@@ -171,13 +200,13 @@ def test_a_proxy_that_hangs(make, serve, monkeypatch, talk):
     assert inbox.of("machine").failure.reason == "timeout"
 
 
-def test_tls_to_the_proxy(make_requests, serve, certificates, monkeypatch):
+def test_tls_to_the_proxy(make, serve, certificates, monkeypatch):
     """A proxy may speak TLS itself, and the deadline covers it as well."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
     context = servers.tls(certificates.good)
     server, drips = serve(servers.good, tls=context), serve(servers.drips(b"", answer()), tls=context)
     monkeypatch.setenv("https_proxy", serve(servers.proxies, tls=context).url.replace("http:", "https:"))
-    transport = make_requests(machine(server.url, "good"), machine(drips.url, "drips", timeout=DEADLINE))
+    transport = make(machine(server.url, "good"), machine(drips.url, "drips", timeout=DEADLINE))
     inbox = poll_all(transport, ["good", "drips"])
     assert inbox.of("good").answers == (Answer(READING),)
     assert inbox.of("drips").failure.reason == "timeout"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 import warnings
 
@@ -16,10 +17,12 @@ from tests.support.http_sources import (
 from tests.support.servers import READING, answer, says_and_closes
 
 
-def test_ca_file(make, serve, certificates):
+@pytest.mark.parametrize("name", ["ca.crt", "größe ß.crt"])
+def test_ca_file(make, serve, certificates, tmp_path, name):
     """A certificate signed by the authority in `ca_file` is trusted, and its connection is used again."""
+    shutil.copy(certificates.ca, tmp_path / name)
     server = serve(servers.good, tls=servers.tls(certificates.good))
-    transport = make(machine(server.url, ca_file=str(certificates.ca)))
+    transport = make(machine(server.url, ca_file=str(tmp_path / name)))
     assert [poll(transport).answers for _ in range(3)] == [(Answer(READING),)] * 3
     assert server.connections == 1
 
@@ -52,6 +55,18 @@ def test_authorities_of_one_source_hold_for_it_alone(make, serve, certificates):
     assert poll(transport, "strange").failure.reason == "tls"
 
 
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_authorities_of_the_environment(make, serve, certificates, monkeypatch, variable):
+    """The environment can name the certificates of all sources; `ca_file` counts before it, for its source alone."""
+    monkeypatch.setenv(variable, str(certificates.ca))
+    server = serve(servers.good, tls=servers.tls(certificates.good))
+    other = machine(server.url, "other", ca_file=str(certificates.self_signed))
+    transport = make(machine(server.url, "plain"), other)
+    assert poll(transport, "other").failure.reason == "tls"
+    assert poll(transport, "plain").answers == (Answer(READING),)
+    assert poll(transport, "other").failure.reason == "tls"
+
+
 @pytest.mark.parametrize("content", [None, "no certificate\n"], ids=["missing", "garbage"])
 def test_a_bad_ca_file(make, serve, certificates, tmp_path, content):
     """An unreadable `ca_file` fails the poll; no other certificates are used instead."""
@@ -82,6 +97,18 @@ def test_plain_http_where_tls_is_expected(make, serve):
     """A machine that answers without TLS where TLS is configured is refused."""
     server = serve(servers.blurts(answer()), scheme="https")
     assert poll(make(machine(server.url))).failure.reason == "tls"
+
+
+def test_tls_closed_without_a_notice(make, serve, certificates):
+    """A machine that closes its TLS connections without a notice, as many do, is read also without a length."""
+
+    def talk(connection):
+        if connection.request() is not None:
+            connection.send(b"HTTP/1.1 200 OK\r\n\r\n" + READING)
+
+    server = serve(talk, tls=servers.tls(certificates.good))
+    transport = make(machine(server.url, ca_file=str(certificates.ca)))
+    assert [poll(transport).answers for _ in range(2)] == [(Answer(READING),)] * 2
 
 
 def test_tls_cut_in_the_middle(make, serve, certificates):

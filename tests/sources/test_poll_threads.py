@@ -10,6 +10,7 @@ import pytest
 
 from etl.readings.records import Answer, Failure
 from etl.sources import poll_threads
+from etl.sources.contract import Content
 from etl.sources.poll_threads import PendingPoll, PollThreads
 from tests.support.http_sources import DEADLINE, PATIENCE, Inbox
 
@@ -26,13 +27,13 @@ class Rig:
             "tested", sources, self._read, lambda poll, error: Failure("failed", str(error)), int
         )
 
-    def _read(self, poll: PendingPoll) -> tuple[Answer, ...]:
+    def _read(self, poll: PendingPoll) -> Content:
         self.reads.append(poll.name)
         if poll.name.startswith(HANGING):
             self.end.wait(PATIENCE)
         if poll.name == "raises":
             raise ValueError("no answer")
-        return (Answer(b"{}"),)
+        return Content([Answer(b"{}")])
 
     def start(self, names, inbox, timeout: float = PATIENCE) -> None:
         self.threads.start([PendingPoll(name, timeout, inbox) for name in names])

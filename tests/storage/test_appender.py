@@ -13,7 +13,7 @@ from etl.storage.appender import Appender, DisturbedError
 from etl.storage.atomic import write_whole
 from etl.storage.folder import Folder
 from etl.storage.lock import HeldError, take_lock
-from etl.storage.recovery import repair
+from etl.storage.recovery.repair import repair
 
 DAY = "2026-11-22"
 

@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.readings.records import Settings, SettingsEntry
-from etl.storage import places, recovery
-from etl.storage.derivation import Derivation, windows_before
+from etl.storage import places, staging
 from etl.storage.folder import Folder
 from etl.storage.places import Place
-from etl.storage.recovery import recover, write_settings
+from etl.storage.recovery import start as recovery
+from etl.storage.recovery.derivation import Derivation, windows_before
+from etl.storage.recovery.start import recover, write_settings
 from etl.storage.settings_log import SettingsLog
+from tests.support.reports import write_report
 
 FIELDS = {"temperature": "temperature", "speed": "fan_speed"}
 FIVE = Settings(5, FIELDS, "UTC", 10.0, 0.2)
@@ -186,9 +188,65 @@ def test_settings_for_lines_that_were_cut_off_never_govern_others(tmp_path):
     ]
 
 
+DAYS = ["2026-11-22", "2026-11-23", "2026-11-24", "2026-11-25"]
+
+
+@pytest.mark.parametrize(
+    "missing", [DAYS[:1], DAYS[1:2], DAYS[3:], DAYS[:2], DAYS], ids=["oldest", "middle", "newest", "two", "all"]
+)
+@pytest.mark.parametrize("keep_days", [None, 2])
+def test_a_start_derives_missing_averages_unless_keep_days_deletes_them(plant, missing, keep_days, monkeypatch):
+    """Whichever averages are missing, a start derives them; only those of reported days beyond keep_days stay away."""
+    monkeypatch.setattr(recovery, "TAIL_BYTES", 1)
+    here = plant(output={"keep_days": keep_days})
+    for _ in range(3):
+        here.tick_days(1)
+        here.pipeline.writer.close_day(here.folder.days("raw")[-1])
+        make_reports(here)
+    here.tick(4)
+    here.pipeline.writer.finish()
+    whole = here.bytes_of("averages")
+    for day in missing:
+        here.folder.path("averages", day).unlink()
+    here.open()
+    here.pipeline.writer.tick()
+    deleted = {DAYS[0]} & {*missing} if keep_days else set()
+    assert here.bytes_of("averages") == {day: data for day, data in whole.items() if day not in deleted}
+
+
+def test_a_start_that_is_killed_leaves_no_part_of_missing_averages(plant, monkeypatch):
+    """Older averages are derived completely or not at all, so that the next start derives them."""
+    monkeypatch.setattr(recovery, "TAIL_BYTES", 1)
+    here = plant()
+    here.tick_days(4)
+    here.pipeline.writer.finish()
+    whole = here.bytes_of("averages")
+    here.folder.path("averages", DAYS[0]).unlink()
+    here.open()
+    with monkeypatch.context() as patches:
+        patches.setattr(staging, "_has_averages", killed)
+        with pytest.raises(KeyboardInterrupt):
+            here.pipeline.writer.tick()
+    assert not here.folder.path("averages", DAYS[0]).exists()
+    here.open()
+    here.pipeline.writer.tick()
+    assert here.bytes_of("averages") == whole
+
+
+def killed(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def make_reports(here) -> None:
+    """Report every day that is over."""
+    for day in here.folder.days("raw"):
+        if day not in here.folder.reports():
+            write_report(SettingsLog(here.folder, here.loaded.settings), day)
+
+
 def test_a_start_derives_the_averages_of_a_day_that_lacks_them(plant, monkeypatch):
     """At the next start a day in the middle without averages gets them again; compressed days stay as they are."""
-    monkeypatch.setattr("etl.storage.recovery.TAIL_BYTES", 1)
+    monkeypatch.setattr("etl.storage.recovery.start.TAIL_BYTES", 1)
     here = plant(start=1_795_392_000.0 - 20)
     here.tick_days(6)
     here.pipeline.writer.finish()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.retention import compress, delete_old
 from etl.storage.settings_log import SettingsLog
 from tests.support.reports import make_report

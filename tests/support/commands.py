@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -52,3 +53,13 @@ def _own_logging() -> Iterator[None]:
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Create files with this umask, also in processes started meanwhile."""
+    previous = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(previous)

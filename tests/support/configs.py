@@ -23,6 +23,8 @@ ACCEPTED = [
     MINIMAL.encode() + b"report: {at: 00:05}",
     MINIMAL.encode() + b"parameters: {on: yes it is, 5: '5', 2026-11-22: 2026-11-22}",
     b"sources: [{name: m, url: 'https://u:p@[::1]:8443/a%20b?c=d'}]",
+    b"sources: [{name: m, url: 'http://[fe80::1%25br-lan.100]:81/?a=b', headers: {Connection: close}}]",
+    b"sources: [{name: m, url: 'http://u:p%40@m/', auth: digest}, {name: n, url: 'http://u@m/', auth: basic}]",
     b"sources: [{name: m, file: m, headers: &h {X: a}}, {name: n, file: n, headers: *h}]",
     b"sources: [{name: m, file: m.json, url: , timeout: ~}]",
 ]

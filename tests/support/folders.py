@@ -7,8 +7,8 @@ from etl.audit.verify import Proof
 from etl.config import load as config
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.reports import write_report
 
@@ -29,23 +29,23 @@ class Past:
         return {day: self.folder.path(kind, day).read_bytes() for day in self.folder.days(kind)}
 
 
-def prove(here, unreported=(), *, running=False):
+def prove(here, unreported=(), *, running=False, deleted=()):
     """What is wrong, the notes, and the summary."""
-    proof = Proof(SettingsLog(here.folder, here.settings), list(unreported), lambda _: running)
+    proof = Proof(SettingsLog(here.folder, here.settings), list(unreported), lambda _: running, deleted)
     findings = list(proof.findings())
     texts = [finding.text.removeprefix(f"{here.folder.root}/") for finding in findings]
     wrong = [text for text, finding in zip(texts, findings, strict=True) if finding.wrong]
     return wrong, [text for text in texts if text not in wrong], proof.summary()
 
 
-def redo(here, *, keep=False, unreported=()):
+def redo(here, *, deleted=(), unreported=()):
     """Rebuild; the lines about what changed, and the names of the recorded events."""
     events = []
     lines = list(
         rebuild(
             SettingsLog(here.folder, here.settings),
             list(unreported),
-            keep,
+            deleted,
             lambda event, **fields: events.append(event),
         )
     )

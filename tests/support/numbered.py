@@ -8,8 +8,8 @@ import orjson
 
 from etl.config import load as config
 from etl.readings.records import Settings, SettingsEntry
-from etl.storage.derivation import Derivation
 from etl.storage.folder import Folder
+from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 from tests.support.process import Site
 

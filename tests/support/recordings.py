@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from etl.audit.recording import Recording
+import jmespath
+
+from etl.audit.recording import RecordedSource, Recording
 from etl.audit.replay import replay
 from etl.readings.records import Settings
 from etl.storage.folder import Folder
@@ -18,11 +20,19 @@ START = 1_795_341_600.0
 """2026-11-22T10:00:00Z."""
 
 
-def import_files(root, *files, settings=SETTINGS, sources=None, watch=lambda _: None):
-    """Replay files into a folder; the result, and the rejected lines."""
+def import_files(root, *files, settings=SETTINGS, sources=None, records=None, watch=lambda _: None):
+    """Replay files into a folder; the result, and the rejected lines.
+
+    `sources` has the names of a file's sources, with + between them, `records` the expressions of sources.
+    """
     rejected = []
     zone = ZoneInfo(settings.timezone)
-    recording = Recording(sources or {}, zone, "2027-01-31", watch)
+    expressions = {name: jmespath.compile(expression) for name, expression in (records or {}).items()}
+    by_path = {
+        path: [RecordedSource(name, expressions.get(name)) for name in names.split("+")]
+        for path, names in (sources or {}).items()
+    }
+    recording = Recording(by_path, zone, "2027-01-31", watch)
     return replay(SettingsLog(Folder(root), settings), recording, files, rejected.append, watch), rejected
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import jmespath
+
 from etl.readings.records import Answer, Failure, Poll
+from etl.sources.extraction import Extraction
+from tests.support.process import HANG_S
 
 
 class Script:
@@ -36,5 +40,13 @@ class Script:
 def run_tick(here, names=("a", "b", "c")):
     """Run one tick of these sources, and move the clock to the next."""
     here.pipeline.poller.poll(names)
+    if not here.script.hanging:
+        assert here.pipeline.poller.drain(HANG_S)
     here.pipeline.writer.tick()
     here.clock.now += 10
+
+
+def use_records(here, expression: str, name: str = "a", timeout: float = HANG_S) -> None:
+    """Extract the records of a scripted source with a JMESPath expression, as a config with `records` does."""
+    transport = Extraction(here.script, {name: jmespath.compile(expression)}, {name: timeout})
+    here.pipeline.poller.use({**dict.fromkeys(["a", "b", "c"], here.script), name: transport})

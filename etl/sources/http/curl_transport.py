@@ -1,22 +1,25 @@
 """HTTP over libcurl: one thread with up to 2,048 polls in flight, for fleets. Needs pycurl (the extra `fleet`)."""
 
-import errno
 import math
 import os
 import select
+import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from io import BytesIO
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 import pycurl
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, HttpSource, refusal, timed_out
+from etl.sources.contract import HttpSource, timed_out
+from etl.sources.http.answer import FailedError
+from etl.sources.http.curl_transfer import Transfer, header_lines
+from etl.sources.http.request import HttpRequest, environment_proxies, prepare
+from etl.sources.intake import Intake, Lease
 
 MAX_NEW_POLLS = 48
 """Polls that may be in their first SLOW_S seconds at a time; more would cost memory and save no time."""
@@ -25,25 +28,7 @@ SLOW_S = 0.02
 MAX_IN_FLIGHT = 2048
 """Limit of polls in flight. While that many machines hang at the same time, the others wait for their deadlines."""
 
-_FAILURES = {
-    pycurl.E_COULDNT_RESOLVE_HOST: Failure("dns", "the host's name cannot be resolved"),
-    pycurl.E_COULDNT_RESOLVE_PROXY: Failure("proxy", "the proxy cannot be reached, or refuses"),
-    pycurl.E_GOT_NOTHING: Failure("reset", "the connection broke off"),
-    pycurl.E_RECV_ERROR: Failure("reset", "the connection broke off"),
-    pycurl.E_SEND_ERROR: Failure("reset", "the connection broke off"),
-    pycurl.E_PARTIAL_FILE: Failure("reset", "the connection broke off"),
-    pycurl.E_FILESIZE_EXCEEDED: TOO_LARGE,
-    pycurl.E_BAD_CONTENT_ENCODING: Failure("encoding", "the answer's compression is broken"),
-    pycurl.E_SSL_CACERT_BADFILE: Failure("tls", "the certificates in ca_file cannot be read"),
-}
 _BROKE_OFF = {pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR}
-_NOT_HTTP = Failure("protocol", "the answer is not proper HTTP")
-_TLS_ERRORS = {
-    pycurl.E_SSL_CONNECT_ERROR,
-    pycurl.E_PEER_FAILED_VERIFICATION,
-    pycurl.E_SSL_CERTPROBLEM,
-    pycurl.E_SSL_CIPHER,
-}
 
 
 class _PendingPoll(NamedTuple):
@@ -52,29 +37,21 @@ class _PendingPoll(NamedTuple):
     deliver: Callable[[Poll], None]
     new_connection: bool = False
     """Whether a kept connection must not be used: this is the retry after the machine had closed one."""
+    challenged: bool = False
+    """Whether this is the retry with a login by digest, after the machine had sent a challenge."""
 
 
-class _Transfer:
-    """A libcurl handle and the poll that it runs; the handle is reused for other sources."""
+class _Request(NamedTuple):
+    plain: HttpRequest
+    headers: list[bytes]
 
-    def __init__(self, easy: Any) -> None:
-        self.easy = easy
-        self.body = BytesIO()
-        self.headers: list[bytes] = []
-        self.too_large = False
-        self.poll: _PendingPoll
-        self.started = 0.0
-        easy.setopt(pycurl.WRITEFUNCTION, self._write)
+    def header_lines(self) -> list[bytes]:
+        """The headers of one poll: a list that many sources share, unless there is a login by digest."""
+        return self.headers if self.plain.digest is None else [*self.headers, *header_lines(self.plain.login())]
 
-    def start(self, poll: _PendingPoll) -> None:
-        self.body = BytesIO()
-        self.too_large = False
-        self.poll = poll
-        self.started = time.monotonic()
 
-    def _write(self, chunk: bytes) -> int:
-        self.too_large = self.body.tell() + len(chunk) > MAX_BODY_BYTES
-        return 0 if self.too_large else self.body.write(chunk)
+class _Transfer(Transfer):
+    poll: _PendingPoll
 
 
 class Curl:
@@ -84,17 +61,16 @@ class Curl:
     grows with the number of hosts.
     """
 
-    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
+    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float], intake: Intake | None = None) -> None:
+        self._intake = intake or Intake()
         self._sources = {source.name: source for source in sources}
         self._clock = clock
-        distinct: dict[tuple[bytes, ...], list[bytes]] = {}  # sources with equal headers share one list
-        self._headers: dict[str, list[bytes]] = {}
-        for source in self._sources.values():
-            lines = _header_lines(source.headers)
-            self._headers[source.name] = distinct.setdefault(tuple(lines), lines)
+        self._requests: dict[str, _Request] = {}
+        self._distinct_headers: dict[tuple[bytes, ...], tuple[dict[str, bytes], list[bytes]]] = {}
+        self._proxies = environment_proxies()
         self._started: deque[_PendingPoll] = deque()
         self._queue: deque[_PendingPoll] = deque()
-        self._idle: list[_Transfer] = []
+        self._idle: defaultdict[str | None, list[_Transfer]] = defaultdict(list)  # by their trusted certificates
         self._in_flight: dict[Any, _Transfer] = {}
         self._unused_sockets: set[int] = set()
         self._slow_count = 0
@@ -142,7 +118,7 @@ class Curl:
                     os.eventfd_read(self._wake)
                     self._queue.extend(self._started.popleft() for _ in range(len(self._started)))
                 elif fd in self._unused_sockets:
-                    self._stop_watching(fd)
+                    self._end_unused(fd, events)
                 else:
                     self._multi.socket_action(fd, _curl_mask(events))
             if self._timer_at is not None and time.monotonic() >= self._timer_at:
@@ -175,32 +151,39 @@ class Curl:
         except FileNotFoundError:
             self._epoll.register(fd, mask)
 
-    def _stop_watching(self, fd: int) -> None:
-        """Unregister a socket that libcurl does not use and whose other end closed it."""
-        self._unused_sockets.discard(fd)
+    def _end_unused(self, fd: int, events: int) -> None:
+        """Shut down a socket that libcurl does not use, if the other end closed it or sent something.
+
+        libcurl looks at unused connections once a second only, and would take what was sent for the next answer.
+        """
         with suppress(OSError):
+            if events == select.EPOLLOUT:
+                self._epoll.modify(fd, select.EPOLLIN)
+                return
+            self._unused_sockets.discard(fd)
             self._epoll.unregister(fd)
+            with socket.socket(fileno=os.dup(fd)) as unused:
+                unused.shutdown(socket.SHUT_RDWR)
 
     def _launch(self) -> None:
         """Start queued polls while there is room; those whose deadline has passed fail."""
         while self._queue and self._has_room():
             poll = self._queue.popleft()
-            transfer = self._idle.pop() if self._idle else self._new_transfer()
             seconds_left = poll.deadline - time.monotonic()
             if seconds_left <= 0:
-                self._idle.append(transfer)
                 self._deliver(poll, timed_out(poll.source.timeout))
                 continue
-            transfer.start(poll)
-            easy, source = transfer.easy, poll.source
-            easy.setopt(pycurl.URL, source.url.encode())
-            headers = self._headers[source.name]
-            if transfer.headers is not headers:
-                transfer.headers = headers
-                easy.setopt(pycurl.HTTPHEADER, headers)
+            try:
+                request = self._request(poll.source)
+            except FailedError as error:
+                self._deliver(poll, error.failure)
+                continue
+            idle = self._idle[request.plain.trusted]
+            transfer = idle.pop() if idle else _Transfer(request.plain.trusted)
+            transfer.poll, transfer.started = poll, time.monotonic()
+            transfer.use(request.plain, request.header_lines(), self._intake.lease())
+            easy = transfer.easy
             easy.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds_left * 1000)))
-            if source.ca_file:
-                easy.setopt(pycurl.CAINFO, source.ca_file)
             if poll.new_connection:
                 easy.setopt(pycurl.FRESH_CONNECT, 1)
             self._in_flight[easy] = transfer
@@ -221,18 +204,14 @@ class Curl:
         self._slow_count = sum(1 for _ in takewhile(lambda transfer: transfer.started < slow, self._in_flight.values()))
         return len(self._in_flight) - self._slow_count < MAX_NEW_POLLS
 
-    def _new_transfer(self) -> _Transfer:
-        easy = pycurl.Curl()
-        easy.setopt(pycurl.NOSIGNAL, 1)
-        easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-        easy.setopt(pycurl.FOLLOWLOCATION, 0)
-        easy.setopt(pycurl.FAILONERROR, 1)  # do not read the body of an error
-        easy.setopt(pycurl.ACCEPT_ENCODING, "gzip, deflate")
-        easy.setopt(pycurl.USERAGENT, AGENT)
-        easy.setopt(pycurl.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
-        easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
-        easy.setopt(pycurl.TCP_NODELAY, 1)
-        return _Transfer(easy)
+    def _request(self, source: HttpSource) -> _Request:
+        """The request of every poll of a source; sources with equal headers share them."""
+        if source.name not in self._requests:
+            plain = prepare(source, self._proxies)
+            lines = header_lines(plain.headers)
+            headers, lines = self._distinct_headers.setdefault(tuple(lines), (plain.headers, lines))
+            self._requests[source.name] = _Request(plain._replace(headers=headers), lines)
+        return self._requests[source.name]
 
     def _collect(self) -> None:
         """Deliver the polls whose transfers ended."""
@@ -242,17 +221,30 @@ class Curl:
         while messages_left:
             messages_left, done, failed = self._multi.info_read(256)
             for easy in done:
-                transfer = self._release(easy)
-                failure = refusal(easy.getinfo(pycurl.RESPONSE_CODE))
-                self._finish(transfer, failure)
+                self._finish(self._release(easy), None)
             for easy, code, message in failed:
-                transfer = self._release(easy)
-                if code in _BROKE_OFF and not easy.getinfo(pycurl.NUM_CONNECTS) and not transfer.poll.new_connection:
-                    # The kept connection, and those that libcurl tried after it, had been closed: no failure yet.
-                    self._queue.appendleft(transfer.poll._replace(new_connection=True))
-                    self._free(transfer)
-                else:
-                    self._finish(transfer, self._explain(transfer, code, message))
+                self._fail(self._release(easy), code, message)
+
+    def _fail(self, transfer: _Transfer, code: int, message: str) -> None:
+        """Deliver the failure of a transfer, or poll again where that is no failure yet."""
+        poll, head = transfer.poll, transfer.head
+        request = self._requests[poll.source.name].plain
+        kept_connection = not transfer.easy.getinfo(pycurl.NUM_CONNECTS) and not poll.new_connection
+        if transfer.is_complete(code, message):
+            self._finish(transfer, None)
+        elif code in _BROKE_OFF and kept_connection and head is None:
+            # The kept connection, and those that libcurl tried after it, had been closed.
+            self._repeat(transfer, poll._replace(new_connection=True))
+        elif head and head.status == 401 and not poll.challenged and request.accepts(head.field("www-authenticate")):
+            self._repeat(transfer, poll._replace(challenged=True))
+        elif code == pycurl.E_OPERATION_TIMEDOUT:
+            self._finish(transfer, timed_out(poll.source.timeout))
+        else:
+            self._finish(transfer, transfer.failure(code, message))
+
+    def _repeat(self, transfer: _Transfer, poll: _PendingPoll) -> None:
+        self._free(transfer)
+        self._queue.appendleft(poll)
 
     def _release(self, easy: Any) -> _Transfer:
         self._multi.remove_handle(easy)
@@ -260,41 +252,27 @@ class Curl:
         return self._in_flight.pop(easy)
 
     def _finish(self, transfer: _Transfer, failure: Failure | None) -> None:
-        poll, body = transfer.poll, transfer.body.getvalue()
+        poll, lease, body = transfer.poll, transfer.lease, b""
+        try:
+            body = b"" if failure else transfer.body()
+        except FailedError as error:
+            failure = error.failure
         self._free(transfer)
-        self._deliver(poll, failure, body)
+        self._deliver(poll, failure, body, lease)
 
     def _free(self, transfer: _Transfer) -> None:
         """Make a handle available for another source."""
-        transfer.body = BytesIO()
-        if transfer.poll.source.ca_file:
-            transfer.easy.unsetopt(pycurl.CAINFO)
+        transfer.clear()
         if transfer.poll.new_connection:
             transfer.easy.setopt(pycurl.FRESH_CONNECT, 0)
-        self._idle.append(transfer)
+        self._idle[transfer.trusted].append(transfer)
 
-    def _deliver(self, poll: _PendingPoll, failure: Failure | None, body: bytes = b"") -> None:
+    def _deliver(
+        self, poll: _PendingPoll, failure: Failure | None, body: bytes = b"", lease: Lease | None = None
+    ) -> None:
         at = self._clock()
         answers = () if failure else (Answer(body),)
-        poll.deliver(Poll(poll.source.name, at, answers, failure))
-
-    def _explain(self, transfer: _Transfer, code: int, message: str) -> Failure:
-        easy = transfer.easy
-        not_connected = code == pycurl.E_COULDNT_CONNECT
-        if easy.getinfo(pycurl.USED_PROXY) and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
-            return _FAILURES[pycurl.E_COULDNT_RESOLVE_PROXY]
-        refused = refusal(easy.getinfo(pycurl.RESPONSE_CODE))
-        if refused or transfer.too_large:
-            return refused or TOO_LARGE
-        if code == pycurl.E_OPERATION_TIMEDOUT:
-            return timed_out(transfer.poll.source.timeout)
-        if not_connected:
-            return _connect_failure(easy.getinfo(pycurl.OS_ERRNO))
-        if code in _TLS_ERRORS:
-            return Failure("tls", f"TLS failed: {message.split(' (http', maxsplit=1)[0]}"[:200])
-        # libcurl also reports a malformed answer as a failed receive.
-        malformed = code == pycurl.E_RECV_ERROR and not easy.getinfo(pycurl.OS_ERRNO) and "SSL" not in message
-        return _NOT_HTTP if malformed else _FAILURES.get(code, _NOT_HTTP)
+        poll.deliver(Poll(poll.source.name, at, answers, failure, lease=None if failure else lease))
 
     def _shut_down(self) -> None:
         """Deliver every poll as CLOSED, and close all handles and descriptors."""
@@ -304,17 +282,12 @@ class Curl:
         polls = [transfer.poll for transfer in transfers]
         for poll in (*polls, *self._queue, *self._started):
             self._deliver(poll, CLOSED)
-        for transfer in (*transfers, *self._idle):
+        for transfer in (*transfers, *chain.from_iterable(self._idle.values())):
             transfer.easy.close()
         self._multi.close()
         self._epoll.close()
-        os.close(self._wake)
-
-
-def _header_lines(configured: Mapping[str, str]) -> list[bytes]:
-    """Headers as libcurl takes them: "name;" sends an empty one, where "name:" would remove it."""
-    headers = {"Accept": "application/json", **configured}
-    return [(f"{name}: {value}" if value else f"{name};").encode() for name, value in headers.items()]
+        with self._lock:  # `close` may not have written to it yet
+            os.close(self._wake)
 
 
 def _curl_mask(events: int) -> int:
@@ -322,11 +295,3 @@ def _curl_mask(events: int) -> int:
     mask = pycurl.CSELECT_IN if events & (select.EPOLLIN | select.EPOLLHUP) else 0
     mask |= pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0
     return mask | (pycurl.CSELECT_ERR if events & select.EPOLLERR else 0)
-
-
-def _connect_failure(os_errno: int) -> Failure:
-    if os_errno == errno.ECONNREFUSED:
-        return Failure("refused", "connection refused")
-    return Failure(
-        "network", f"the network fails: {os.strerror(os_errno)}" if os_errno else "the host cannot be reached"
-    )

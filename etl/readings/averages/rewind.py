@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from etl.readings.averages.window import Window, number
 from etl.readings.records import Machine
-from etl.readings.window import Window, number
 
 
 @dataclass(slots=True)
@@ -37,6 +37,9 @@ class Rewind:
         self._size = size
         self._silence = silence
         self._machines: dict[Machine, _Machine] = {}
+
+    def __contains__(self, machine: Machine) -> bool:
+        return machine in self._machines
 
     def add(self, machine: Machine, at: float, values: Iterable[Any]) -> None:
         """Add the reading before those added so far."""

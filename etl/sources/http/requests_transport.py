@@ -12,22 +12,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from etl.readings.records import Answer, Failure, Poll
-from etl.sources.contract import AGENT, MAX_BODY_BYTES, TOO_LARGE, HttpSource, refusal
-from etl.sources.http_connection import POOLS, FailedError, current
+from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Content, HttpSource
+from etl.sources.http.answer import FailedError, decode, refusal
+from etl.sources.http.request import HttpRequest, environment_certificates, environment_proxies, prepare
+from etl.sources.http.requests_connection import POOLS, current
+from etl.sources.intake import BUSY, Intake, Lease
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
-DECODE_BYTES = 64 << 10
-"""Bytes of an answer that are decoded at a time."""
+READ_BYTES = 64 << 10
+"""Bytes of an answer that are read at a time."""
 MAX_KEPT_CONNECTIONS = 32
 """Limit of idle connections to one address."""
 _NO_TIMEOUT: Any = urllib3.Timeout()
@@ -39,9 +40,11 @@ logging.getLogger("urllib3").setLevel(logging.ERROR)  # Its warnings name URLs, 
 class Requests:
     """Polls sources with requests, on threads."""
 
-    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float]) -> None:
+    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float], intake: Intake | None = None) -> None:
+        self._intake = intake or Intake()
         self._sources = {source.name: source for source in sources}
-        self._prepared: dict[str, _Request] = {}
+        self._requests: dict[str, _Request] = {}
+        self._proxies = environment_proxies()
         self._adapters: dict[str, _Adapter] = {}
         self._creating = threading.Lock()
         self._threads = PollThreads("poll", len(self._sources), self._read, _explain, clock)
@@ -57,15 +60,16 @@ class Requests:
             for adapter in self._adapters.values():
                 adapter.close()
 
-    def _read(self, poll: PendingPoll) -> tuple[Answer, ...]:
+    def _read(self, poll: PendingPoll) -> Content:
         current.poll = poll
-        request = self._prepared.get(poll.name)
+        request = self._requests.get(poll.name)
         if request is None:
-            source = self._sources[poll.name]
-            request = self._prepared[poll.name] = _prepare(source, self._adapter(source))
+            request = self._requests[poll.name] = self._request(self._sources[poll.name])
+        challenged = False
         while True:
             poll.seconds_left()
             poll.opened_connection = False
+            request.headers.update(request.plain.login())
             try:
                 response = request.adapter.send(
                     request.prepared, stream=True, timeout=_NO_TIMEOUT, proxies=request.proxies
@@ -74,13 +78,28 @@ class Requests:
                 # A machine may close a kept connection just as it is used again: try the next one, or a new one.
                 if poll.opened_connection or not _cause(error, ConnectionError, ssl.SSLEOFError):
                     raise
-            else:
-                with response:
-                    return (Answer(_body(response)),)
+                continue
+            with response:
+                challenge = response.raw.headers.get("www-authenticate", "")
+                if challenged or response.status_code != 401 or not request.plain.accepts(challenge):
+                    poll.lease = self._intake.lease()
+                    return Content([Answer(_body(response, poll.lease))])
+                challenged = True
 
-    def _adapter(self, source: HttpSource) -> _Adapter:
-        """The adapter for this source: one for each set of trusted certificates, and one for plain HTTP."""
-        trusted = _trusted(source.ca_file) if source.url.lower().startswith("https:") else ""
+    def _request(self, source: HttpSource) -> _Request:
+        """The request of every poll of a source.
+
+        It is sent by the adapter and not by a `requests.Session`, which would add logins from .netrc, keep cookies, and
+        parse where a redirect leads.
+        """
+        plain = prepare(source, self._proxies)
+        prepared = requests.Request(plain.method, plain.url, headers=plain.headers, data=source.body).prepare()
+        prepared.url = plain.url
+        return _Request(plain, prepared, prepared.headers, {"all": plain.proxy}, self._adapter(plain))
+
+    def _adapter(self, request: HttpRequest) -> _Adapter:
+        """The adapter for this request: one for each set of trusted certificates, and one for plain HTTP."""
+        trusted = (request.trusted or DEFAULT_CA_BUNDLE_PATH) if request.url.startswith("https:") else ""
         with self._creating:
             if trusted not in self._adapters:
                 context = _tls_context(trusted) if trusted else None
@@ -100,25 +119,12 @@ def post(url: str, body: bytes, timeout: float) -> Failure | None:
 
 
 class _Request(NamedTuple):
+    plain: HttpRequest
     prepared: requests.PreparedRequest
+    headers: Any
+    """Those of `prepared`, whose values may be bytes."""
     proxies: dict[str, str]
     adapter: _Adapter
-
-
-def _prepare(source: HttpSource, adapter: _Adapter) -> _Request:
-    """The request of every poll of a source.
-
-    It is sent by the adapter and not by a `requests.Session`, which would add logins from .netrc, keep cookies, and
-    parse where a redirect leads.
-    """
-    headers: CaseInsensitiveDict[str | bytes] = CaseInsensitiveDict()
-    headers.update({"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": AGENT})
-    headers.update({name: value.encode() for name, value in source.headers.items()})
-    url = urlsplit(source.url)
-    login = None if url.username is None else (unquote(url.username).encode(), unquote(url.password or "").encode())
-    method = "GET" if source.body is None else "POST"
-    request = requests.Request(method, source.url, headers=headers, data=source.body, auth=login)
-    return _Request(request.prepare(), get_environ_proxies(source.url, no_proxy=None), adapter)
 
 
 class _Adapter(HTTPAdapter):
@@ -137,7 +143,7 @@ class _Adapter(HTTPAdapter):
         """The pools of connections through this proxy, which itself must be trusted as the environment says."""
         if proxy not in self.proxy_manager:
             if proxy.lower().startswith("https:"):
-                kwargs["proxy_ssl_context"] = _tls_context(_trusted(None))
+                kwargs["proxy_ssl_context"] = _tls_context(environment_certificates() or DEFAULT_CA_BUNDLE_PATH)
             super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
             self.proxy_manager[proxy].pool_classes_by_scheme = POOLS
         return self.proxy_manager[proxy]
@@ -159,12 +165,6 @@ class _Adapter(HTTPAdapter):
         """Load no further certificates: the TLS context verifies with those it was created with."""
 
 
-def _trusted(ca_file: str | None) -> str:
-    """The file or folder of trusted certificates."""
-    environment = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return ca_file or environment or DEFAULT_CA_BUNDLE_PATH
-
-
 def _tls_context(trusted: str) -> ssl.SSLContext:
     """A TLS context that trusts these certificates; with those that come with requests, the system's as well."""
     context = create_urllib3_context()
@@ -178,16 +178,23 @@ def _tls_context(trusted: str) -> ssl.SSLContext:
     return context
 
 
-def _body(response: requests.Response) -> bytes:
-    if refused := refusal(response.status_code):
+def _body(response: requests.Response, lease: Lease) -> bytes:
+    headers = response.raw.headers
+    if refused := refusal(response.status_code, headers.get("location", "")):
         raise FailedError(refused)
+    if response.request.method != "GET":
+        return b""
     body = bytearray()
-    if response.request.method == "GET":
-        for piece in response.raw.stream(DECODE_BYTES, decode_content=True):
-            body += piece
-            if len(body) > MAX_BODY_BYTES:
-                raise FailedError(TOO_LARGE)
-    return bytes(body)
+    for piece in response.raw.stream(READ_BYTES, decode_content=False):
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise FailedError(TOO_LARGE)
+        if not lease.grow(len(piece)):
+            raise FailedError(BUSY)
+    decoded = decode(bytes(body), headers.get("content-encoding", ""))
+    if len(decoded) > len(body) and not lease.grow(len(decoded) - len(body)):
+        raise FailedError(BUSY)
+    return decoded
 
 
 _FAILURES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
@@ -199,7 +206,7 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((ConnectionRefusedError,), "refused", "connection refused"),
     ((ConnectionError, http.client.IncompleteRead), "reset", "the connection broke off"),
     ((urllib3.exceptions.DecodeError,), "encoding", "the answer's compression is broken"),
-    ((OSError,), "network", "the network fails: {error}"),
+    ((OSError,), "network", "the network fails: {text}"),
     ((http.client.HTTPException, urllib3.exceptions.HTTPError), "protocol", "the answer is not proper HTTP"),
 )
 """Errors, their stable code, and a sentence without the URL, which may hold a secret; the first match counts."""
@@ -212,8 +219,13 @@ def _explain(poll: PendingPoll, error: Exception) -> Failure:
         return explained.failure
     for kinds, reason, sentence in _FAILURES:
         if cause := _cause(error, *kinds):
-            return Failure(reason, sentence.format(error=cause, timeout=poll.timeout))
+            return Failure(reason, sentence.format(error=cause, timeout=poll.timeout, text=_text(cause)))
     return Failure("failed", f"the request cannot be made: {type(error).__name__}")
+
+
+def _text(error: BaseException) -> str:
+    """The words of an error of the system, without its number."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _cause(error: Exception, *kinds: type[BaseException]) -> BaseException | None:

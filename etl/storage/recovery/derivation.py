@@ -1,22 +1,32 @@
 """Averages derived from the raw log, over days and changes of settings, and the windows to start from."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import islice
 from math import inf
 
+from etl.readings.averages.fold import Windows, derive, fold_of, forget
+from etl.readings.averages.rewind import Rewind
+from etl.readings.averages.window import silence_s
 from etl.readings.blocks import block_decoder
-from etl.readings.fold import Windows, derive, fold_of
-from etl.readings.rewind import Rewind
-from etl.readings.window import silence_s
 from etl.storage.places import Place, blocks_before
 from etl.storage.settings_log import SettingsLog, shape
 
+MAX_SET_BACK_S = 86_400.0
+"""Windows are kept this much longer than they can matter, for lines from after the clock was set back; where it was set
+back by more than a day, a machine that had been silent too long starts over."""
+MAX_WINDOWS = 100_000
+"""Windows beyond which those that cannot matter any more are removed as the fold reaches a new day."""
+
 
 class Derivation:
-    """The fold over days of the raw log, from `start` on, each line under the settings that govern it."""
+    """The fold over days of the raw log, from `start` on, each line under the settings that govern it.
 
-    def __init__(self, settings_log: SettingsLog, start: Place | None = None) -> None:
-        self.windows: Windows = windows_before(settings_log, start)[0] if start else {}
+    No reading before `now` (seconds since the epoch) follows the log.
+    """
+
+    def __init__(self, settings_log: SettingsLog, start: Place | None = None, now: float = inf) -> None:
+        self.windows: Windows = windows_before(settings_log, start, now)[0] if start else {}
         self._settings_log = settings_log
         self._shape = shape(settings_log.at(start.day, start.line - 1)) if start else None
 
@@ -26,6 +36,11 @@ class Derivation:
 
     def fold(self, day: str, lines: Iterator[bytes], line: int = 1) -> Iterator[bytes]:
         """The averages lines of a day's raw lines, the first of which is its line `line`."""
+        if len(self.windows) > MAX_WINDOWS:
+            silence = silence_s(self._settings_log.at(day, line).interval)
+            # A local day may begin 14 hours before that day of UTC; the clock may have been set back within it.
+            begins = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+            forget(self.windows, begins - 2 * MAX_SET_BACK_S - silence)
         for first, end, settings in self._settings_log.segments(day):
             if end <= line:
                 continue
@@ -33,12 +48,15 @@ class Derivation:
                 self.windows.clear()
             self._shape = shape(settings)
             segment = lines if end == inf else islice(lines, int(end) - max(first, line))
-            for _, averages, _ in derive(self.windows, segment, fold_of(settings)):
-                yield averages
+            for update in derive(self.windows, segment, fold_of(settings)):
+                yield update.averages
 
 
-def windows_before(settings_log: SettingsLog, place: Place) -> tuple[Windows, str]:
-    """The windows just before a line of the raw log, and the oldest day they depend on."""
+def windows_before(settings_log: SettingsLog, place: Place, now: float = inf) -> tuple[Windows, str]:
+    """The windows just before a line of the raw log, and the oldest day they depend on.
+
+    Machines are left out whose windows start over with their next reading, which comes at `now` (seconds) or later.
+    """
     settings = settings_log.at(place.day, place.line - 1)
     silence = silence_s(settings.interval)
     decode = block_decoder(tuple(settings.parameters.values()), times=True)
@@ -55,8 +73,10 @@ def windows_before(settings_log: SettingsLog, place: Place) -> tuple[Windows, st
             if source is None:
                 continue
             at = times[i]
-            since = at if since is None else since
-            rewind.add((source, rows.ids[i]), at, [column[i] for column in rows.values])
+            since = max(min(at, now), at - MAX_SET_BACK_S) if since is None else since
+            machine = (source, rows.ids[i])
+            if machine in rewind or since - at <= silence + MAX_SET_BACK_S:
+                rewind.add(machine, at, [column[i] for column in rows.values])
         if at is not None and since is not None and at < since - silence and at < rewind.needs(since):
             break
     return rewind.windows(), oldest

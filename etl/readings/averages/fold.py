@@ -1,11 +1,11 @@
 """The fold from raw lines to averages lines. Live polling, start, replay, rebuild and verify share it. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from etl.readings.averages.window import Window, means, silence_s, step
 from etl.readings.lines import averages_encoder, raw_decoder
 from etl.readings.records import Machine, Reading, RejectedError, Settings
-from etl.readings.window import Window, means, silence_s, step
 
 Windows = dict[Machine, Window]
 """The state of the fold."""
@@ -20,14 +20,33 @@ class Fold(NamedTuple):
     silence: float
 
 
+class Update(NamedTuple):
+    """What the fold makes of a raw line: the machine, its averages line and its window after this reading.
+
+    `values` has the value of each parameter as it was sent, None where its field is missing.
+    """
+
+    machine: Machine
+    averages: bytes
+    window: Window
+    values: Sequence[Any]
+    line: bytes
+
+
 def fold_of(settings: Settings) -> Fold:
     """Prepare the fold for these settings."""
     decode = raw_decoder(tuple(settings.parameters.values()))
     return Fold(decode, averages_encoder(settings.parameters), settings.window, silence_s(settings.interval))
 
 
-def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[tuple[Machine, bytes, Window]]:
-    """Yield machine, averages line and window of each undamaged raw line, in order; updates `windows` in place."""
+def forget(windows: Windows, before: float) -> None:
+    """Remove the windows of the machines without a reading since `before` (seconds)."""
+    for machine in [machine for machine, window in windows.items() if window.at < before]:
+        del windows[machine]
+
+
+def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[Update]:
+    """Yield an update for each undamaged raw line, in order; updates `windows` in place."""
     for line in lines:
         try:
             reading = fold.decode(line)
@@ -35,4 +54,5 @@ def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[tup
             continue
         window = step(windows.get(reading.machine), reading.polled_at, reading.values, fold.size, fold.silence)
         windows[reading.machine] = window
-        yield reading.machine, fold.encode(reading, means(window), window.readings), window
+        averages = fold.encode(reading, means(window), window.readings)
+        yield Update(reading.machine, averages, window, reading.values, line)

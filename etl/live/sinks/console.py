@@ -4,18 +4,20 @@ import re
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from math import isfinite, nan
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 
 from etl.config.load import Loaded
 from etl.live.standing import Standing
-from etl.readings.records import Machine
+from etl.readings.averages.window import Window, number
+from etl.readings.lines import clipped
+from etl.readings.records import Machine, Reading
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
-from etl.readings.window import Window
 
 TRACE_READINGS = 60
 """Readings kept of each machine: ten minutes at 10 s."""
@@ -65,6 +67,13 @@ class Traces:
                 at, pairs = window.at, zip(window.values, window.seen, strict=True)
                 self._add(machine, at, (v[-1] if v and seen == at else nan for v, seen in pairs))
 
+    def restore(self, readings: Iterable[Reading]) -> None:
+        """Keep readings that an earlier process wrote, the oldest first."""
+        with self._lock:
+            for reading in readings:
+                values = (nan if (v := number(value)) is None else v for value in reading.values)
+                self._add(reading.machine, reading.polled_at, values)
+
     def _add(self, machine: Machine, at: float, values: Iterator[float]) -> None:
         slot = self._slots.get(machine)
         if slot is None:
@@ -98,15 +107,27 @@ class Traces:
                 return News(self._mark, False, numbers)
             return News(self._mark, True, {machine: self._numbers(slot) for machine, slot in self._slots.items()})
 
-    def keep(self, sources: Collection[str]) -> None:
+    def keep_sources(self, sources: Collection[str]) -> None:
         """Forget the machines of other sources."""
         with self._lock:
-            slots = {machine: slot for machine, slot in self._slots.items() if machine[0] in sources}
-            kept = {machine: self._read(slot, self._numbers(slot)) for machine, slot in slots.items()}
-            self._clear((self._mark // RECENT_READINGS + 2) * RECENT_READINGS)
-            for machine, rows in kept.items():
-                for at, *values in rows:
-                    self._add(machine, at, iter(values))
+            self._keep([machine for machine in self._slots if machine[0] in sources])
+
+    def keep(self, machines: Set[Machine]) -> None:
+        """Forget every machine but these."""
+        with self._lock:
+            if not self._slots.keys() <= machines:
+                self._keep([machine for machine in self._slots if machine in machines])
+
+    def _keep(self, machines: Iterable[Machine]) -> None:
+        slots, rows, last, counts = self._slots, self._rows, self._last, self._counts
+        size = TRACE_READINGS * self._width
+        self._clear((self._mark // RECENT_READINGS + 2) * RECENT_READINGS)
+        for machine in machines:
+            slot = slots[machine]
+            self._slots[machine] = len(self._slots)
+            self._rows += rows[slot * size : (slot + 1) * size]
+            self._last.append(last[slot])
+            self._counts.append(counts[slot])
 
     def _numbers(self, slot: int) -> range:
         return range(max(0, self._counts[slot] - TRACE_READINGS), self._counts[slot])
@@ -134,7 +155,8 @@ class Console:
     def overview(self, now: float, mark: int, not_ready: list[str]) -> Iterator[bytes]:
         """JSON in chunks: the machines with readings since `mark`, which an earlier answer gave, and all down sources.
 
-        A trace is a list of [milliseconds since the epoch, value of each parameter or null].
+        The `id` of each is JSON as text: numbers of the page are doubles. A trace is a list of [milliseconds since the
+        epoch, value of each parameter or null].
         """
         latest, news, settings = self._standing.latest.copy(), self._traces.since(mark), self._loaded.settings
         head = {
@@ -162,7 +184,8 @@ class Console:
             chunk = machines[first : first + MACHINES_PER_CHUNK]
             traces = [_trace(self._traces.of(machine, news.numbers[machine][-length:])) for machine in chunk]
             lines = [latest[machine].rstrip() for machine in chunk]
-            yield comma + b",".join(b'{"latest":%b,"trace":[%b]}' % pair for pair in zip(lines, traces, strict=True))
+            items = zip(map(_id_text, chunk), lines, traces, strict=True)
+            yield comma + b",".join(b'{"id":%b,"latest":%b,"trace":[%b]}' % item for item in items)
             comma = b","
         yield b"]}"
 
@@ -181,6 +204,11 @@ class Console:
             "timezone": settings.timezone,
             "simulated": _simulated(self._loaded, source),
         }
+
+
+def _id_text(machine: Machine) -> bytes:
+    machine_id = clipped(machine[1]) if isinstance(machine[1], str) else machine[1]
+    return msgspec.json.encode(msgspec.json.encode(machine_id).decode())
 
 
 def _trace(rows: list[Row]) -> bytes:

@@ -1,0 +1,87 @@
+"""What is surely a mistake, but no reason to refuse a config: it may be put right while the process runs."""
+
+from collections.abc import Iterator
+
+from etl.config.document import KeyPath
+from etl.config.load import Loaded
+from etl.config.model import Source
+from etl.config.problems import Problem
+
+MAX_THRESHOLD = 1.0
+"""A threshold above 100 % of the average misses even a value that falls to zero."""
+LINE_SUFFIXES = {".ndjson", ".ldjson", ".jsonlines", ".log", ".csv", ".gz"}
+"""Endings of files that are not one JSON document; only .jsonl is followed."""
+
+
+def warnings(loaded: Loaded) -> Iterator[Problem]:
+    """What to warn of; reads the file system, and no network."""
+    threshold = loaded.config.report.threshold
+    if threshold > MAX_THRESHOLD:
+        message = f"threshold {threshold:g} is {100 * threshold:,.0f} % of the average"
+        yield Problem(("report", "threshold"), "threshold", message, f"for {threshold:g} % write {threshold / 100:g}")
+    if not loaded.sources:
+        message = f"shard {loaded.config.shard} has none of the sources"
+        yield Problem(("shard",), "shard", message, "use fewer shards")
+    yield from _parameter_warnings(loaded)
+    first: dict[tuple[str | None, ...], str] = {}
+    for i, entry in enumerate(loaded.config.sources):
+        path = ("sources", i)
+        yield from _source_warnings(loaded, entry, path)
+        yield from _duplicates(entry, path, first)
+
+
+def _parameter_warnings(loaded: Loaded) -> Iterator[Problem]:
+    fields: dict[str, str] = {}
+    for parameter, field in loaded.config.parameters.items():
+        path = ("parameters", parameter)
+        if field in fields:
+            message = f"{parameter} and {fields[field]} average the same field, {field}"
+            yield Problem(path, "parameters", message, "give each parameter its own field")
+        fields.setdefault(field, parameter)
+        if "." in field and not any(source.records for source in loaded.config.sources):
+            hint = "a field is one key of the reading: records of a source picks a value inside an object"
+            yield Problem(path, "parameters", f"{field} in parameters has a dot", hint)
+
+
+def _source_warnings(loaded: Loaded, source: Source, path: KeyPath) -> Iterator[Problem]:
+    for key in ("file", "ca_file"):
+        name = getattr(source, key)
+        if name and not loaded.path(name).exists():
+            hint = "create it, or correct the path; a relative one starts at the folder of the config"
+            yield Problem((*path, key), key, f"{key} {loaded.path(name)} does not exist", hint)
+    yield from _file_warnings(loaded, source.file, (*path, "file"))
+    unused = [key for key in ("headers", "ca_file", "timeout") if source.file and getattr(source, key)]
+    if source.ca_file and source.url and source.url.lower().startswith("http:"):
+        unused.append("ca_file")
+    for key in unused:
+        kind = "a file" if source.file else "an http:// address"
+        yield Problem((*path, key), key, f"{key} has no effect on {kind}", "leave it out")
+    for key in ("name", "url", "file"):
+        value = getattr(source, key) or ""
+        if "{n}" in value and source.count is None:
+            yield Problem((*path, key), key, f"{key} has {{n}}, but count is missing", "write count: below it")
+
+
+def _file_warnings(loaded: Loaded, name: str | None, path: KeyPath) -> Iterator[Problem]:
+    file = loaded.path(name or "")
+    if name and file.exists() and not file.is_file():
+        yield Problem(path, "file", f"file {file} is not a file", "write the path of a JSON file, not of a folder")
+    if name and file.suffix in LINE_SUFFIXES:
+        hint = "name it .jsonl if it has a JSON object on each line"
+        yield Problem(path, "file", f"file {file} is read as one JSON document, not followed", hint)
+    if name and file.resolve().is_relative_to(loaded.path(loaded.config.output.folder).resolve()):
+        message = f"file {file} is in the output folder, so that readings would be read again"
+        yield Problem(path, "file", message, "name the machine's own file")
+
+
+def _duplicates(entry: Source, path: KeyPath, first: dict[tuple[str | None, ...], str]) -> Iterator[Problem]:
+    """The sources that read what another one reads in the same way: each reading would be there twice."""
+    key = "url" if entry.url else "file"
+    for source in entry.expand():
+        same = (source.url, source.file, source.records, *sorted(map(str, source.headers.items())))
+        if same in first:
+            message = f"{source.name} polls the same {key} as {first[same]}"
+            template = "write {n} into url" if entry.url else "leave count out: {n} is not replaced in file"
+            yield Problem((*path, key), key, message, template if entry.count else "remove one of them")
+            return
+        first[same] = source.name

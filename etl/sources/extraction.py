@@ -1,0 +1,75 @@
+"""`records`: the answers of any transport are split into records before they are delivered."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from jmespath.parser import ParsedResult
+
+from etl.readings.answers import split
+from etl.readings.records import Failure, Poll
+from etl.sources.contract import Transport, timed_out
+
+MAX_EVALUATIONS = 4
+"""Expressions that are evaluated at a time, so that a slow one delays no other. They share one processor: more threads
+would delay those that poll."""
+
+log = logging.getLogger("etl")
+
+
+class Extraction:
+    """A transport that evaluates the JMESPath expression of each source that has one, on threads of its own.
+
+    So a transport with one thread for all polls goes on polling. A poll whose evaluation has not begun by its deadline
+    times out; `timeouts` has the seconds of each source with an expression. `by_key` names the sources whose records
+    have their keys as ids.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        expressions: Mapping[str, ParsedResult],
+        timeouts: Mapping[str, float],
+        by_key: Collection[str] = (),
+    ) -> None:
+        self._transport = transport
+        self._expressions = expressions
+        self._timeouts = timeouts
+        self._by_key = by_key
+        self._executor = ThreadPoolExecutor(MAX_EVALUATIONS, thread_name_prefix="records")
+
+    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+        """Start one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
+        started = time.monotonic()
+        self._transport.start(names, lambda poll: self._accept(poll, started, deliver))
+
+    def close(self) -> None:
+        """Close the transport; answers that it has delivered before are still evaluated."""
+        self._transport.close()
+        self._executor.shutdown(wait=False)
+
+    def _accept(self, poll: Poll, started: float, deliver: Callable[[Poll], None]) -> None:
+        if poll.failure or poll.source not in self._expressions:
+            deliver(poll)
+            return
+        try:
+            self._executor.submit(self._evaluate, poll, started, deliver)
+        except RuntimeError:  # closed, or no thread can be created: what was read must not be lost
+            self._evaluate(poll, started, deliver)
+
+    def _evaluate(self, poll: Poll, started: float, deliver: Callable[[Poll], None]) -> None:
+        try:
+            deliver(self._records(poll, started))
+        except Exception:  # An executor would hide it.
+            log.exception("The poll of %s was lost: its receiver failed", poll.source)
+
+    def _records(self, poll: Poll, started: float) -> Poll:
+        timeout = self._timeouts[poll.source]
+        if time.monotonic() - started > timeout:
+            return Poll(poll.source, poll.at, failure=timed_out(timeout))
+        try:
+            return split(poll, self._expressions[poll.source], poll.source in self._by_key)
+        except Exception as error:
+            log.exception("The answer of %s cannot be evaluated", poll.source)
+            return Poll(poll.source, poll.at, failure=Failure("failed", f"`records` failed: {type(error).__name__}"))

@@ -1,0 +1,166 @@
+"""Recovery: the end of the folder repaired and made consistent, at start and after a disturbance."""
+
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from math import inf
+from typing import NamedTuple
+
+from etl.readings.averages.fold import Windows
+from etl.readings.records import Settings
+from etl.storage.atomic import open_regular, sync
+from etl.storage.folder import DAMAGED_GZIP, Folder
+from etl.storage.places import Place, nth_place, place_at
+from etl.storage.recovery.derivation import Derivation
+from etl.storage.recovery.repair import DELAYED_BYTES, Record, repair_files
+from etl.storage.retention import without_averages
+from etl.storage.settings_log import SettingsLog, shape
+from etl.storage.staging import replace_averages
+
+TAIL_BYTES = 1 << 20
+"""Bytes of the raw log's end whose averages every start derives again, and that may not be durable after a power cut
+with `fsync: always`: one write is not larger."""
+
+
+class Written(NamedTuple):
+    """How the folder is written: what deletes averages, and seconds from the write of raw lines to their fsync."""
+
+    keep_days: int | None = None
+    sync_delay_s: float = 0.0
+
+
+BY_DEFAULT = Written()
+
+
+def recover(
+    folder: Folder,
+    settings: Settings,
+    today: str,
+    record: Record,
+    written: Written = BY_DEFAULT,
+    now: float = inf,
+) -> Windows:
+    """Repair the end of the folder and write down the settings; the windows to go on with from day `today` on.
+
+    Averages that `keep_days` deletes are not derived again. `now` is the time (seconds since the epoch) before which no
+    reading follows.
+    After an OSError it is safe to try again later.
+    """
+    repair_files(folder, record, DELAYED_BYTES if written.sync_delay_s else TAIL_BYTES, 2)
+    _sync_newest(folder)
+    write_settings(folder, settings, today, record)
+    days = folder.days("raw")
+    for day in folder.days("averages"):
+        if day >= max([today, *days[-1:]]) and day not in days:
+            _rewrite_end(folder, day, 1, iter(()), record)
+    if not days:
+        return {}
+    settings_log = SettingsLog(folder, settings)
+    deleted = without_averages(folder, today, written.keep_days) - {*folder.days("averages")}
+    start = _tail(folder, days, deleted)
+    derive_missing(settings_log, {day for day in days if day < start.day} - deleted, record)
+    windows = _derive_from(settings_log, start, record, now)
+    last = settings_log.at(days[-1], folder.count("raw", days[-1]))
+    return windows if shape(last) == shape(settings) else {}
+
+
+def _sync_newest(folder: Folder) -> None:
+    """Fsync the newest files, which the process before may not have done; a start is too rare to spare it."""
+    for kind in ("raw", "averages"):
+        for day in folder.days(kind)[-2:]:
+            with suppress(FileNotFoundError):
+                sync(folder.path(kind, day))
+
+
+def derive_missing(settings_log: SettingsLog, days: Iterable[str], record: Record) -> None:
+    """Derive the averages of those of the days that have none, each day's completely or not at all.
+
+    A day whose raw log, or one that it depends on, is compressed and damaged stays without averages.
+    """
+    folder = settings_log.folder
+    for day in sorted({*days} - {*folder.days("averages")}):
+        with suppress(*DAMAGED_GZIP):
+            lines = Derivation(settings_log, Place(day, 1, 0)).day(day)
+            if replace_averages(folder, day, lines):
+                file = str(folder.path("averages", day).relative_to(folder.root))
+                record("repaired", reason="averages", file=file)
+
+
+def write_settings(folder: Folder, settings: Settings, today: str, record: Record) -> None:
+    """Write changed settings down before the first line they govern: the next one of `today`."""
+    day = max([today, *folder.days("raw")[-1:]])
+    settings_log = SettingsLog(folder, settings)
+    is_change = bool(settings_log.entries)
+    if entry := settings_log.entry_for(settings, day, folder.count("raw", day) + 1):
+        settings_log.append(entry)
+        if is_change:
+            record("settings", reason="changed", day=day, line=entry.line)
+
+
+def _tail(folder: Folder, days: list[str], deleted: Collection[str]) -> Place:
+    """The start of the raw log's last TAIL_BYTES, or its first line of these days without an averages line."""
+    bytes_left = TAIL_BYTES
+    place = Place(days[-1], 1, 0)
+    for age, day in enumerate(reversed(days)):
+        path = folder.path("raw", day)
+        if not path.exists() or day in deleted:
+            break
+        if bytes_left > 0:
+            place = place_at(folder, day, max(0, path.stat().st_size - bytes_left))
+        averages, raw = folder.count("averages", day), folder.count("raw", day)
+        if averages < raw and (day < place.day or averages + 1 < place.line):
+            place = nth_place(folder, day, averages + 1)
+        bytes_left -= path.stat().st_size
+        if bytes_left <= 0 and age:
+            break
+    return place
+
+
+def _derive_from(settings_log: SettingsLog, start: Place, record: Record, now: float) -> Windows:
+    """Derive the averages from `start` on and make the files equal to them."""
+    folder, derivation = settings_log.folder, Derivation(settings_log, start, now)
+    for day in [day for day in folder.days("raw") if day >= start.day]:
+        line, offset = (start.line, start.offset) if day == start.day else (1, 0)
+        agrees = _rewrite_end(folder, day, line, derivation.day(day, line, offset), record)
+        if not agrees and line > 1:
+            # Not even the first line agrees: damaged lines further up may have shifted the line numbers.
+            return _derive_from(settings_log, Place(day, 1, 0), record, now)
+    return derivation.windows
+
+
+def _rewrite_end(folder: Folder, day: str, line: int, derived: Iterator[bytes], record: Record) -> bool:
+    """Make a day's averages from line `line` on equal to `derived`.
+
+    False, with nothing changed, where the very first line to compare differs. A compressed file is left unchanged.
+    """
+    path = folder.path("averages", day)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    if is_new and folder.packed_path("averages", day).exists():
+        deque(derived, 0)  # only the windows are needed: a file is complete before it is compressed
+        return True
+    with open(path, "ab+", opener=open_regular) as file:
+        start = end = nth_place(folder, day, line, "averages").offset
+        file.seek(start)
+        different: list[bytes] = []
+        for averages in derived:
+            stored = file.readline()
+            if stored != averages:
+                if stored and end == start and line > 1:
+                    return False
+                different = [averages]
+                break
+            end += len(averages)
+        size = path.stat().st_size
+        if not different and end == size:
+            return True
+        file.truncate(end)
+        written = sum(file.write(averages) for averages in chain(different, derived))
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync(path.parent)
+    record("repaired", reason="averages", file=str(path.relative_to(folder.root)), cut=size - end, written=written)
+    return True
