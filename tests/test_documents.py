@@ -32,7 +32,7 @@ MAX_LINES = {
     "etl/config/README.md": 110,
     "etl/nightly/README.md": 90,
     "etl/audit/README.md": 60,
-    "api/README.md": 110,
+    "api/README.md": 80,
     "tests/README.md": 100,
     "tests/benchmarks/README.md": 110,
 }
@@ -229,8 +229,8 @@ def test_every_room_and_module_is_on_the_map():
 def test_the_modules_named_for_contributors_exist():
     """Each `room/module` in etl/README.md is a file."""
     rooms = "|".join(path.parent.name for path in ROOT.glob("etl/*/__init__.py"))
-    for path in re.findall(rf"`((?:{rooms})/[a-z_]+)`", text("etl/README.md")):
-        assert (ROOT / "etl" / f"{path}.py").is_file(), path
+    for path in re.findall(rf"`((?:{rooms})/[a-z_/]+)`", text("etl/README.md")):
+        assert (ROOT / "etl" / f"{path}.py").is_file() or (ROOT / "etl" / path / "__init__.py").is_file(), path
 
 
 def test_every_event_is_documented():
@@ -254,7 +254,7 @@ def reasons(path: Path) -> set[str]:
 def test_every_reason_is_documented():
     """output/README.md names the reasons and codes of events; those of polls cut off or of replays make no event."""
     rooms = ("live", "sources", "storage", "readings", "cli")
-    codes = set().union(*(reasons(path) for room in rooms for path in ROOT.glob(f"etl/{room}/*.py")))
+    codes = set().union(*(reasons(path) for room in rooms for path in ROOT.glob(f"etl/{room}/**/*.py")))
     assert {"torn", "timeout", "not_json", "set back"} <= codes
     assert {code for code in codes - {"closed", "damaged"} if f"`{code}`" not in text("output/README.md")} == set()
 

@@ -11,7 +11,7 @@ from etl.config.addresses import path_problem
 from etl.config.document import ConfigError, Document
 from etl.config.model import DEFAULT_TIMEOUT_S, HINTS, Config, Source
 from etl.config.problems import Checker
-from etl.readings.records import Settings
+from etl.readings.records import REMOVED_DETECTORS, Settings
 from etl.readings.text import printable
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -86,7 +86,7 @@ def _load(file: Path, environment: Mapping[str, str]) -> tuple[Loaded, Checker]:
         timezone=config.zone_name,
         interval=float(config.interval),
         threshold=config.report.threshold,
-        detectors=config.report.detectors,
+        detectors=tuple(name for name in config.report.detectors if name not in REMOVED_DETECTORS),
     )
     return Loaded(file, config, settings, tuple(_sources(config))), checker
 

@@ -156,7 +156,7 @@ HINTS = {
     "threshold": "write a number without quotes, 0 or more; 0.2 is 20 %",
     "workers": "write how many processes make the report, 1 to 1000",
     "cluster": "write the address of a dask scheduler, such as tcp://10.0.0.5:8786",
-    "detectors": "write a list of telemetry, status_band, history_mad, some of them or none: [telemetry, status_band]",
+    "detectors": "write a list of telemetry and status_band, one of them or none: [telemetry, status_band]",
     "api": "write serve:, host:, port: and machines: below it",
     "serve": "write true or false without quotes",
     "host": "write an address to listen on, such as 127.0.0.1",

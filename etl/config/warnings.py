@@ -6,6 +6,7 @@ from etl.config.document import KeyPath
 from etl.config.load import Loaded
 from etl.config.model import Source
 from etl.config.problems import Problem
+from etl.readings.records import REMOVED_DETECTORS
 
 MAX_THRESHOLD = 1.0
 """A threshold above 100 % of the average misses even a value that falls to zero."""
@@ -19,6 +20,10 @@ def warnings(loaded: Loaded) -> Iterator[Problem]:
     if threshold > MAX_THRESHOLD:
         message = f"threshold {threshold:g} is {100 * threshold:,.0f} % of the average"
         yield Problem(("report", "threshold"), "threshold", message, f"for {threshold:g} % write {threshold / 100:g}")
+    for i, name in enumerate(loaded.config.report.detectors):
+        if name in REMOVED_DETECTORS:
+            message = f"the detector {name} no longer exists, and is ignored"
+            yield Problem(("report", "detectors", i), "detectors", message, "remove it from the list")
     if not loaded.sources:
         message = f"shard {loaded.config.shard} has none of the sources"
         yield Problem(("shard",), "shard", message, "use fewer shards")

@@ -10,6 +10,8 @@ Machine = tuple[str, str | int | float | None]
 
 DetectorName = Literal["telemetry", "status_band", "history_mad"]
 """The detectors a config can name."""
+REMOVED_DETECTORS = {"history_mad"}
+"""Those of earlier versions: read in settings.jsonl, and ignored."""
 
 
 class RejectedError(ValueError):

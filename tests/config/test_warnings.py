@@ -41,6 +41,7 @@ def warned(folder, text):
         (MINIMAL + "parameters: {a: x, b: x}", "2:23", ["b and a average the same field, x"]),
         (MINIMAL + "parameters: {a: temps.core}", "", ["temps.core in parameters has a dot", "records"]),
         (MINIMAL + "shard: 0/8000", "", ["none of the sources"]),
+        (MINIMAL + "report: {detectors: [history_mad]}", "2:22", ["history_mad no longer exists", "remove it"]),
     ],
 )
 def test_what_is_surely_a_mistake_is_a_warning(tmp_path, text, place, words):

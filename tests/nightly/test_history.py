@@ -291,3 +291,16 @@ def test_verify_does_not_compare_incidents_of_other_rules(copy, rules):
     assert f"not today's {RULES}; they are not compared" in finding.text
     list(rebuild(SettingsLog(copy, JUDGED), [], (), lambda *_, **__: None))
     assert report_findings(copy) == []
+
+
+def test_a_detector_that_was_removed_is_ignored(copy):
+    """Under settings of an earlier version that name it, a report has the incidents of the others."""
+    older = msgspec.structs.replace(JUDGED, detectors=("telemetry", "history_mad"))
+    same = msgspec.structs.replace(JUDGED, detectors=("telemetry",))
+    incidents = [contract_free(make(SettingsLog(copy, settings), DAYS[2]).report) for settings in (older, same)]
+    assert incidents[0] == incidents[1] != []
+
+
+def contract_free(report: dict) -> list:
+    """The incidents of the parameters."""
+    return [parameter["incidents"] for machine in report["machines"] for parameter in machine["parameters"].values()]
