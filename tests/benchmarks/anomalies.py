@@ -150,16 +150,15 @@ def main() -> None:
             for number, setting in enumerate(settings):
                 rows = scored(title, series, folders, setting)
                 if title in sources:
+                    means[number].append(score(rows.sum(axis=0)).f1)
                     samples[number].append(resampled_f1(rows, SEED))
-        days = sum(np.ptp(each.times) / DAY_S for each in series)
-        print(
-            f"{'':12}{len(series)} series, {days:.0f} channel-days, {sum(len(each.windows) for each in series)} events"
-        )
-    means = [np.mean(each, axis=0) for each in samples]
-    for number, mean in enumerate(means):
-        print(f"macro mean of {len(sources)} sources, setting {number + 1}: {mean.mean():.3f} ({interval(mean)})")
-    if len(means) > 1:
-        print(f"paired difference of setting 1 to setting 2: {interval(means[0] - means[1])}")
+        days, events = sum(np.ptp(each.times) / DAY_S for each in series), sum(len(each.windows) for each in series)
+        print(f"{'':12}{len(series)} series, {days:.0f} channel-days, {events} events")
+    macro = [np.mean(each, axis=0) for each in samples]
+    for number, mean in enumerate(macro):
+        print(f"macro mean of setting {number + 1}: {np.mean(means[number]):.3f} ({interval(mean)})")
+    if len(macro) > 1:
+        print(f"paired difference, setting 1 less setting 2: {interval(macro[0] - macro[1])}")
 
 
 if __name__ == "__main__":
