@@ -20,7 +20,6 @@ MAX_FLEET_BYTES = 64 << 20
 """A file of sources: 65 bytes a source, so a million of them."""
 STARTER = Path(__file__).with_name("starter.yaml")
 """The config that `etl init` writes, with all defaults."""
-
 MAX_ERROR_CHARACTERS = 200
 """Characters of an unexpected error in a message."""
 

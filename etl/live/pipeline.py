@@ -40,7 +40,6 @@ ONCE_MARGIN_S = 1.0
 NEEDS_RESTART = ("interval", "window", "timezone", "parameters", "transport", "shard")
 """Top-level keys that a running process cannot change; neither can it change `api` and `output.folder`."""
 
-
 log = logging.getLogger("etl")
 
 

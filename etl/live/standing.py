@@ -1,4 +1,4 @@
-"""What is known of every source now: up, silent or down, and whether readings are written. The rules are pure."""
+"""What is known of every source now: up, silent or down, and whether readings are written."""
 
 import logging
 from collections import Counter, deque
