@@ -20,7 +20,7 @@ from etl.live.standing import STATES, state_of
 from etl.nightly.due import due_days
 from etl.readings.days import next_reports
 from etl.readings.records import Settings
-from etl.readings.text import plural, printable
+from etl.readings.text import plural, printable, shortened
 from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
 from etl.storage.latest import Lacking, LastReading, down_events, last_readings
@@ -187,4 +187,4 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
-    return printable(text if len(text) <= MAX_CELL else text[: MAX_CELL - 3] + "...")
+    return printable(shortened(text, MAX_CELL))

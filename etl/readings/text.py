@@ -11,6 +11,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
 
 
+def shortened(text: str, limit: int) -> str:
+    """The text as it is, of at most `limit` characters; "..." stands for the rest."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 def clipped(text: str, limit: int) -> str:
     """The text on one line, printable, of at most `limit` characters; "..." stands for the rest."""
     line = printable(re.sub(r"\s+", " ", text[: 2 * limit].strip()))
