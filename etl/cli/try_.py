@@ -22,7 +22,7 @@ from etl.readings.records import Poll, RejectedError
 from etl.readings.text import clipped, excerpt, plural, shown_address
 from etl.sources.advice import failure_hint, hints, missing_number, shown_json
 from etl.sources.contract import Transport
-from etl.sources.files import Files
+from etl.sources.files import FileTransport
 from etl.sources.intake import Intake
 from etl.sources.registry import open_http
 
@@ -108,7 +108,7 @@ def _poll(loaded: Loaded) -> list[Poll]:
         transports.append(open_http(loaded.config.transport, http, time.time, Intake()))
         transports[-1].start([source.name for source in http], results.put)
     if files:
-        transports.append(Files(files, time.time, {}))
+        transports.append(FileTransport(files, time.time, {}))
         transports[-1].start([source.name for source in files], results.put)
     polls = {poll.source: poll for poll in (results.get() for _ in loaded.sources)}
     for transport in transports:
