@@ -22,6 +22,11 @@ def clipped(text: str, limit: int) -> str:
     return line if len(line) <= limit and len(text) <= 2 * limit else line[: limit - 3] + "..."
 
 
+def shown_key(key: str, limit: int) -> str:
+    """A key of a reading for messages, clipped; in quotes where spaces at its ends would not show."""
+    return clipped(key if key == key.strip() else f'"{key}"', limit)
+
+
 def excerpt(body: bytes, limit: int = 80) -> str:
     """The first characters of an answer, clipped; bytes that are not UTF-8 as U+FFFD."""
     return clipped(body[: 4 * limit].decode(errors="replace"), limit)
