@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etl.cli.command import config_option, execute, output_root
-from etl.cli.exits import FOUND, IO_ERROR, OK, ExitError
+from etl.cli.exits import IO_ERROR, OK, PROBLEM, ExitError
 from etl.config.load import Loaded
 from etl.live.standing import STATES, state_of
 from etl.nightly.due import due_days
@@ -53,7 +53,7 @@ def status(loaded: Loaded, as_json: bool) -> int:
     if not folder.days("raw") and not folder.days("events"):
         root = folder.root
         problem = "is empty" if root.is_dir() else "is not a folder" if root.exists() else "does not exist"
-        raise ExitError(f"{folder.root} {problem}. Start `etl run`, or check output.folder.", FOUND)
+        raise ExitError(f"{folder.root} {problem}. Start `etl run`, or check output.folder.", PROBLEM)
     names = [source.name for source in loaded.sources]
     try:
         state = read_state(folder, names, loaded.settings, loaded.config.report.at, time.time(), is_held(folder.root))

@@ -11,7 +11,7 @@ import click
 import jmespath
 
 from etl.cli.command import DEFAULT_CONFIG, config_option, finish
-from etl.cli.exits import FOUND, OK, UNAVAILABLE, USAGE, ExitError
+from etl.cli.exits import OK, PROBLEM, UNAVAILABLE, USAGE, ExitError
 from etl.config.addresses import url_problem
 from etl.config.load import STARTER, Loaded, load
 from etl.config.model import Source
@@ -66,7 +66,7 @@ def try_(file: Path, target: str | None) -> int:
         _print(_summary(loaded, results))
     if all(result.poll.failure for result in results):
         return UNAVAILABLE
-    return OK if all(any(result.numbers) for result in results) else FOUND
+    return OK if all(any(result.numbers) for result in results) else PROBLEM
 
 
 class _Result(NamedTuple):
