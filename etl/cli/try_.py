@@ -90,7 +90,7 @@ def _source(loaded: Loaded, target: str) -> Source:
         if problem := url_problem(target):
             why, hint = problem
             shown = shown_address(target)
-            raise ExitError(f"{shown} cannot be polled: {why}; {hint.replace('{value}', shown)}.", USAGE)
+            raise ExitError(f"{shown} cannot be polled: {why}; {hint.replace('{value}', shown)}", USAGE)
         return Source(name=shown_address(target), url=target)
     if Path(target).exists():
         return Source(name=target, file=str(Path(target).absolute()))
