@@ -44,7 +44,7 @@ class Down(NamedTuple):
 
 
 class Standing:
-    """What the writer learns of every source; the status line, console, metrics and notifications read it.
+    """What the writer learns of every source; console, metrics, notifications and `/readyz` read it.
 
     Only the writer changes it; other threads read snapshots. `root` is the output folder, `record` records an event.
     """
