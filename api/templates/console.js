@@ -17,6 +17,7 @@ const EVENT_TEXTS = {
   no_number: "numbers are missing", settings: "the settings changed", repaired: "a file was repaired", truncated: "a file was changed by another program",
   dropped: "readings or a notification were dropped",
 };
+const ABOUT_A_SOURCE = new Set(["source_down", "source_up", "rejected"]); // their texts continue a sentence that the source begins
 
 const byId = id => document.getElementById(id);
 const collator = new Intl.Collator("en", { numeric: true });
@@ -241,7 +242,7 @@ function showEvents(events) {
 
 function eventText(event) {
   const text = element("span", "");
-  if (event.source) text.append(element("bdi", "", plain(event.source)), " ");
+  if (event.source) text.append(element("bdi", "", plain(event.source)), ABOUT_A_SOURCE.has(event.event) ? " " : ": ");
   text.append(plain(EVENT_TEXTS[event.event] ?? event.event));
   if (event.event === "source_up") {
     text.append(element("bdi", "quiet", ` after ${formatDuration(1000 * event.seconds)}`));

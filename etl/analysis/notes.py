@@ -49,7 +49,7 @@ def notes(values: Floats, threshold: float, has_incidents: bool = False) -> list
     average, spread = float(scaled.mean()), float(scaled.std())
     flagged = np.mean(np.abs(scaled - average) > threshold * abs(average))
     text = formatter(unit * spread / 10)
-    levels = _levels(np.sort(scaled))
+    levels = _levels(np.sort(scaled)) if len(values) >= FEW_READINGS else None
     if has_incidents:
         return sentences
     if levels and flagged > MIN_LEVEL_SHARE and _switches(scaled, levels) >= MIN_SWITCHES:

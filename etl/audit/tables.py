@@ -78,9 +78,9 @@ def _header(cells: list[str], needs_time: bool) -> list[bytes]:
     """The keys as JSON; RejectedError if rows below them could not be read."""
     names = [cell.strip() for cell in cells]
     shown = ", ".join(names)[:200]
-    if len(names) == 1 and (found := next((mark for mark in (";", "\t") if mark in shown), None)):
-        mark = {";": "semicolons", "\t": "tabs"}[found]
-        raise RejectedError("not_csv", f"the cells are separated by {mark}: use commas, and points in numbers")
+    for mark, marks in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and mark in names[0]:
+            raise RejectedError("not_csv", f"the cells are separated by {marks}: use commas, and points in numbers")
     if needs_time and "timestamp" not in names and not {"_source", "_polled_at"} <= {*names}:
         raise RejectedError("no_time", f"the header has no `timestamp`: {shown}. Name the column with the time so")
     repeated = {name for name in names if name and names.count(name) > 1}

@@ -1,7 +1,7 @@
 """Exit codes, and the error that ends a command with one of them."""
 
 OK = 0
-FOUND = 1
+PROBLEM = 1
 USAGE = 2
 UNAVAILABLE = 69
 CANNOT_CREATE = 73

@@ -28,7 +28,7 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Watch machines without operating a platform.
 
-    Polls every machine each few seconds, appends each reading and its moving averages as JSON lines to a folder, and
+    Polls every machine every few seconds, appends each reading and its moving averages as JSON lines to a folder, and
     writes a report of the day's anomalies every night. Start with `etl init`, `etl check`, `etl try` and `etl run`.
     """
 

@@ -7,7 +7,7 @@ import click
 
 from etl.audit.rebuild import rebuild as rebuild_folder
 from etl.cli.command import config_option, execute, locked, output_root
-from etl.cli.exits import CANNOT_CREATE, FOUND, ExitError
+from etl.cli.exits import CANNOT_CREATE, PROBLEM, ExitError
 from etl.cli.progress import progress
 from etl.cli.verify import bytes_to_read, verify
 from etl.config.load import Loaded
@@ -35,7 +35,7 @@ def rebuild(loaded: Loaded) -> int:
     """Rebuild and verify the folder, and print what changed; the exit code."""
     folder = Folder(output_root(loaded))
     if not folder.days("raw"):
-        raise ExitError(f"There is no raw log in {folder.root}. Check output.folder.", FOUND)
+        raise ExitError(f"There is no raw log in {folder.root}. Check output.folder.", PROBLEM)
     with locked(folder.root):
         appender, newest = Appender(folder, "events"), folder.newest_day("events")
         events = Events(appender, day_finder(loaded.zone), time.time, newest)

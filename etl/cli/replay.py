@@ -12,7 +12,7 @@ from etl.audit.recording import RecordedSource, Recording, Rejection
 from etl.audit.replay import RefusedError
 from etl.audit.replay import replay as import_files
 from etl.cli.command import checked, config_option, execute, locked, output_root
-from etl.cli.exits import CANNOT_CREATE, FOUND, OK, USAGE, ExitError
+from etl.cli.exits import CANNOT_CREATE, OK, PROBLEM, USAGE, ExitError
 from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.readings.days import day_finder
@@ -88,7 +88,7 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
         f"{plural(result.readings, 'reading')}, {plural(rejected, 'rejected line')}; "
         f"days added: {_days(result.added)}; already present: {_days(result.present)}"
     )
-    return FOUND if rejected or not result.readings else OK
+    return PROBLEM if rejected or not result.readings else OK
 
 
 def _days(days: list[str]) -> str:

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from etl.cli.command import config_option, execute, leave, output_root
-from etl.cli.exits import CANNOT_CREATE, FOUND, OK, ExitError
+from etl.cli.exits import CANNOT_CREATE, OK, PROBLEM, ExitError
 from etl.cli.logs import log_to_stderr
 from etl.cli.progress import progress
 from etl.config.load import Loaded
@@ -55,7 +55,7 @@ def report(loaded: Loaded, day: str | None) -> int:
     if day is None:
         days = [due_day for due_day in due_days(folder, now, at, zone) if _is_closed(folder, due_day)]
     elif day not in folder.days("raw"):
-        raise ExitError(f"There is no raw log of {day} in {folder.root}.", FOUND)
+        raise ExitError(f"There is no raw log of {day} in {folder.root}.", PROBLEM)
     elif due(day, at, zone) > now or not _is_closed(folder, day):
         sys.stdout.buffer.write(encode(make(SettingsLog(folder, loaded.settings), day, until=now).report))
         log.warning("%s is not closed yet: its report is not written to %s", day, folder.root)
@@ -79,7 +79,7 @@ def _write_reports(loaded: Loaded, folder: Folder, days: list[str]) -> int:
                 log.error(
                     "The report of %s cannot be made: %s. Run `etl verify` to see where it is damaged.", day, error
                 )
-                code = FOUND
+                code = PROBLEM
             except OSError as error:
                 raise ExitError(
                     f"The report of {day} cannot be written to {folder.root}: {error}", CANNOT_CREATE
@@ -101,7 +101,7 @@ def report_closed() -> int:
     with os.fdopen(os.dup(0), "rb", buffering=0) as stdin:
         request = stdin.readline()
     if not request.endswith(b"\n"):
-        return FOUND  # the parent was killed before it had asked
+        return PROBLEM  # the parent was killed before it had asked
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     job = msgspec.json.decode(request, type=Job)
     try:
@@ -118,7 +118,7 @@ def report_closed() -> int:
 
 def _end_with_parent() -> None:
     os.read(0, 1)
-    os._exit(FOUND)
+    os._exit(PROBLEM)
 
 
 def _is_closed(folder: Folder, day: str) -> bool:

@@ -14,13 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from etl.cli.command import config_option, execute, output_root
-from etl.cli.exits import FOUND, IO_ERROR, OK, ExitError
+from etl.cli.exits import IO_ERROR, OK, PROBLEM, ExitError
 from etl.config.load import Loaded
 from etl.live.standing import STATES, state_of
 from etl.nightly.due import due_days
 from etl.readings.days import next_reports
 from etl.readings.records import Settings
-from etl.readings.text import plural, printable
+from etl.readings.text import plural, printable, shortened
 from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
 from etl.storage.latest import Lacking, LastReading, down_events, last_readings
@@ -53,7 +53,7 @@ def status(loaded: Loaded, as_json: bool) -> int:
     if not folder.days("raw") and not folder.days("events"):
         root = folder.root
         problem = "is empty" if root.is_dir() else "is not a folder" if root.exists() else "does not exist"
-        raise ExitError(f"{folder.root} {problem}. Start `etl run`, or check output.folder.", FOUND)
+        raise ExitError(f"{folder.root} {problem}. Start `etl run`, or check output.folder.", PROBLEM)
     names = [source.name for source in loaded.sources]
     try:
         state = read_state(folder, names, loaded.settings, loaded.config.report.at, time.time(), is_held(folder.root))
@@ -187,4 +187,4 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
-    return printable(text if len(text) <= MAX_CELL else text[: MAX_CELL - 3] + "...")
+    return printable(shortened(text, MAX_CELL))

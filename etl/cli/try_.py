@@ -11,7 +11,7 @@ import click
 import jmespath
 
 from etl.cli.command import DEFAULT_CONFIG, config_option, finish
-from etl.cli.exits import FOUND, OK, UNAVAILABLE, USAGE, ExitError
+from etl.cli.exits import OK, PROBLEM, UNAVAILABLE, USAGE, ExitError
 from etl.config.addresses import url_problem
 from etl.config.load import STARTER, Loaded, load
 from etl.config.model import Source
@@ -22,7 +22,7 @@ from etl.readings.records import Poll, RejectedError
 from etl.readings.text import clipped, excerpt, plural, shown_address
 from etl.sources.advice import failure_hint, hints, missing_number, shown_json
 from etl.sources.contract import Transport
-from etl.sources.files import Files
+from etl.sources.files import FileTransport
 from etl.sources.intake import Intake
 from etl.sources.registry import open_http
 
@@ -66,7 +66,7 @@ def try_(file: Path, target: str | None) -> int:
         _print(_summary(loaded, results))
     if all(result.poll.failure for result in results):
         return UNAVAILABLE
-    return OK if all(any(result.numbers) for result in results) else FOUND
+    return OK if all(any(result.numbers) for result in results) else PROBLEM
 
 
 class _Result(NamedTuple):
@@ -90,7 +90,7 @@ def _source(loaded: Loaded, target: str) -> Source:
         if problem := url_problem(target):
             why, hint = problem
             shown = shown_address(target)
-            raise ExitError(f"{shown} cannot be polled: {why}; {hint.replace('{value}', shown)}.", USAGE)
+            raise ExitError(f"{shown} cannot be polled: {why}; {hint.replace('{value}', shown)}", USAGE)
         return Source(name=shown_address(target), url=target)
     if Path(target).exists():
         return Source(name=target, file=str(Path(target).absolute()))
@@ -108,7 +108,7 @@ def _poll(loaded: Loaded) -> list[Poll]:
         transports.append(open_http(loaded.config.transport, http, time.time, Intake()))
         transports[-1].start([source.name for source in http], results.put)
     if files:
-        transports.append(Files(files, time.time, {}))
+        transports.append(FileTransport(files, time.time, {}))
         transports[-1].start([source.name for source in files], results.put)
     polls = {poll.source: poll for poll in (results.get() for _ in loaded.sources)}
     for transport in transports:

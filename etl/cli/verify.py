@@ -8,7 +8,7 @@ import click
 
 from etl.audit.verify import Proof
 from etl.cli.command import config_option, execute, output_root
-from etl.cli.exits import FOUND, IO_ERROR, OK, ExitError
+from etl.cli.exits import IO_ERROR, OK, PROBLEM, ExitError
 from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.nightly.due import due_days
@@ -46,7 +46,7 @@ def verify(loaded: Loaded, is_running: Callable[[Path], bool] = is_held) -> int:
     except OSError as error:
         raise ExitError(f"{error.filename or folder.root} cannot be read: {error.strerror}.", IO_ERROR) from None
     click.echo(proof.summary())
-    return FOUND if proof.wrong else OK
+    return PROBLEM if proof.wrong else OK
 
 
 def bytes_to_read(folder: Folder, reports: Iterable[str]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yaml.composer import ComposerError
 
-from etl.readings.text import printable
+from etl.readings.text import clipped, printable
 
 MAX_DEPTH = 10
 """Levels of nesting; a config needs four."""
@@ -244,7 +244,7 @@ class Document:
         written = " ".join(self._text[node.start_mark.index : node.end_mark.index].split())
         written = _LOGIN.sub(r"\1...@", written)
         written = re.sub(r"(//[^?]*\?)[^\s'\"]+", r"\1...", written)
-        return written if len(written) <= MAX_SHOWN_CHARACTERS else written[: MAX_SHOWN_CHARACTERS - 3] + "..."
+        return clipped(written, MAX_SHOWN_CHARACTERS)
 
 
 def _mark_after(text: str) -> yaml.Mark:

@@ -12,7 +12,7 @@ from etl.config.document import ConfigError, Document
 from etl.config.model import DEFAULT_TIMEOUT_S, HINTS, Config, Source
 from etl.config.problems import Checker
 from etl.readings.records import REMOVED_DETECTORS, Settings
-from etl.readings.text import printable
+from etl.readings.text import clipped
 
 MAX_CONFIG_BYTES = 1 << 20
 """A config file is some kilobytes; a larger one is a mistake in its name."""
@@ -20,7 +20,6 @@ MAX_FLEET_BYTES = 64 << 20
 """A file of sources: 65 bytes a source, so a million of them."""
 STARTER = Path(__file__).with_name("starter.yaml")
 """The config that `etl init` writes, with all defaults."""
-
 MAX_ERROR_CHARACTERS = 200
 """Characters of an unexpected error in a message."""
 
@@ -70,9 +69,9 @@ def load_checked(file: Path, environment: Mapping[str, str] = os.environ) -> tup
     except ConfigError:
         raise
     except Exception as error:  # an error that the checks did not foresee must not end a process that reloads
-        why = f"{type(error).__name__}: {error}".strip(": ")[:MAX_ERROR_CHARACTERS]
+        why = clipped(f"{type(error).__name__}: {error}".strip(": "), MAX_ERROR_CHARACTERS)
         hint = "remove what you changed last, and report this message"
-        raise ConfigError([f"{file}:1:1: the config cannot be read: {printable(why)}; {hint}"]) from error
+        raise ConfigError([f"{file}:1:1: the config cannot be read: {why}; {hint}"]) from error
 
 
 def _load(file: Path, environment: Mapping[str, str]) -> tuple[Loaded, Checker]:

@@ -16,12 +16,13 @@ from etl.live.pipeline import Pipeline
 from etl.nightly.due import REPORT_ERRORS, due_days
 from etl.nightly.job import Job, Result, safe_path
 from etl.readings.days import day_finder
+from etl.readings.text import shortened
 from etl.storage.retention import compress, delete_old
 from etl.storage.settings_log import SettingsLog
 
 CHECK_S = 0.2
 """Seconds between two checks whether the process is stopping, while a child works."""
-MAX_WHY = 200
+MAX_WHY_CHARACTERS = 200
 """Characters of an error in an event."""
 
 MakeReport = Callable[[Job], Result]
@@ -91,7 +92,7 @@ class Night:
             return
         self._failed_days.add(day)
         log.error("The report of %s cannot be made: %s. `etl verify` shows where its raw log is damaged.", day, why)
-        self._pipeline.events.record("report", reason="failed", day=day, why=why[:MAX_WHY])
+        self._pipeline.events.record("report", reason="failed", day=day, why=shortened(why, MAX_WHY_CHARACTERS))
         self._pipeline.poller.wake()
 
     def apply_retention(self) -> None:

@@ -23,7 +23,7 @@ from etl.readings.days import day_finder
 from etl.readings.records import Position
 from etl.sources.contract import FileSource, HttpSource, Transport
 from etl.sources.extraction import Extraction
-from etl.sources.files import Files as FileTransport
+from etl.sources.files import FileTransport
 from etl.sources.intake import Intake
 from etl.sources.registry import open_http
 from etl.storage.appender import Appender
@@ -39,7 +39,6 @@ ONCE_MARGIN_S = 1.0
 """`tick_once` waits this much longer than the longest timeout."""
 NEEDS_RESTART = ("interval", "window", "timezone", "parameters", "transport", "shard")
 """Top-level keys that a running process cannot change; neither can it change `api` and `output.folder`."""
-
 
 log = logging.getLogger("etl")
 

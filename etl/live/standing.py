@@ -1,4 +1,4 @@
-"""What is known of every source now: up, silent or down, and whether readings are written. The rules are pure."""
+"""What is known of every source now: up, silent or down, and whether readings are written."""
 
 import logging
 from collections import Counter, deque
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from etl.live.poller import Tick
 from etl.readings.averages.fold import Update
-from etl.readings.lines import shortened
+from etl.readings.lines import shortened_line
 from etl.readings.records import Failure, Machine, RejectedError, Restart
 from etl.readings.text import plural, shown_address
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
@@ -21,8 +21,6 @@ NOTIFY_AFTER_INTERVALS = 3
 """Intervals a source is down before somebody is notified: a switch that restarts wakes nobody."""
 MAX_PENDING_BYTES = 64 << 20
 """Bytes of lines that wait for a disk that rejects writes, at most; newer readings are refused and counted."""
-MAX_LATEST_BYTES = 1000
-"""Bytes of a machine's latest averages line from which on its texts are shortened: a machine may send any `status`."""
 LATENESS_SAMPLES = 10_000
 """Answered polls whose lateness is kept for the metrics."""
 
@@ -45,12 +43,8 @@ class Down(NamedTuple):
     failure: Failure
 
 
-def _clipped(averages: bytes) -> bytes:
-    return averages if len(averages) <= MAX_LATEST_BYTES else shortened(averages)
-
-
 class Standing:
-    """What the writer learns of every source; the status line, console, metrics and notifications read it.
+    """What the writer learns of every source; console, metrics, notifications and `/readyz` read it.
 
     Only the writer changes it; other threads read snapshots. `root` is the output folder, `record` records an event.
     """
@@ -118,11 +112,11 @@ class Standing:
     def wrote(self, updates: Iterable[Update]) -> None:
         """The averages lines of new readings were derived."""
         for update in updates:
-            self.latest[update.machine] = _clipped(update.averages)
+            self.latest[update.machine] = shortened_line(update.averages)
 
     def restore(self, latest: Mapping[Machine, bytes]) -> None:
         """Start with the latest averages line of each machine, from an earlier process."""
-        self.latest = {machine: _clipped(line) for machine, line in latest.items()}
+        self.latest = {machine: shortened_line(line) for machine, line in latest.items()}
 
     def keep(self, machines: Set[Machine]) -> None:
         """Forget every machine but these."""

@@ -118,7 +118,7 @@ def chart(
         _outside(segments, band, axis, scale) if band else "",
     ]
     return Markup(  # noqa: S704  it holds only numbers and the escaped label
-        f'<div class="chart" role="img" aria-label="{escape(label)}">{_value_labels(scale)}'
+        f'<div class="chart" role="img" aria-label="{escape(label)}">{_value_labels(scale if values else None)}'
         f'<svg class="plot" height="{HEIGHT_PX + 20}" aria-hidden="true">{axis.svg}'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" width="100%" height="{HEIGHT_PX}">'
         f"{''.join(paths)}</svg></svg></div>"
@@ -169,11 +169,16 @@ def _scale(values: Sequence[float]) -> Scale:
     return Scale(low - padding, high + padding)
 
 
-def _value_labels(scale: Scale) -> str:
-    """Two to five round numbers within a scale."""
+def _value_labels(scale: Scale | None) -> str:
+    """Two to five round numbers within a scale; none without a scale."""
+    texts = _value_texts(scale) if scale else ""
+    return f'<svg class="values" height="{HEIGHT_PX + 20}" aria-hidden="true">{texts}</svg>'
+
+
+def _value_texts(scale: Scale) -> str:
     min_step = (scale.high - scale.low) / 5
     magnitude = 10.0 ** floor(log10(min_step))
     step = next(magnitude * factor for factor in (1, 2, 5, 10) if magnitude * factor >= 0.999 * min_step)
     values = (n * step for n in range(ceil(scale.low / step), floor(scale.high / step) + 1))
     texts = (f'<text x="100%" y="{scale.y(value) * HEIGHT_PX / HEIGHT + 4:.0f}">{value:.6g}</text>' for value in values)
-    return f'<svg class="values" height="{HEIGHT_PX + 20}" aria-hidden="true">{"".join(texts)}</svg>'
+    return "".join(texts)

@@ -12,6 +12,7 @@ import orjson
 
 from etl.readings import exact
 from etl.readings.records import Position, Reading, RejectedError, SettingsEntry
+from etl.readings.text import shortened
 from etl.readings.times import FIRST_S, LAST_S, clamp, rfc3339
 
 OWN_KEYS = ("_source", "_polled_at", "_position", "_before")
@@ -20,6 +21,8 @@ COMMON_KEYS = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
 """The keys of a raw line that have a meaning whatever the parameters are."""
 MAX_TEXT_CHARACTERS = 200
 """Characters of a text that is kept to be shown."""
+MAX_LATEST_BYTES = 1000
+"""Bytes of an averages line that is kept to be shown, beyond which its texts are shortened: a machine may send any."""
 BEFORE_BYTES = 1024
 """Bytes before a position that identify its file: several lines, so that files of similar lines differ there."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -131,19 +134,16 @@ def averages_encoder(parameters: Iterable[str]) -> Callable[[Reading, Sequence[f
     return encode_line
 
 
-def clipped(text: str) -> str:
-    """A text of at most MAX_TEXT_CHARACTERS."""
-    return text if len(text) <= MAX_TEXT_CHARACTERS else text[: MAX_TEXT_CHARACTERS - 3] + "..."
-
-
-def shortened(averages: bytes) -> bytes:
-    """An averages line whose `timestamp`, `id` and `status` have at most MAX_TEXT_CHARACTERS."""
+def shortened_line(averages: bytes) -> bytes:
+    """An averages line; if it is longer than MAX_LATEST_BYTES, with its texts shortened."""
+    if len(averages) <= MAX_LATEST_BYTES:
+        return averages
     line = msgspec.json.decode(averages, type=dict[str, msgspec.Raw])
     for key in ("timestamp", "id", "status"):
         value = bytes(line[key])
         text = msgspec.json.decode(value, type=str) if value.startswith(b'"') else value.decode()
         if len(text) > MAX_TEXT_CHARACTERS:
-            line[key] = msgspec.Raw(msgspec.json.encode(clipped(text)))
+            line[key] = msgspec.Raw(msgspec.json.encode(shortened(text, MAX_TEXT_CHARACTERS)))
     return msgspec.json.encode(line) + b"\n"
 
 

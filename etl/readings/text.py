@@ -11,10 +11,20 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
 
 
+def shortened(text: str, limit: int) -> str:
+    """The text as it is, of at most `limit` characters; "..." stands for the rest."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 def clipped(text: str, limit: int) -> str:
     """The text on one line, printable, of at most `limit` characters; "..." stands for the rest."""
     line = printable(re.sub(r"\s+", " ", text[: 2 * limit].strip()))
     return line if len(line) <= limit and len(text) <= 2 * limit else line[: limit - 3] + "..."
+
+
+def shown_key(key: str, limit: int) -> str:
+    """A key of a reading for messages, clipped; in quotes where spaces at its ends would not show."""
+    return clipped(key if key == key.strip() else f'"{key}"', limit)
 
 
 def excerpt(body: bytes, limit: int = 80) -> str:

@@ -12,7 +12,7 @@ import orjson
 
 from etl.readings.averages.window import number
 from etl.readings.records import Failure
-from etl.readings.text import clipped
+from etl.readings.text import clipped, shown_key
 
 MAX_PATHS = 200
 """Places in an answer that are searched, and keys of an object: the first machine shows what the others have."""
@@ -75,11 +75,11 @@ def missing_number(reading: Mapping[str, Any], field: str) -> str:
     """Why a reading has no number as `field`, with the fields it has and a similar name."""
     if field in reading:
         return f"{field} is {_described(reading[field])}"
-    fields = [clipped(name, 40) for name in islice(reading, MAX_FIELDS)]
+    fields = [shown_key(name, 40) for name in islice(reading, MAX_FIELDS)]
     rest = ", ..." if len(reading) > MAX_FIELDS else ""
-    has = f"has no {clipped(field, 40)}; it has {', '.join(fields)}{rest}" if fields else "is empty"
+    has = f"has no {shown_key(field, 40)}; it has {', '.join(fields)}{rest}" if fields else "is empty"
     near = similar(field, reading)
-    return f"the reading {has}" + (f"; did you mean {clipped(near, 40)}?" if near else "")
+    return f"the reading {has}" + (f"; did you mean {shown_key(near, 40)}?" if near else "")
 
 
 def similar(field: str, names: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ import orjson
 from etl.readings import exact
 from etl.readings.records import START, Answer, Failure, Poll, Position, RejectedError
 from etl.sources.contract import Content, FileSource
-from etl.sources.following import FollowedFile, open_regular
+from etl.sources.following import FollowedFile, open_source_file
 from etl.sources.intake import BUSY, Intake
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
@@ -24,7 +24,7 @@ class _Reader(Protocol):
     def read(self) -> Content: ...
 
 
-class Files:
+class FileTransport:
     """Polls files on threads, so that a stuck network drive delays no other source.
 
     `positions` has, for each followed file by its source's name, the position after the last stored line. Sources
@@ -36,7 +36,7 @@ class Files:
         sources: Iterable[FileSource],
         clock: Callable[[], float],
         positions: Mapping[str, Position],
-        previous: Files | None = None,
+        previous: FileTransport | None = None,
         intake: Intake | None = None,
     ) -> None:
         self._intake = intake or Intake()
@@ -112,7 +112,7 @@ class _Document:
         if stat.st_size > MAX_DOCUMENT_BYTES:
             limit = f"{MAX_DOCUMENT_BYTES >> 20} MiB"
             raise RejectedError("too_large", f"the file is larger than {limit}; `etl replay` reads it")
-        with open_regular(self._path) as file:
+        with open_source_file(self._path) as file:
             self._body = file.readall()
         self._items = None
         if self._body.lstrip()[:1] == b"[":

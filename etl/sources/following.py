@@ -87,7 +87,7 @@ class FollowedFile:
 
     def _open_first(self, content: Content) -> FileIO:
         """Open the file at the path where the file read before is not open: after a start, or an error."""
-        file = open_regular(self._path)
+        file = open_source_file(self._path)
         before, size = self._block(file, 0)
         if not is_at(self._position, before):
             reason = "cut" if len(before) < size else "replaced"
@@ -98,7 +98,7 @@ class FollowedFile:
 
     def _open_next(self, file: FileIO, content: Content) -> FileIO:
         """Open the file that has the path of this one, which was read to its end; continue there if it is a copy."""
-        following = open_regular(self._path)
+        following = open_source_file(self._path)
         rest, begin = self._block(file, MAX_LINE_BYTES)
         if self._block(following, len(rest) - begin)[0] != rest:
             self._read_lines(file, content, is_complete=True)
@@ -165,7 +165,7 @@ class FollowedFile:
             self._file = None
 
 
-def open_regular(path: Path) -> FileIO:
+def open_source_file(path: Path) -> FileIO:
     """Open a file for reading; OSError if it is something else, such as a pipe, which would block the thread."""
     file = FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

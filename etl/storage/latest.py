@@ -21,8 +21,6 @@ TAIL_BYTES = 64 << 10
 """Bytes read of the end of a log where only its last lines matter."""
 MAX_RAW_BYTES, MAX_EVENT_BYTES = 16 << 20, 8 << 20
 """Bytes read of the ends of the raw log and of the events log, at most: `etl status` stays fast on any folder."""
-
-
 MAX_START_BYTES = 4 << 20
 """Bytes read of the end of a log to show it after a start, at most: about 0.1 s of CPU on any folder."""
 MAX_PACKED_BYTES = 16 << 20

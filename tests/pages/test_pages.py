@@ -243,6 +243,13 @@ def test_gaps_are_gaps():
     assert re.search(r'class="gaps" d="([^"]*)"', svg)[1].count("M") == 2
 
 
+def test_a_chart_without_values_has_no_labels_of_values():
+    """Where no reading has a number, the axis of values is empty: from 0 to 1 would look like a measurement."""
+    labels = re.compile(r'<svg class="values"[^>]*>(.*?)</svg>')
+    assert labels.search(chart_of([axis_of().start], [nan], None))[1] == ""
+    assert "<text" in labels.search(chart_of([axis_of().start], [7.0], None))[1]
+
+
 def test_a_short_series_is_drawn_in_order_of_time():
     """Readings whose time stepped back, because the clock was set back, are drawn in order of their times."""
     assert split_at_gaps([30.0, 40.0, 10.0, 20.0, 90.0], [3.0, 4.0, 1.0, nan, 9.0], 10.0) == [

@@ -125,6 +125,7 @@ def test_an_answer_that_is_not_json_is_named(body, words):
         ({"fan_speed": None}, "fan_speed", "fan_speed is null"),
         ({"fan_speed": [1]}, "fan_speed", "fan_speed is a list: [1]"),
         ({"fan_speed": {"rpm": 1}}, "fan_speed", 'fan_speed is an object: {"rpm":1}'),
+        ({"temperature ": 1}, "temperature", 'it has "temperature "; did you mean "temperature "?'),
     ],
 )  # fmt: skip
 def test_a_field_without_a_number_is_explained(reading, field, words):

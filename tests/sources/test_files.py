@@ -10,7 +10,7 @@ import pytest
 from etl.readings.records import Position
 from etl.sources import following
 from etl.sources.contract import FileSource
-from etl.sources.files import Files
+from etl.sources.files import FileTransport
 
 CLOCK = 1_000.5
 
@@ -22,7 +22,9 @@ def poll(tmp_path):
 
     def once(name: str, position: int = 0):
         if name not in opened:
-            opened[name] = Files([FileSource("m", tmp_path / name)], lambda: CLOCK, {"m": Position(position, None)})
+            opened[name] = FileTransport(
+                [FileSource("m", tmp_path / name)], lambda: CLOCK, {"m": Position(position, None)}
+            )
         polls, done = [], threading.Event()
 
         def deliver(result):

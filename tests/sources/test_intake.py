@@ -9,7 +9,7 @@ import pytest
 
 from etl.sources import intake
 from etl.sources.contract import FileSource
-from etl.sources.files import Files
+from etl.sources.files import FileTransport
 from etl.sources.intake import Intake
 from tests.support.http_sources import TRANSPORTS, machine, poll_all
 from tests.support.process import until
@@ -69,7 +69,7 @@ def test_a_followed_file_waits_until_there_is_room(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.jsonl").write_bytes(line)
     sources = [FileSource(name, tmp_path / f"{name}.jsonl") for name in "abc"]
-    files = Files(sources, time.time, {}, None, Intake())
+    files = FileTransport(sources, time.time, {}, None, Intake())
     kept = [poll_all(files, [name]).of(name) for name in "ab"]
     assert [poll.failure for poll in kept] == [None, None]
     assert poll_all(files, ["c"]).of("c").failure.reason == "busy"

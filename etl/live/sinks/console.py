@@ -15,8 +15,9 @@ import orjson
 from etl.config.load import Loaded
 from etl.live.standing import Standing
 from etl.readings.averages.window import Window, number
-from etl.readings.lines import clipped
+from etl.readings.lines import MAX_TEXT_CHARACTERS
 from etl.readings.records import Machine, Reading
+from etl.readings.text import shortened
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 
 TRACE_READINGS = 60
@@ -207,7 +208,7 @@ class Console:
 
 
 def _id_text(machine: Machine) -> bytes:
-    machine_id = clipped(machine[1]) if isinstance(machine[1], str) else machine[1]
+    machine_id = shortened(machine[1], MAX_TEXT_CHARACTERS) if isinstance(machine[1], str) else machine[1]
     return msgspec.json.encode(msgspec.json.encode(machine_id).decode())
 
 

@@ -8,15 +8,14 @@ from typing import NamedTuple
 from etl.readings.averages.fold import Update
 from etl.readings.averages.no_number import NO_NUMBER_READINGS, States, explain, step_states
 from etl.readings.averages.window import number, silence_s
+from etl.readings.lines import MAX_TEXT_CHARACTERS
 from etl.readings.records import Machine
-from etl.readings.text import plural, printable
+from etl.readings.text import plural, printable, shortened
 
 MAX_EVENTS_PER_INTERVAL = 100
 """Events, each with a log line; further ones are counted: a wrong config for a fleet is one fault, not 30,000."""
 MAX_MACHINES = 50_000
 """Machines without a number that are remembered: a source may send another id in every answer."""
-MAX_ID_CHARACTERS = 200
-"""Characters of an id in an event: a machine may send any."""
 INT64 = range(-(1 << 63), 1 << 63)
 """The integers that an event line can hold."""
 
@@ -118,5 +117,5 @@ class NoNumber:
 def _bounded(machine_id: str | int | float | None) -> str | int | float | None:
     """The id as an event can hold it: a text of limited length, a number of 64 bits."""
     if type(machine_id) is str or (type(machine_id) is int and machine_id not in INT64):
-        return str(machine_id)[:MAX_ID_CHARACTERS]
+        return shortened(str(machine_id), MAX_TEXT_CHARACTERS)
     return machine_id

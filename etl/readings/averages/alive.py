@@ -45,8 +45,8 @@ class Alive:
             source.characters += _length(machine_id)
             if len(source.last) >= MAX_MACHINES or source.characters > MAX_ID_CHARACTERS:
                 source.characters -= _length(machine_id)
-                what = "long ids" if len(source.last) < MAX_MACHINES else "machines"
-                raise RejectedError("too_many", f"{name} has too many {what} already; is its `id` new in every answer?")
+                kind = "long ids" if len(source.last) < MAX_MACHINES else "machines"
+                raise RejectedError("too_many", f"{name} has too many {kind} already; is its `id` new in every answer?")
         source.last[machine_id] = at
 
     def adopt(self, last: Iterable[tuple[Machine, float]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from etl.readings.lines import OWN_KEYS
-from etl.readings.text import plural, printable
+from etl.readings.text import plural, printable, shortened
 
 NO_NUMBER_READINGS = 3
 """Readings in a row without a number for a parameter that are a fault: a single one is a glitch."""
@@ -60,4 +60,4 @@ def _json(value: Any) -> str:
 
 
 def _clipped(text: str) -> str:
-    return printable(text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…")
+    return printable(shortened(text, MAX_CHARACTERS))

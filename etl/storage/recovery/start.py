@@ -44,9 +44,8 @@ def recover(
 ) -> Windows:
     """Repair the end of the folder and write down the settings; the windows to go on with from day `today` on.
 
-    Averages that `keep_days` deletes are not derived again. `now` is the time (seconds since the epoch) before which no
-    reading follows.
-    After an OSError it is safe to try again later.
+    Averages that `keep_days` deletes are not derived again. No reading before `now` (seconds since the epoch) follows
+    the log. After an OSError it is safe to try again later.
     """
     repair_files(folder, record, DELAYED_BYTES if written.sync_delay_s else TAIL_BYTES, 2)
     _sync_newest(folder)
