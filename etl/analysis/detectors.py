@@ -140,8 +140,8 @@ def status_band(series: Series) -> tuple[Detection, Bands]:
     table = Band(*np.full((len(Band._fields), len(names), len(whole.low)), np.nan))
     if np.any(series.codes != series.codes[:1]):
         for group in np.flatnonzero(np.bincount(groups) > MIN_READINGS):
-            own = band_of(np.where(groups == group, series.values, np.nan), resolution)
-            for row, column, reference in zip(table, own, whole, strict=True):
+            group_band = band_of(np.where(groups == group, series.values, np.nan), resolution)
+            for row, column, reference in zip(table, group_band, whole, strict=True):
                 row[group] = np.where(np.isnan(reference), np.nan, column)
         table = at_least(table, MIN_STATUS_BAND_SHARE, whole)
     keys = [f"{phase} {status!r}" for status, phase in names]

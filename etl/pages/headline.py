@@ -38,8 +38,8 @@ def _incidents(report: Report) -> Iterable[str]:
 
 def _listed(names: Sequence[str]) -> str:
     distinct = list(dict.fromkeys(names))
-    more = len(distinct) - MAX_NAMED
-    return ", ".join(distinct[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    unnamed = len(distinct) - MAX_NAMED
+    return ", ".join(distinct[:MAX_NAMED]) + (f" and {unnamed:,} more" if unnamed > 0 else "")
 
 
 def _completeness(report: Report) -> str:
