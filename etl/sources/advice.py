@@ -30,6 +30,7 @@ _ERROR_KEYS = ("error", "errors", "fault", "exception", "message", "detail")
 _VALUE_KEYS = {"value", "val", "v", "current", "now"}
 """Keys of a number below the key that names it: {"temperature": {"value": 21.5, "unit": "C"}}."""
 _FAILURE_HINTS = {
+    "cannot be read": "check the path, its owner and its mode; a file of certificates is in PEM format",
     "HTTP 401": "write the login into url, http://user:password@host/, with auth: digest if the machine asks for "
     "digest; or set headers: {Authorization: ...}",
     "HTTP 407": "unset http_proxy and https_proxy, or name this host in no_proxy",
