@@ -53,11 +53,11 @@ def command(file: Path, target: str | None) -> None:
 def try_(file: Path, target: str | None) -> int:
     """Poll the sources that `target` means, and print what they answer; the exit code."""
     needs_no_config = target is not None and ("://" in target or os.path.exists(target))  # Path.exists may raise
-    if target and not needs_no_config and file == DEFAULT_CONFIG and not file.exists():
+    if target and not needs_no_config and file == DEFAULT_CONFIG and not os.path.exists(file):
         message = f"{clipped(target, 200)} is no URL and no file, and {file} does not exist"
         hint = "Write a URL with http://, or the path of a file; for named sources write a config with `etl init`."
         raise ExitError(f"{message}. {hint}", BAD_CONFIG)
-    loaded = load(STARTER if needs_no_config and file == DEFAULT_CONFIG and not file.exists() else file)
+    loaded = load(STARTER if needs_no_config and file == DEFAULT_CONFIG and not os.path.exists(file) else file)
     if target is not None:
         loaded = loaded._replace(sources=(_source(loaded, target),))
     addresses = [source.url for source in loaded.sources if source.url]
