@@ -167,6 +167,21 @@ def test_a_port_in_use_is_exit_code_74(port):
     assert stderr == f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another port with --port.\n"
 
 
+def test_an_address_of_another_machine_is_not_blamed_on_the_port():
+    """The hint is about --host; 192.0.2.1 belongs to nobody."""
+    with command("--host", "192.0.2.1", "--insecure") as process:
+        stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 74
+    assert stderr.endswith("Choose another address with --host.\n")
+
+
+def test_an_address_of_ipv6_is_printed_as_in_a_url():
+    """In brackets."""
+    with command("--host", "::1", "--port", "0") as process:
+        assert process.stderr.readline().startswith("Serving 1 machine on http://[::1]:")
+        process.terminate()
+
+
 @pytest.mark.parametrize("arguments", [("--port", "http"), ("--port", "70000"), ("--machines", "0"), ("--colour",)])
 def test_an_invalid_option_is_a_usage_error(arguments):
     """An invalid option is exit code 2."""
