@@ -155,7 +155,8 @@ def _about_structure(answer: Any, sample: Any, fields: list[str]) -> Iterator[st
             yield f"each object has the numbers {', '.join(places)}: set {_by_key(expression)}, {fields_hint}"
             return
         if places:
-            near = max(places, key=lambda place: difflib.SequenceMatcher(None, fields[0], place).ratio())
+            measured = [place for place in places if not _ID_NAME.fullmatch(place)] or places
+            near = max(measured, key=lambda place: difflib.SequenceMatcher(None, fields[0], place).ratio())
             example = _picked(expression, {fields[0]: near})
             subject = "the answer" if expression == "@" else expression
             yield f"{subject} has the numbers {', '.join(places)}: name them, such as {_as_yaml(example)}"

@@ -104,6 +104,7 @@ def test_a_list_needs_no_keys_as_ids():
         ({"status": "error", "message": "busy"}, ["looks like an error", '"busy"']),
         ({"machines": [{"serial": 1, "temps": {"core": 9}, "rpm": 2}]},
          ["serial, temps.core, rpm", 'records: "machines[].{temperature: temps.core}"']),
+        ({"temperature:0": {"id": 0, "tC": 21.5}}, ['"temperature:0".id, "temperature:0".tC', '0\\".tC}"']),
         ({"oven-1": {"t": 1, "rpm": 2}, "oven-2": {"t": 1, "rpm": 2}},
          ["each object has the numbers t, rpm", 'set records: "@" and id: key', "temperature: t"]),
     ],
