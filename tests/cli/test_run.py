@@ -152,8 +152,8 @@ def test_a_port_in_use_is_an_error_before_anything_is_written(site):
 
 
 def test_an_address_of_another_machine_is_not_blamed_on_the_port(site):
-    """Exit code 74 with a hint about api.host; 192.0.2.1 belongs to nobody."""
-    site.save(api={"host": "192.0.2.1", "port": site.port, "token": "t"})
+    """Exit code 74 with a hint about api.host; 203.0.113.1 belongs to nobody."""
+    site.save(api={"host": "203.0.113.1", "port": site.port, "token": "t"})
     refused = site.etl("run")
     assert refused.returncode == 74
     assert "Set another api.host" in refused.stderr
