@@ -15,7 +15,7 @@ import jmespath
 from etl.cli.command import DEFAULT_CONFIG, config_option, finish
 from etl.cli.exits import BAD_CONFIG, FOUND, OK, UNAVAILABLE, USAGE, ExitError
 from etl.config.addresses import url_problem
-from etl.config.load import STARTER, Loaded, load
+from etl.config.load import Loaded, defaults, load
 from etl.config.model import Source
 from etl.live.pipeline import file_sources, http_sources
 from etl.readings.answers import parse, split
@@ -52,12 +52,14 @@ def command(file: Path, target: str | None) -> None:
 
 def try_(file: Path, target: str | None) -> int:
     """Poll the sources that `target` means, and print what they answer; the exit code."""
-    needs_no_config = target is not None and ("://" in target or os.path.exists(target))  # Path.exists may raise
-    if target and not needs_no_config and file == DEFAULT_CONFIG and not os.path.exists(file):
+    # Path.exists raises for a name that is too long.
+    needs_no_config = target is not None and ("://" in target or os.path.exists(target))
+    has_config = file != DEFAULT_CONFIG or os.path.exists(file)
+    if target and not needs_no_config and not has_config:
         message = f"{clipped(target, 200)} is no URL and no file, and {file} does not exist"
         hint = "Write a URL with http://, or the path of a file; for named sources write a config with `etl init`."
         raise ExitError(f"{message}. {hint}", BAD_CONFIG)
-    loaded = load(STARTER if needs_no_config and file == DEFAULT_CONFIG and not os.path.exists(file) else file)
+    loaded = load(file) if has_config or not needs_no_config else defaults(file)
     if target is not None:
         loaded = loaded._replace(sources=(_source(loaded, target),))
     addresses = [source.url for source in loaded.sources if source.url]

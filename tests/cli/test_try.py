@@ -45,6 +45,12 @@ def test_an_address_is_tried_without_a_config(site, machine):
     assert os.listdir(site.root) == []
 
 
+def test_the_zone_of_this_machine_does_not_matter_without_a_config(site, machine):
+    """A zone without a name, as in a container, is refused in a config, and is not asked for here."""
+    environment = os.environ | {"TZ": "CET-1CEST,M3.5.0,M10.5.0/3"}
+    assert site.etl("try", machine(servers.READING).url, env=environment).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [
