@@ -11,7 +11,7 @@ import click
 from api.app import create_app
 from api.guard import NAME, TOKEN, Guard
 from api.machines import Machines
-from api.server import is_loopback, serve
+from api.server import is_about_port, is_loopback, serve
 
 VARIABLE = "API_TOKEN"
 """The environment variable with the token that writes need."""
@@ -32,9 +32,12 @@ def parse_network(
 ) -> IPv4Network | IPv6Network | None:
     """The network of an address, or of a network such as 10.42.0.0/16."""
     try:
-        return None if network is None else ip_network(network)
+        parsed = None if network is None else ip_network(network)
     except ValueError as error:
         raise click.BadParameter(f"{error}; use an address or a network such as 10.42.0.0/16") from None
+    if parsed and parsed.prefixlen == 0:
+        raise click.BadParameter(f"{parsed} is every address; use that of the proxy, such as 10.42.0.0/16")
+    return parsed
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,7 +82,9 @@ def main(
         guard = Guard(token or "", host, exposed, names, proxy)
         port = serve(create_app(Machines(machines), guard=guard), host, port)
     except OSError as error:
-        _fail(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port with --port.", IO_ERROR)
+        choice = "port with --port" if is_about_port(error) else "address with --host"
+        _fail(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another {choice}.", IO_ERROR)
+    host = f"[{host}]" if ":" in host else host
     click.echo(f"Serving {machines} machine{'s' * (machines > 1)} on http://{host}:{port}/data", err=True)
     signal.sigwait(stop_signals)
 

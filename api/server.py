@@ -68,6 +68,11 @@ def is_loopback(host: str) -> bool:
     return ip_address(address[0].partition("%")[0]).is_loopback
 
 
+def is_about_port(error: OSError) -> bool:
+    """Whether another port would help against an error of listening; else another address may."""
+    return error.errno in (errno.EADDRINUSE, errno.EACCES)
+
+
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

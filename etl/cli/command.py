@@ -24,7 +24,7 @@ DEFAULT_CONFIG = Path("config.yaml")
 config_option = click.option(
     "--config",
     "file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # a file that cannot be read is a bad config, no bad usage
     default=DEFAULT_CONFIG,
     show_default=True,
     help="The config file; relative paths in it start at its folder.",
@@ -72,7 +72,8 @@ def _naming_the_file(loaded: Loaded, work: Callable[[Loaded], int]) -> int:
         raise
     except OSError as error:
         path = error.filename or loaded.path(loaded.config.output.folder)
-        raise ExitError(f"{path}: {error.strerror or error}. Check the disk and its mount.", IO_ERROR) from None
+        hint = "Check its owner and mode." if isinstance(error, PermissionError) else "Check the disk and its mount."
+        raise ExitError(f"{path}: {error.strerror or error}. {hint}", IO_ERROR) from None
 
 
 def leave(code: int) -> NoReturn:

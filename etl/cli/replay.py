@@ -1,6 +1,7 @@
 """etl replay: recorded readings imported as if they had been polled."""
 
 import logging
+import os
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -58,7 +59,8 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
     for source in loaded.sources:
         if source.file:
             records = jmespath.compile(source.records) if source.records else None
-            sources[loaded.path(source.file).resolve()].append(RecordedSource(source.name, records, source.id == "key"))
+            path = Path(os.path.realpath(loaded.path(source.file)))  # Path.resolve raises where links form a circle
+            sources[path].append(RecordedSource(source.name, records, source.id == "key"))
     folder = Folder(checked(output) if output else output_root(loaded))
     rejected = 0
 

@@ -10,7 +10,7 @@ from api.app import create_app
 from api.console import Views
 from api.guard import Guard
 from api.machines import Machines
-from api.server import is_loopback, serve
+from api.server import is_about_port, is_loopback, serve
 from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
 from etl.config.model import Api
 from etl.live.metrics import exposition
@@ -93,7 +93,6 @@ def _machine(console: Console, source: str, machine_id: Any) -> dict[str, Any] |
 
 
 def _cannot_listen(api: Api, error: OSError) -> ExitError:
-    return ExitError(
-        f"Cannot listen on {api.host}:{api.port}: {error.strerror}. Set another api.port, or api.serve: false.",
-        IO_ERROR,
-    )
+    key = "api.port" if is_about_port(error) else "api.host"
+    message = f"Cannot listen on {api.host}:{api.port}: {error.strerror}. Set another {key}, or api.serve: false."
+    return ExitError(message, IO_ERROR)

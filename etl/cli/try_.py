@@ -1,19 +1,21 @@
 """etl try: sources polled once and shown, without lock or folder."""
 
 import difflib
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 import jmespath
 
 from etl.cli.command import DEFAULT_CONFIG, config_option, finish
-from etl.cli.exits import OK, PROBLEM, UNAVAILABLE, USAGE, ExitError
+from etl.cli.exits import BAD_CONFIG, OK, PROBLEM, UNAVAILABLE, USAGE, ExitError
 from etl.config.addresses import url_problem
-from etl.config.load import STARTER, Loaded, load
+from etl.config.load import Loaded, defaults, load
 from etl.config.model import Source
 from etl.live.pipeline import file_sources, http_sources
 from etl.readings.answers import parse, split
@@ -50,8 +52,14 @@ def command(file: Path, target: str | None) -> None:
 
 def try_(file: Path, target: str | None) -> int:
     """Poll the sources that `target` means, and print what they answer; the exit code."""
-    needs_no_config = target is not None and ("://" in target or Path(target).exists())
-    loaded = load(STARTER if needs_no_config and file == DEFAULT_CONFIG and not file.exists() else file)
+    # Path.exists raises for a name that is too long.
+    needs_no_config = target is not None and ("://" in target or os.path.exists(target))
+    has_config = file != DEFAULT_CONFIG or os.path.exists(file)
+    if target and not needs_no_config and not has_config:
+        message = f"{clipped(target, 200)} is no URL and no file, and {file} does not exist"
+        hint = "Write a URL with http://, or the path of a file; for named sources write a config with `etl init`."
+        raise ExitError(f"{message}. {hint}", BAD_CONFIG)
+    loaded = load(file) if has_config or not needs_no_config else defaults(file)
     if target is not None:
         loaded = loaded._replace(sources=(_source(loaded, target),))
     addresses = [source.url for source in loaded.sources if source.url]
@@ -92,7 +100,7 @@ def _source(loaded: Loaded, target: str) -> Source:
             shown = shown_address(target)
             raise ExitError(f"{shown} cannot be polled: {why}; {hint.replace('{value}', shown)}", USAGE)
         return Source(name=shown_address(target), url=target)
-    if Path(target).exists():
+    if os.path.exists(target):
         return Source(name=target, file=str(Path(target).absolute()))
     near = difflib.get_close_matches(target, [source.name for source in sources], 1)
     hint = f"Did you mean {near[0]}?" if near else "Write the name of a source, a URL with http://, or a path."
@@ -136,6 +144,10 @@ def _print(lines: Iterable[str]) -> None:
         click.echo(line)
 
 
+def _has_login(source: Source) -> bool:
+    return "@" in urlsplit(source.url or "").netloc or "authorization" in map(str.lower, source.headers)
+
+
 def _address(source: Source) -> str:
     return shown_address(source.url or source.file or "")
 
@@ -147,7 +159,7 @@ def _details(loaded: Loaded, result: _Result) -> Iterator[str]:
     yield name if name == address else f"{name}: {address}"
     if poll.failure:
         yield f"  no answer: {poll.failure.why} ({poll.failure.reason})"
-        if hint := failure_hint(poll.failure):
+        if hint := failure_hint(poll.failure, _has_login(source)):
             yield f"  hint: {hint}"
         return
     if not poll.answers:
@@ -165,7 +177,10 @@ def _details(loaded: Loaded, result: _Result) -> Iterator[str]:
     for error in dict.fromkeys(map(str, rejections[:MAX_SHOWN_READINGS])):
         yield f"  rejected: {error}"
     yield from _parameters(loaded, result)
-    for hint in hints(body, source.records, readings, loaded.config.parameters.values()):
+    if any(error.reason == "too_many" for error in rejections):
+        yield "  hint: ask the machine for less, or split the source into several"
+        return
+    for hint in hints(body, source.records, readings, loaded.config.parameters.values(), source.id == "key"):
         yield f"  hint: {hint}"
 
 

@@ -11,8 +11,8 @@ _ADDRESS = re.compile(
     r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._~-]+)?\])(:[0-9]+)?"
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_NOT_A_HOST = re.compile(r"[/\s\[\]]|^[^:]*:[0-9]+$")
-"""What cannot be part of an address to listen on: a scheme, brackets, a port."""
+_NOT_A_HOST = re.compile(r"[/*\s\[\]]|^[^:]*:[0-9]+$")
+"""What cannot be part of an address to listen on: a scheme, brackets, a wildcard, a port."""
 
 
 def url_problem(url: str) -> tuple[str, str] | None:
@@ -38,6 +38,8 @@ def _faults(url: str) -> Iterator[tuple[str, str]]:
     if protocol:
         hint = "poll a gateway that speaks HTTP, or a .jsonl file that another program appends to"
         yield f"this program does not speak {protocol}", hint
+    if url.startswith("//"):
+        yield "it has no http:// or https://", "write http:{value}, or https:{value}"
     if url.startswith(("/", ".", "~")):
         yield "it is a path", "write file: instead of url:, or an http:// address"
     if not url:
@@ -51,7 +53,8 @@ def _http_faults(url: str) -> Iterator[tuple[str, str]]:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        if "@" in url:
+        login, at, _ = url.partition("://")[2].split("/")[0].rpartition("@")
+        if "@" in url and (not at or re.search(r"[\[\]?#]", login)):
             yield (
                 "its login cannot be read",
                 "in a user or password write %2F for /, %3A for :, %40 for @, %3F for ?",

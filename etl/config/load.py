@@ -78,7 +78,15 @@ def _load(file: Path, environment: Mapping[str, str]) -> tuple[Loaded, Checker]:
     missing = "write one with `etl init`, or name yours with --config FILE"
     document = Document(file, environment, MAX_CONFIG_BYTES, HINTS["sources"], missing)
     checker = Checker(document, _fleet(document, file, environment))
-    config = checker.config()
+    return _loaded(file, checker.config()), checker
+
+
+def defaults(file: Path) -> Loaded:
+    """All defaults and no source, as if `file` said so; the zone is UTC: that of this machine may be unknown."""
+    return _loaded(file, Config(sources=(), timezone="UTC"))
+
+
+def _loaded(file: Path, config: Config) -> Loaded:
     settings = Settings(
         window=config.window,
         parameters=config.parameters,
@@ -87,7 +95,7 @@ def _load(file: Path, environment: Mapping[str, str]) -> tuple[Loaded, Checker]:
         threshold=config.report.threshold,
         detectors=tuple(name for name in config.report.detectors if name not in REMOVED_DETECTORS),
     )
-    return Loaded(file, config, settings, tuple(_sources(config))), checker
+    return Loaded(file, config, settings, tuple(_sources(config)))
 
 
 def _fleet(document: Document, file: Path, environment: Mapping[str, str]) -> Document | None:

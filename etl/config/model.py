@@ -28,11 +28,11 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     url: str | None = None
-    file: str | None = None
+    file: Annotated[str, Meta(min_length=1)] | None = None
     timeout: Duration | None = None
     headers: dict[str, str] = {}
     auth: Literal["basic", "digest"] | None = None
-    ca_file: str | None = None
+    ca_file: Annotated[str, Meta(min_length=1)] | None = None
     records: str | None = None
     id: Literal["key"] | None = None
     count: Annotated[int, Meta(ge=1, le=100_000)] | None = None

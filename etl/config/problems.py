@@ -226,7 +226,7 @@ def _zone_problems(config: Config) -> Iterator[Problem]:
     try:
         ZoneInfo(config.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        near = difflib.get_close_matches(config.timezone, available_timezones(), 1, 0.7)
+        near = difflib.get_close_matches(config.timezone, available_timezones() - {"localtime"}, 1, 0.7)
         hint = f"did you mean {near[0]}?" if near else ""
         yield Problem(("timezone",), "timezone", f"timezone {config.timezone} does not exist", hint)
 
@@ -266,7 +266,10 @@ def _name_problems(sources: Iterable[Source]) -> Iterator[Problem]:
     for i, entry in enumerate(sources):
         for source in entry.expand():
             if source.name in names:
-                yield Problem(("sources", i, "name"), "name", f"the name {source.name} occurs twice")
+                hint = (
+                    "write {n} into it, which runs from 1 to count" if entry.count and "{n}" not in entry.name else ""
+                )
+                yield Problem(("sources", i, "name"), "name", f"the name {source.name} occurs twice", hint)
                 break
             names.add(source.name)
 
@@ -294,6 +297,9 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
     for name, value in source.headers.items():
         if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable() or value != value.strip():
             yield Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")
+        if name.lower() == "transfer-encoding" or (name.lower() == "content-length" and value != "0"):
+            hint = "leave it out: every poll is a GET request without a body"
+            yield Problem((*path, "headers", name), "headers", f"{name} in headers announces a body", hint)
 
 
 def _template_problem(url: str, count: int | None) -> tuple[str, str] | None:

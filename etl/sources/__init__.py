@@ -7,6 +7,7 @@
     files        polls of files, and JSON documents
     following    a followed file: renamed, cut, rewritten, copied
     advice       what to change at a source without an answer, or without numbers
+    not_json     what an answer is that is not JSON
     intake       the memory of answers until they are written, bounded for all sources together
     extraction   `records`: answers of any transport are split into records
 

@@ -13,6 +13,7 @@ import orjson
 from etl.readings.averages.window import number
 from etl.readings.records import Failure
 from etl.readings.text import clipped, shown_key
+from etl.sources.not_json import about_text
 
 MAX_PATHS = 200
 """Places in an answer that are searched, and keys of an object: the first machine shows what the others have."""
@@ -29,8 +30,10 @@ _ERROR_KEYS = ("error", "errors", "fault", "exception", "message", "detail")
 _VALUE_KEYS = {"value", "val", "v", "current", "now"}
 """Keys of a number below the key that names it: {"temperature": {"value": 21.5, "unit": "C"}}."""
 _FAILURE_HINTS = {
+    "cannot be read": "check the path, its owner and its mode; a file of certificates is in PEM format",
     "HTTP 401": "write the login into url, http://user:password@host/, with auth: digest if the machine asks for "
     "digest; or set headers: {Authorization: ...}",
+    "HTTP 407": "unset http_proxy and https_proxy, or name this host in no_proxy",
     "HTTP 403": "the machine refuses this client: does it ask for a login, or for a header?",
     "HTTP 404": "nothing is at this path: compare url with the machine's manual",
     "HTTP 405": "this path takes no GET requests: compare url with the machine's manual",
@@ -39,6 +42,7 @@ _FAILURE_HINTS = {
     "self": "save the machine's certificate as a PEM file, and set ca_file to its path",
     "issuer": "save the certificate of the authority that signed it as a PEM file, and set ca_file to its path",
     "mismatch": "write the host's name as the certificate has it into url",
+    "does not match": "write the host's name as the certificate has it into url",
     "tls": "does the machine speak http:// on this port? Else see which certificate it shows",
     "protocol": "does the machine speak https:// on this port, or another protocol?",
     "refused": "nothing listens on this port: is the machine on, and is the port right?",
@@ -52,21 +56,15 @@ _FAILURE_HINTS = {
     "file": "check the path, its owner and its mode",
 }
 """What to do about a failure: by words of its sentence, else by its code; the first match counts."""
-_TEXTS = (
-    (rb"\s*\Z", "the answer is empty: is the path of url complete?"),
-    (rb"\xff\xfe|\xfe\xff|.{0,100}\x00", "the answer is UTF-16 or binary: the machine must send JSON as UTF-8"),
-    (rb"\xef\xbb\xbf", "the answer begins with a byte order mark: the machine must send UTF-8 without it"),
-    (rb"\s*<\?xml", "the answer is XML: does the machine offer JSON at another address, or for another Accept header?"),
-    (rb"\s*<", "the answer is a web page: the readings have another address, or this one asks for a login"),
-    (rb"\s*[\[{]\s*'", "the answer has single quotes: JSON needs double ones"),
-    (rb"\s*[\w.$]+\(", "the answer is JSONP, the call of a function: leave the callback out of url"),
-    (rb"", 'the machine must answer with a JSON object, such as {"temperature": 21.5, "status": "IDLE"}'),
-)
-"""What an answer is that is not JSON, by how it begins; the first match counts."""
+_REFUSED_LOGIN = "the machine refuses this login: compare user and password; if it asks for digest, set auth: digest"
+_ID_NAME = re.compile(r".*(id|serial|number|name|machine|nr|no|sn|key|address|mac)", re.IGNORECASE)
+"""Keys that may identify a machine: a measured value that differs by chance does not."""
 
 
-def failure_hint(failure: Failure) -> str | None:
-    """What to do about a poll that failed."""
+def failure_hint(failure: Failure, has_login: bool = False) -> str | None:
+    """What to do about a poll that failed; `has_login` says that it sent a login."""
+    if has_login and "HTTP 401" in failure.why:
+        return _REFUSED_LOGIN
     words = [hint for words, hint in _FAILURE_HINTS.items() if words in failure.why]
     return words[0] if words and failure.reason in ("http_status", "tls") else _FAILURE_HINTS.get(failure.reason)
 
@@ -84,27 +82,34 @@ def missing_number(reading: Mapping[str, Any], field: str) -> str:
 
 def similar(field: str, names: Iterable[str]) -> str | None:
     """The name that is most like a field's, whatever its case, spaces and dashes; None if none is."""
-    plain = {re.sub(r"[\W_]+", "", name).lower(): name for name in islice(names, MAX_PATHS)}
-    near = difflib.get_close_matches(re.sub(r"[\W_]+", "", field).lower(), plain, 1, 0.6)
+    plain = {_plain(name): name for name in islice(names, MAX_PATHS)}
+    near = difflib.get_close_matches(_plain(field), plain, 1, 0.6)
     return plain[near[0]] if near else None
 
 
-def hints(body: bytes, records: str | None, readings: list[dict[str, Any]], fields: Iterable[str]) -> list[str]:
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
+def hints(
+    body: bytes, records: str | None, readings: list[dict[str, Any]], fields: Iterable[str], by_key: bool = False
+) -> list[str]:
     """What to change so that the readings of an answer have numbers in `fields`.
 
-    `readings` were taken from it with the expression `records` of the config.
+    `readings` were taken from it with the expression `records` of the config, `by_key` with `id: key`.
     """
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return [_about_text(body)]
+        return [about_text(body)]
     fields = list(dict.fromkeys(fields))
     if isinstance(answer, list) and not records:
         readings = []  # a document's items are polled in turn
     score, sample, advice = _score(readings, fields), _sampled(answer), []
     if better := _better(sample, fields, score):
         if better.expression != records:
-            advice.append(_records_hint(answer, better))
+            without = ", without id: key" if by_key and not better.keyed else ""
+            advice.append(_records_hint(answer, better) + without)
         readings = [] if better.keyed else _readings(answer, better.expression)
     elif not score and (not readings or not records):
         advice += _about_structure(answer, sample, fields)
@@ -112,7 +117,7 @@ def hints(body: bytes, records: str | None, readings: list[dict[str, Any]], fiel
         advice.append(
             f"this looks like an error of the machine: {clipped(keys[0], 40)} is {_described(answer[keys[0]])}"
         )
-    return advice + _about_ids(readings, records or "")
+    return advice + _about_ids(readings, records or "", fields)
 
 
 class _Suggestion(NamedTuple):
@@ -150,7 +155,8 @@ def _about_structure(answer: Any, sample: Any, fields: list[str]) -> Iterator[st
             yield f"each object has the numbers {', '.join(places)}: set {_by_key(expression)}, {fields_hint}"
             return
         if places:
-            near = max(places, key=lambda place: difflib.SequenceMatcher(None, fields[0], place).ratio())
+            measured = [place for place in places if not _ID_NAME.fullmatch(place)] or places
+            near = max(measured, key=lambda place: difflib.SequenceMatcher(None, fields[0], place).ratio())
             example = _picked(expression, {fields[0]: near})
             subject = "the answer" if expression == "@" else expression
             yield f"{subject} has the numbers {', '.join(places)}: name them, such as {_as_yaml(example)}"
@@ -178,6 +184,9 @@ def _records_hint(answer: Any, suggestion: _Suggestion) -> str:
         return f"the answer has an object for each machine: set {_by_key(expression)}, which makes its key the id"
     elif "to_number" in expression:
         subject = "the answer has numbers as text"
+    elif expression.startswith("{") and "." not in expression:
+        subject = "the machine has other names for the fields: write them below parameters, or"
+        return f"{subject} set {_as_yaml(expression)}"
     else:
         subject = "the readings are inside the answer"
     return f"{subject}: set {_as_yaml(expression)}"
@@ -186,34 +195,6 @@ def _records_hint(answer: Any, suggestion: _Suggestion) -> str:
 def _by_key(expression: str) -> str:
     """The keys of the config that take the values of an object, `values(...)`, as readings and its keys as ids."""
     return f"{_as_yaml(expression.removeprefix('values(').removesuffix(')'))} and id: key"
-
-
-def _about_text(body: bytes) -> str:
-    """What an answer is that is not JSON."""
-    if constants := _constants(body):
-        return f"the answer has {constants[0]}, which JSON does not have: the machine must send null instead"
-    lines = body.split(b"\n", 2)[:2]
-    if len(lines) == 2 and all(_is_json(line) for line in lines):
-        return "the answer has a JSON document on each line: an answer is one document; a file of lines ends in .jsonl"
-    return next(hint for pattern, hint in _TEXTS if re.match(pattern, body, re.DOTALL))
-
-
-def _constants(body: bytes) -> list[str]:
-    """The names of numbers in an answer that JavaScript has and JSON has not, such as NaN."""
-    names: list[str] = []
-    try:
-        json.loads(body, parse_constant=names.append)
-    except (ValueError, RecursionError):
-        return []
-    return names
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 def _described(value: Any) -> str:
@@ -271,7 +252,7 @@ def _candidates(answer: Any, fields: list[str]) -> Iterator[str]:
         places = dict(islice(_places(reading, "", 0), MAX_PATHS))
         chosen = {field: place for field in fields if (place := _place(field, places))}
         if chosen:
-            keep = {key: _identifier(key) for key in ("id", "status", "timestamp") if key in reading}
+            keep = {key: _identifier(key) for key in ("id", "name", "status", "timestamp") if key in reading}
             yield _picked(expression, keep | chosen)
 
 
@@ -316,10 +297,9 @@ def _nameable(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _place(field: str, places: dict[str, str]) -> str | None:
-    """The expression of a field's number: the place that the field names, whatever its case."""
-    return next((place for place, key in places.items() if key == field), None) or next(
-        (place for place, key in places.items() if key.lower() == field.lower()), None
-    )
+    """The expression of a field's number: the place that the field names, whatever its case and underscores."""
+    exact = (place for place, key in places.items() if key == field)
+    return next(exact, None) or next((place for place, key in places.items() if _plain(key) == _plain(field)), None)
 
 
 def _identifier(key: str) -> str:
@@ -327,13 +307,14 @@ def _identifier(key: str) -> str:
     return key if _PLAIN.fullmatch(key) else json.dumps(key, ensure_ascii=False)
 
 
-def _about_ids(readings: list[dict[str, Any]], records: str) -> list[str]:
+def _about_ids(readings: list[dict[str, Any]], records: str, fields: list[str]) -> list[str]:
     """A hint if several readings of one answer would be taken for one machine."""
     if len(readings) < 2 or _identifies("id", readings):
         return []
     if records.startswith("values("):
         return [f"the readings have no id of their own: set {_by_key(records)}, which makes the keys the ids"]
-    serial = next((key for key in islice(readings[0], MAX_PATHS) if _identifies(key, readings)), None)
+    keys = [key for key in islice(readings[0], MAX_PATHS) if key not in fields and _ID_NAME.fullmatch(key)]
+    serial = next((key for key in keys if _identifies(key, readings)), None)
     example = f"id: {_identifier(serial)}" if serial else "id: serial"
     return [f"each reading of an answer needs an id of its own: let records name it, such as {{{example}, ...}}"]
 

@@ -130,7 +130,7 @@ def test_the_real_server_passes_the_headers_on():
 @pytest.mark.parametrize(
     "arguments",
     [("--name", "http://telemetry.example.org"), ("--name", "*.example.org"), ("--name", ""), ("--proxy", "nginx"),
-     ("--proxy", "10.0.0.1/8"), ("--proxy", "")],
+     ("--proxy", "10.0.0.1/8"), ("--proxy", ""), ("--proxy", "0.0.0.0/0"), ("--proxy", "::/0")],
 )  # fmt: skip
 def test_an_invalid_name_or_proxy_of_the_command_is_a_usage_error(arguments):
     """`python -m api` refuses a name with a scheme or a wildcard, and a proxy that is not an address or network."""

@@ -128,7 +128,7 @@ def test_a_stalled_client_does_not_block_the_others(port):
             client_socket.close()
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "a..b", "\u00e9" * 70])
+@pytest.mark.parametrize("host", ["203.0.113.1", "2001:db8::1", "a..b", "\u00e9" * 70])
 def test_a_foreign_or_invalid_address_is_an_error(host):
     """To listen on the address of another machine, or on no address, is an OSError with a readable message."""
     with pytest.raises(OSError, match=r"address") as error:
@@ -165,6 +165,21 @@ def test_a_port_in_use_is_exit_code_74(port):
         stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 74
     assert stderr == f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another port with --port.\n"
+
+
+def test_an_address_of_another_machine_is_not_blamed_on_the_port():
+    """The hint is about --host; 203.0.113.1 belongs to nobody."""
+    with command("--host", "203.0.113.1", "--insecure") as process:
+        stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 74
+    assert stderr.endswith("Choose another address with --host.\n")
+
+
+def test_an_address_of_ipv6_is_printed_as_in_a_url():
+    """In brackets."""
+    with command("--host", "::1", "--port", "0") as process:
+        assert process.stderr.readline().startswith("Serving 1 machine on http://[::1]:")
+        process.terminate()
 
 
 @pytest.mark.parametrize("arguments", [("--port", "http"), ("--port", "70000"), ("--machines", "0"), ("--colour",)])

@@ -147,7 +147,16 @@ def test_a_port_in_use_is_an_error_before_anything_is_written(site):
         refused = site.etl("run")
     assert refused.returncode == 74
     assert f"Cannot listen on 127.0.0.1:{site.port}" in refused.stderr
+    assert "Set another api.port" in refused.stderr
     assert site.lines("raw") == []
+
+
+def test_an_address_of_another_machine_is_not_blamed_on_the_port(site):
+    """Exit code 74 with a hint about api.host; 203.0.113.1 belongs to nobody."""
+    site.save(api={"host": "203.0.113.1", "port": site.port, "token": "t"})
+    refused = site.etl("run")
+    assert refused.returncode == 74
+    assert "Set another api.host" in refused.stderr
 
 
 def test_an_output_that_cannot_be_created_is_an_error(site):

@@ -45,6 +45,12 @@ def test_an_address_is_tried_without_a_config(site, machine):
     assert os.listdir(site.root) == []
 
 
+def test_the_zone_of_this_machine_does_not_matter_without_a_config(site, machine):
+    """A zone without a name, as in a container, is refused in a config, and is not asked for here."""
+    environment = os.environ | {"TZ": "CET-1CEST,M3.5.0,M10.5.0/3"}
+    assert site.etl("try", machine(servers.READING).url, env=environment).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [
@@ -139,7 +145,10 @@ def test_every_source_is_summarized(site, machine):
 
 def test_an_argument_that_means_nothing_is_refused(site):
     """Exit 2 with a similar name or what to write; a bad config is 78, and so is a missing one that is needed."""
-    assert site.etl("try", "press-7").returncode == 78
+    for target in ("press-7", "127.0.0.1:80/data", "missing.json", "x" * 5000):
+        refused = site.etl("try", target)
+        assert (refused.returncode, refused.stdout) == (78, "")
+        assert all(words in refused.stderr for words in ("no URL and no file", "http://", "etl init"))
     site.save(sources=[{"name": "press-7", "file": "press.json"}])
     refused = site.etl("try", "press-8")
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -155,6 +164,24 @@ def test_an_argument_that_means_nothing_is_refused(site):
     (site.root / "config.yaml").write_text("intervall: 1s")
     assert site.etl("try", "http://127.0.0.1:1/").returncode == 78
     assert site.etl("try", "http://127.0.0.1:1/", "--config", "other.yaml").returncode == 78
+
+
+def test_a_name_too_long_for_a_path_is_refused(site):
+    """Beside a config, too: exit 2 and a sentence."""
+    site.save(sources=[{"name": "press-7", "file": "press.json"}])
+    refused = site.etl("try", "x" * 5000)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is no source of config.yaml and no file" in refused.stderr
+
+
+def test_a_refused_login_and_a_huge_answer_are_explained(site, machine):
+    """The hint is about the login that was sent, and about the size of an answer, not about its first item."""
+    url = machine(servers.says(answer(b"", "401 Unauthorized"))).url
+    tried = site.etl("try", url.replace("http://", "http://user:secret@"))
+    assert tried.returncode == 69
+    assert "compare user and password" in tried.stdout
+    assert "secret" not in tried.stdout
+    assert "hint: ask the machine for less" in site.etl("try", machine(b"[" + b"1," * 200_000 + b"1]").url).stdout
 
 
 def test_trying_needs_no_lock_and_leaves_the_folder_alone(site):

@@ -38,6 +38,8 @@ def advice(answer, records=None, readings=None):
          "{id: id, temperature: temps.temperature, fan_speed: fan.Fan_Speed}", 1),
         ({"temperature": {"value": 20, "unit": "C"}, "fan_speed": {"value": "8"}},
          "{temperature: temperature.value, fan_speed: to_number(fan_speed.value)}", 1),
+        ({"Temperature": 20, "fanSpeed": 8, "id": 1, "name": "oven"},
+         "{id: id, name: name, temperature: Temperature, fan_speed: fanSpeed}", 1),
         ({"list": [{"t": {"temperature": 1}, "fan_speed": 2, "id": n} for n in (1, 2)]},
          "list[].{id: id, temperature: t.temperature, fan_speed: fan_speed}", 2),
     ],
@@ -70,6 +72,24 @@ def test_readings_without_ids_of_their_own_are_noticed():
     assert 'set records: "@" and id: key' in advice({"a": OVEN, "b": OVEN}, "values(@)", [OVEN, OVEN])[0]
 
 
+def test_a_measured_value_is_no_id():
+    """Where nothing tells the readings apart but what is measured, the example is none of their fields."""
+    for first, second in ((1, 2), (20.5, 21)):
+        ovens = [{**OVEN, "id": 1, "temperature": value, "humidity": value} for value in (first, second)]
+        assert "{id: serial, ...}" in " | ".join(advice({"ovens": ovens}, "ovens[]", ovens))
+
+
+def test_other_names_of_fields_can_be_written_below_parameters():
+    """The hint says so: the readings are not inside the answer."""
+    assert "the machine has other names for the fields: write them below parameters" in advice({"Temperature": 20})[0]
+
+
+def test_a_list_needs_no_keys_as_ids():
+    """`id: key` beside `records: "@"`, but the answer is a list."""
+    (hint,) = hints(orjson.dumps([{**OVEN, "id": 1}]), "@", [], FIELDS, by_key=True)
+    assert hint == 'the answer is a list: set records: "[]", without id: key'
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -84,6 +104,7 @@ def test_readings_without_ids_of_their_own_are_noticed():
         ({"status": "error", "message": "busy"}, ["looks like an error", '"busy"']),
         ({"machines": [{"serial": 1, "temps": {"core": 9}, "rpm": 2}]},
          ["serial, temps.core, rpm", 'records: "machines[].{temperature: temps.core}"']),
+        ({"temperature:0": {"id": 0, "tC": 21.5}}, ['"temperature:0".id, "temperature:0".tC', '0\\".tC}"']),
         ({"oven-1": {"t": 1, "rpm": 2}, "oven-2": {"t": 1, "rpm": 2}},
          ["each object has the numbers t, rpm", 'set records: "@" and id: key', "temperature: t"]),
     ],
@@ -104,6 +125,8 @@ def test_other_answers_are_explained(answer, words):
         (b"{'temperature': 1}", "double ones"), (b'callback({"a":1})', "JSONP"), (b'{"a":NaN}', "NaN"),
         (b'[1,-Infinity]', "-Infinity"), (b'{"a":1}\n{"a":2}\n', ".jsonl"), (b"a,b\n1,2\n", "a JSON object"),
         (b'{"temperature": 21.5', "a JSON object"), (b"[" * 100_000, "a JSON object"), (b"\xff", "a JSON object"),
+        ('{"a":"größe"}'.encode("latin-1"), "UTF-8"), (b"\x1f\x8b\x08\x00", "gzip"), (b'{"a":1e400}', "a mistake"),
+        (b'{"a":"\\ud800"}', "a mistake"), (b'{"a":1', "lacks its end"),
     ],
 )  # fmt: skip
 def test_an_answer_that_is_not_json_is_named(body, words):
@@ -150,6 +173,9 @@ def test_sentences_are_bounded():
         ("http_status", "HTTP 401 Unauthorized", "Authorization"), ("http_status", "HTTP 404 Not Found", "path"),
         ("tls", "the certificate is not trusted: self-signed certificate", "ca_file"),
         ("tls", "TLS failed: SSL certificate problem: unable to get local issuer certificate", "ca_file"),
+        ("tls", "the certificate is not trusted: Hostname mismatch", "the host's name as the certificate has it"),
+        ("tls", "TLS failed: SSL: subject name 'a' does not match target hostname 'b'", "as the certificate"),
+        ("http_status", "HTTP 407 Proxy Authentication Required", "no_proxy"),
         ("tls", "TLS failed: WRONG_VERSION_NUMBER", "http://"),
         ("redirect", "HTTP 302: redirects are not followed", "url"),
         ("refused", "connection refused", "port"), ("dns", "the host's name cannot be resolved", "name"),
@@ -159,6 +185,13 @@ def test_sentences_are_bounded():
 def test_a_failure_has_a_hint(reason, why, words):
     """By its code, and for TLS and HTTP by its sentence."""
     assert words in failure_hint(Failure(reason, why))
+
+
+def test_a_login_that_is_refused_is_not_asked_for_again():
+    """A source with a login is told to compare it, not to write one."""
+    refused = Failure("http_status", "HTTP 401 Unauthorized")
+    assert "write the login" in failure_hint(refused)
+    assert "compare user and password" in failure_hint(refused, has_login=True)
 
 
 def test_a_status_without_a_hint_has_none():

@@ -201,7 +201,13 @@ def test_what_is_polled_directly(make, serve, monkeypatch, environment):
     assert poll(make(machine(server.url))).answers == (Answer(READING),)
 
 
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "ftp://127.0.0.1:1", "http://", "nothing://x"])
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "socks5://127.0.0.1:1", "ftp://127.0.0.1:1", "http://", "nothing://x", "host:port", "http://h:99999",
+        "http://[::1", "http://u:p/w@h:1", "http://a b",
+    ],
+)  # fmt: skip
 def test_a_proxy_that_does_not_speak_http(make, monkeypatch, proxy):
     """A proxy that is no HTTP proxy is a failure that says so, and the machine is not polled directly."""
     monkeypatch.setenv("all_proxy", proxy)

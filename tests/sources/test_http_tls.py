@@ -39,6 +39,17 @@ def test_a_bad_certificate(make, serve, certificates, certificate, word):
     assert not server.requests
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_named(make, serve, certificates, tmp_path, content):
+    """The failure has the path of the missing or empty `ca_file`."""
+    server = serve(servers.good, tls=servers.tls(certificates.good))
+    path = tmp_path / "own.pem"
+    if content:
+        path.write_text(content)
+    failure = poll(make(machine(server.url, ca_file=str(path)))).failure
+    assert (failure.reason, failure.why) == ("tls", f"the certificates in ca_file cannot be read: {path}")
+
+
 def test_an_unknown_authority(make, serve, certificates):
     """Without `ca_file`, a certificate of a private authority is not trusted."""
     server = serve(servers.good, tls=servers.tls(certificates.good))

@@ -32,6 +32,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from etl.readings.records import Failure
+from etl.readings.text import clipped
 from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE
 
 MAX_HEAD_BYTES = 300 << 10
@@ -63,6 +64,11 @@ class FailedError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.why)
         self.failure = failure
+
+
+def unreadable_certificates(path: str | None) -> Failure:
+    """The failure of a source whose trusted certificates cannot be read."""
+    return Failure("tls", f"the certificates in ca_file cannot be read: {clipped(path or '', 200)}")
 
 
 class Head(NamedTuple):

@@ -18,6 +18,7 @@ from etl.sources.http.answer import (
     decode,
     parse_head,
     refusal,
+    unreadable_certificates,
 )
 from etl.sources.http.request import HttpRequest, closes_connection, environment_certificates
 from etl.sources.intake import BUSY, Lease
@@ -35,7 +36,6 @@ _FAILURES = {
     pycurl.E_FILESIZE_EXCEEDED: TOO_LARGE,
     _E_TOO_LARGE: LARGE_HEAD,
     pycurl.E_BAD_CONTENT_ENCODING: UNKNOWN_TRANSFER_CODING,
-    pycurl.E_SSL_CACERT_BADFILE: Failure("tls", "the certificates in ca_file cannot be read"),
 }
 _TLS_ERRORS = {
     pycurl.E_SSL_CONNECT_ERROR,
@@ -140,6 +140,8 @@ class Transfer:
 
     def _later_failure(self, code: int, message: str) -> Failure:
         """The failure that an error after connecting means."""
+        if code == pycurl.E_SSL_CACERT_BADFILE:
+            return unreadable_certificates(self.trusted)
         if code in _TLS_ERRORS:
             return Failure("tls", f"TLS failed: {message.split(' (http', maxsplit=1)[0]}"[:200])
         if code == _E_TOO_LARGE and not self.easy.getinfo(pycurl.REQUEST_SIZE):

@@ -159,9 +159,18 @@ def _proxy(scheme: str, host: str, port: int | None, proxies: Mapping[str, str])
     if not proxy or _is_direct(host, port or _PORTS[scheme], proxies.get("no", "")):
         return ""
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    if not re.match(r"https?://[^/]", proxy, re.IGNORECASE):
+    if not _is_http_address(proxy):
         raise FailedError(Failure("proxy", "the proxy in the environment is not an http or https address"))
     return proxy
+
+
+def _is_http_address(proxy: str) -> bool:
+    """Whether the transports can read an address, each of which has its own failure for others."""
+    try:
+        parts = urlsplit(proxy)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in proxy
+    except ValueError:
+        return False
 
 
 def _is_direct(host: str, port: int, no_proxy: str) -> bool:

@@ -21,7 +21,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from etl.readings.records import Answer, Failure, Poll
 from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Content, HttpSource
-from etl.sources.http.answer import FailedError, decode, refusal
+from etl.sources.http.answer import FailedError, decode, refusal, unreadable_certificates
 from etl.sources.http.request import HttpRequest, environment_certificates, environment_proxies, prepare
 from etl.sources.http.requests_connection import POOLS, current
 from etl.sources.intake import BUSY, Intake, Lease
@@ -174,7 +174,7 @@ def _tls_context(trusted: str) -> ssl.SSLContext:
             context.load_default_certs()
         context.load_verify_locations(**{"capath" if os.path.isdir(trusted) else "cafile": trusted})
     except OSError as error:
-        raise FailedError(Failure("tls", f"the certificates in ca_file cannot be read: {error.strerror}")) from error
+        raise FailedError(unreadable_certificates(trusted)) from error
     return context
 
 
