@@ -118,13 +118,16 @@ class Folder:
             return BufferedReader(cast(RawIOBase, _unpacked(packed)), READ_BYTES)
 
     def open_anywhere(self, kind: str, day: str) -> IO[bytes]:
-        """Open a day's file to read it at any offset; a compressed one is unpacked into a temporary file."""
+        """Open a day's file to read it at any offset; a compressed one is unpacked into a temporary file.
+
+        Of a damaged compressed file this is what can be read: a start needs the end of the log, whatever became of it.
+        """
         try:
             return open(self.path(kind, day), "rb", opener=open_regular)
         except FileNotFoundError:
             unpacked = TemporaryFile()  # noqa: SIM115  the caller closes it
             try:
-                with _unpacked(self.packed_path(kind, day)) as packed:
+                with suppress(*DAMAGED_GZIP), _unpacked(self.packed_path(kind, day)) as packed:
                     shutil.copyfileobj(packed, unpacked)
             except BaseException:
                 unpacked.close()
@@ -179,7 +182,7 @@ class Folder:
             raise EOFError(f"{self.path(kind, day)} is shorter here than it was: {offset} bytes, not {end}")
 
     def count(self, kind: str, day: str) -> int:
-        """How many complete lines a day has; 0 without a file. An unchanged file is not read again."""
+        """How many complete lines a day has that can be read; 0 without a file. An unchanged file is not read again."""
         for path in (self.path(kind, day), self.packed_path(kind, day)):
             with suppress(FileNotFoundError):
                 stat = path.stat()
@@ -189,12 +192,20 @@ class Folder:
 
 @lru_cache(maxsize=8)
 def _count(path: Path, _inode: int, _size: int, _changed: int) -> int:
-    with _unpacked(path) if path.suffix == ".gz" else open(path, "rb", opener=open_regular) as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(READ_BYTES), b""))
+    lines = 0
+    with (
+        suppress(*DAMAGED_GZIP),
+        _unpacked(path) if path.suffix == ".gz" else open(path, "rb", opener=open_regular) as file,
+    ):
+        while block := file.read(READ_BYTES):
+            lines += block.count(b"\n")
+    return lines
 
 
 def _unpacked(path: Path) -> gzip.GzipFile:
-    """Open a compressed file to read what it holds."""
+    """Open a compressed file to read what it holds; EOFError if it is empty, which gzip would take for no lines."""
+    if not path.stat().st_size:
+        raise EOFError("the compressed file is empty")
     unpacked = gzip.GzipFile(fileobj=open(path, "rb", opener=open_regular))  # noqa: SIM115  the caller closes it
     unpacked.myfileobj = cast(Any, unpacked.fileobj)  # GzipFile closes this one with itself
     return unpacked

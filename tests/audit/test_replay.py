@@ -41,6 +41,18 @@ def lived(plant):
     return here
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:-8] + bytes(8), lambda data: b""])
+def test_a_day_whose_compressed_file_is_damaged_is_refused_with_its_path(lived, damage):
+    """Whether it has the recorded readings cannot be known."""
+    day = lived.folder.days("raw")[0]
+    recorded = lived.folder.path("raw", day)
+    copy = lived.folder.root.parent / recorded.name
+    shutil.move(recorded, copy)
+    lived.folder.packed_path("raw", day).write_bytes(damage(gzip.compress(copy.read_bytes())))
+    with pytest.raises(RefusedError, match=rf"raw/{day}\.jsonl\.gz is damaged"):
+        import_files(lived.folder.root, copy, settings=lived.loaded.settings)
+
+
 def test_raw_logs_become_the_folder_of_the_live_run(lived, tmp_path):
     """The raw logs of a live run, one of them compressed, become byte-equal raw logs and averages."""
     files = [lived.folder.path("raw", day) for day in lived.folder.days("raw")]
