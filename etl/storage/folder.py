@@ -1,6 +1,7 @@
 """The output folder read back: its layout, its days, its lines."""
 
 import gzip
+import logging
 import os
 import shutil
 import zlib
@@ -15,6 +16,8 @@ from typing import IO, Any, cast
 
 from etl.readings.days import day_after
 from etl.storage.atomic import IrregularFileError, irregular_type, open_regular, read_regular
+
+log = logging.getLogger("etl")
 
 KINDS = ("raw", "averages", "events")
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -125,10 +128,12 @@ class Folder:
         try:
             return open(self.path(kind, day), "rb", opener=open_regular)
         except FileNotFoundError:
-            unpacked = TemporaryFile()  # noqa: SIM115  the caller closes it
+            unpacked, path = TemporaryFile(), self.packed_path(kind, day)  # noqa: SIM115  the caller closes it
             try:
-                with suppress(*DAMAGED_GZIP), _unpacked(self.packed_path(kind, day)) as packed:
+                with _unpacked(path) as packed:
                     shutil.copyfileobj(packed, unpacked)
+            except DAMAGED_GZIP as error:
+                log.warning("%s is damaged: %s. What can be read of it counts; restore it from a backup.", path, error)
             except BaseException:
                 unpacked.close()
                 raise
