@@ -1,6 +1,7 @@
 """etl try: sources polled once and shown, without lock or folder."""
 
 import difflib
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ def command(file: Path, target: str | None) -> None:
 
 def try_(file: Path, target: str | None) -> int:
     """Poll the sources that `target` means, and print what they answer; the exit code."""
-    needs_no_config = target is not None and ("://" in target or Path(target).exists())
+    needs_no_config = target is not None and ("://" in target or os.path.exists(target))
     loaded = load(STARTER if needs_no_config and file == DEFAULT_CONFIG and not file.exists() else file)
     if target is not None:
         loaded = loaded._replace(sources=(_source(loaded, target),))
@@ -92,7 +93,7 @@ def _source(loaded: Loaded, target: str) -> Source:
             shown = shown_address(target)
             raise ExitError(f"{shown} cannot be polled: {why}; {hint.replace('{value}', shown)}.", USAGE)
         return Source(name=shown_address(target), url=target)
-    if Path(target).exists():
+    if os.path.exists(target):
         return Source(name=target, file=str(Path(target).absolute()))
     near = difflib.get_close_matches(target, [source.name for source in sources], 1)
     hint = f"Did you mean {near[0]}?" if near else "Write the name of a source, a URL with http://, or a path."

@@ -160,6 +160,7 @@ def test_an_argument_that_means_nothing_is_refused(site):
         ("mqtt://broker/topic", "mqtt"),
         ("127.0.0.1:80/data", "http://"),
         ("http://a b/", "http"),
+        ("x" * 300, "no source"),
     ):
         refused = site.etl("try", target)
         assert (refused.returncode, refused.stdout) == (2, "")
