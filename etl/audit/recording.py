@@ -1,6 +1,7 @@
 """Recorded readings read back: JSON arrays, JSON lines and CSV, plain or .gz, as raw lines and the day of each."""
 
 import gzip
+import os
 import re
 from codecs import BOM_UTF8
 from collections import Counter
@@ -112,12 +113,13 @@ class Recording:
 
     def read(self, path: Path) -> Iterator[Lines | Rejection]:
         """The readings of a file, and the lines that are not readings; OSError if it cannot be read."""
-        sources = self._sources.get(path.resolve())
+        real = Path(os.path.realpath(path))  # resolve() fails where links form a circle
+        sources = self._sources.get(real)
         stem = RecordedSource(Path(path.name.removesuffix(".gz")).stem)
         is_followed = sources is not None and path.suffix == ".jsonl"
         file = _Input(path, sources or [stem], day_of_file(path.name), is_followed)
         # Links are followed; a FIFO would wait for its other end.
-        with open(path.resolve(), "rb", opener=open_regular) as stored:
+        with open(real, "rb", opener=open_regular) as stored:
             unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored)
             try:
                 yield from self._read(file, unpacked, stored)

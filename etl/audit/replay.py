@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etl.audit.recording import Recording, Rejection
-from etl.storage.folder import Folder, Progress
+from etl.storage.folder import DAMAGED_GZIP, Folder, Progress
 from etl.storage.places import Place
 from etl.storage.recovery.derivation import Derivation
 from etl.storage.recovery.start import derive_missing
@@ -96,8 +96,11 @@ def _is_present(folder: Folder, staged: Folder, day: str) -> bool:
     """Whether the folder has this day already with the same bytes; raises RefusedError if it has others."""
     if day not in folder.days("raw"):
         return False
-    if all(stored == block for stored, block in zip_longest(folder.blocks("raw", day), staged.blocks("raw", day))):
-        return True
+    try:
+        if all(stored == block for stored, block in zip_longest(folder.blocks("raw", day), staged.blocks("raw", day))):
+            return True
+    except DAMAGED_GZIP as error:
+        raise RefusedError(f"{folder.packed_path('raw', day)} is damaged: {error}") from None
     raise RefusedError(f"{folder.root} has other readings of {day}")
 
 

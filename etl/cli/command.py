@@ -57,6 +57,13 @@ def finish(work: Callable[[], int], log_format: str = "text") -> NoReturn:
         code, problem = HELD, f"{error}. Stop that process first, or set another output.folder."
     except ExitError as error:
         code, problem = error.code, str(error)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        code, problem = (
+            IO_ERROR,
+            f"{error.filename}: {error.strerror or error}. Check the path, the disk and its mount.",
+        )
     if problem and log_format == "json":
         logging.getLogger("etl").error(problem)
     elif problem:

@@ -53,13 +53,13 @@ def command(file: Path, files: tuple[Path, ...], output: Path | None) -> None:
 
 def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
     """Import recorded readings into the folder, or into `output`; the exit code."""
-    if len({file.resolve() for file in files}) < len(files):
+    if len({os.path.realpath(file) for file in files}) < len(files):
         raise ExitError("A file is named twice, so its readings would be imported twice. Name each file once.", USAGE)
     sources = defaultdict(list)
     for source in loaded.sources:
         if source.file:
             records = jmespath.compile(source.records) if source.records else None
-            path = Path(os.path.realpath(loaded.path(source.file)))  # Path.resolve raises where links form a circle
+            path = Path(os.path.realpath(loaded.path(source.file)))  # resolve() fails where links form a circle
             sources[path].append(RecordedSource(source.name, records, source.id == "key"))
     folder = Folder(checked(output) if output else output_root(loaded))
     rejected = 0

@@ -32,8 +32,13 @@ def _depth(node: Any) -> int:
     depth, level = 0, [node]
     while level:
         depth += 1
-        level = [child for node in level for child in node.get("children", ()) if isinstance(child, dict)]
+        level = [child for node in level for child in _children(node)]
     return depth
+
+
+def _children(node: Any) -> list[Any]:
+    """The nodes below a node; the children of a slice are its bounds, which are no nodes."""
+    return [child for child in node["children"] if isinstance(child, dict)]
 
 
 def _function_mistake(node: Any) -> str | None:
@@ -46,4 +51,4 @@ def _function_mistake(node: Any) -> str | None:
         expected, given = len(function["signature"]), len(node["children"])
         if given < expected or (given > expected and not function["signature"][-1].get("variadic")):
             return f"{node['value']} takes {plural(expected, 'argument')}, not {given}"
-    return next(filter(None, map(_function_mistake, node["children"])), None)
+    return next(filter(None, map(_function_mistake, _children(node))), None)

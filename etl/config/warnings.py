@@ -53,10 +53,9 @@ def _parameter_warnings(loaded: Loaded) -> Iterator[Problem]:
 def _source_warnings(loaded: Loaded, source: Source, path: KeyPath) -> Iterator[Problem]:
     for key in ("file", "ca_file"):
         name = getattr(source, key)
-        # The methods of Path raise for names that are too long, links in a circle and folders of others.
-        if name and not os.path.exists(loaded.path(name)):
+        if name and (trouble := _trouble(loaded.path(name))):
             hint = "create it, or correct the path; a relative one starts at the folder of the config"
-            yield Problem((*path, key), key, f"{key} {loaded.path(name)} does not exist", hint)
+            yield Problem((*path, key), key, f"{key} {loaded.path(name)} {trouble}", hint)
     yield from _file_warnings(loaded, source.file, (*path, "file"))
     unused = [key for key in ("headers", "ca_file", "timeout") if source.file and getattr(source, key)]
     if source.ca_file and source.url and source.url.lower().startswith("http:"):
@@ -70,15 +69,26 @@ def _source_warnings(loaded: Loaded, source: Source, path: KeyPath) -> Iterator[
             yield Problem((*path, key), key, f"{key} has {{n}}, but count is missing", "write count: below it")
 
 
+def _trouble(path: Path) -> str | None:
+    """Why a path leads to nothing; None if it leads to something."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be reached: {error.strerror}"
+    return None
+
+
 def _file_warnings(loaded: Loaded, name: str | None, path: KeyPath) -> Iterator[Problem]:
     file = loaded.path(name or "")
-    if name and os.path.exists(file) and not os.path.isfile(file):
+    if name and not _trouble(file) and not file.is_file():
         yield Problem(path, "file", f"file {file} is not a file", "write the path of a JSON file, not of a folder")
     if name and file.suffix in LINE_SUFFIXES:
         hint = "name it .jsonl if it has a JSON object on each line"
         yield Problem(path, "file", f"file {file} is read as one JSON document, not followed", hint)
     output = os.path.realpath(loaded.path(loaded.config.output.folder))
-    if name and Path(os.path.realpath(file)).is_relative_to(output):
+    if name and Path(os.path.realpath(file)).is_relative_to(output):  # resolve() fails where links form a circle
         message = f"file {file} is in the output folder, so that readings would be read again"
         yield Problem(path, "file", message, "name the machine's own file")
 

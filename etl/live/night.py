@@ -16,7 +16,7 @@ from etl.live.pipeline import Pipeline
 from etl.nightly.due import REPORT_ERRORS, due_days
 from etl.nightly.job import Job, Result, safe_path
 from etl.readings.days import day_finder
-from etl.readings.text import shortened
+from etl.readings.text import plural, shortened
 from etl.storage.retention import compress, delete_old
 from etl.storage.settings_log import SettingsLog
 
@@ -103,7 +103,7 @@ class Night:
             today = day_finder(loaded.zone)(pipeline.clock())
             deleted = delete_old(SettingsLog(pipeline.folder, loaded.settings), today, output.keep_days, pause)
             if deleted:
-                log.info("Deleted, as they are older than %d days: %s", output.keep_days, ", ".join(deleted))
+                log.info("Deleted, as they are older than %s: %s", plural(output.keep_days, "day"), ", ".join(deleted))
         if output.compress and (days := compress(pipeline.folder, self._stopping, pause)):
             log.info("Compressed the files of %s", ", ".join(days))
 

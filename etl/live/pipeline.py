@@ -28,7 +28,7 @@ from etl.sources.intake import Intake
 from etl.sources.registry import open_http
 from etl.storage.appender import Appender
 from etl.storage.events import LATEST, Events
-from etl.storage.folder import DAMAGED_GZIP, Folder
+from etl.storage.folder import Folder
 from etl.storage.latest import last_averages, last_events, last_positions, recent_readings
 
 SYNC_DELAYS_S = {"always": 0.0, "10s": 10.0, "never": inf}
@@ -147,7 +147,7 @@ class Pipeline:
     def _logged_if_unreadable(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, *DAMAGED_GZIP) as error:
+        except OSError as error:
             log.warning("The last lines in %s cannot be shown: %s", self.folder.root, error)
 
     def reload(self, loaded: Loaded) -> None:

@@ -131,6 +131,9 @@ class Writer:
             self._forget(self._clock())
 
     def _handle(self, delivered: Iterable[Delivery]) -> None:
+        if self._windows is None:
+            with suppress(OSError, DisturbedError):  # `_write` tries again, and reports it
+                self._recover()  # so that the machines in the raw log count from the first answer on
         deliveries = [delivery for delivery in delivered if delivery.poll.failure != CLOSED]
         self._unparsed = sum(len(delivery.poll.answers) for delivery in deliveries)
         self._accept(deliveries)

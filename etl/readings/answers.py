@@ -91,7 +91,7 @@ def extract(body: bytes, expression: ParsedResult, by_key: bool = False) -> list
         raise RejectedError("no_records", f"`records` matches nothing in the answer: {excerpt(body)}")
     records = _by_key(result) if by_key else result if isinstance(result, list) else [result]
     if len(records) > MAX_RECORDS:
-        raise RejectedError("too_many", f"the answer has more than {MAX_RECORDS} records")
+        raise RejectedError("too_many", f"the answer has more than {MAX_RECORDS:,} records")
     return records
 
 

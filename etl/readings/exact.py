@@ -46,8 +46,19 @@ def dumps(value: Any) -> bytes:
     except orjson.JSONEncodeError as error:
         if "64-bit" not in str(error):
             raise
-    # An expression made an int of a text, for example; here it becomes a LongInt.
-    return dumps(json.loads(json.dumps(value), parse_int=_integer))
+    try:
+        return dumps(_with_long_ints(value))
+    except RecursionError:
+        raise orjson.JSONEncodeError("Recursion limit reached") from None
+
+
+def _with_long_ints(value: Any) -> Any:
+    """The value with a LongInt for each integer beyond 64 bits, which an expression may have made of a text."""
+    if isinstance(value, list):
+        return [_with_long_ints(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_long_ints(item) for key, item in value.items()}
+    return _integer(str(value)) if type(value) is int else value
 
 
 def _integer(text: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jmespath
 import orjson
 
+from etl.readings import exact
 from etl.readings.averages.window import number
 from etl.readings.records import Failure
 from etl.readings.text import clipped, shown_key
@@ -99,7 +100,7 @@ def hints(
     `readings` were taken from it with the expression `records` of the config, `by_key` with `id: key`.
     """
     try:
-        answer = orjson.loads(body)
+        answer = exact.loads(body)
     except orjson.JSONDecodeError:
         return [about_text(body)]
     fields = list(dict.fromkeys(fields))
@@ -322,4 +323,5 @@ def _about_ids(readings: list[dict[str, Any]], records: str, fields: list[str]) 
 def _identifies(key: str, readings: list[dict[str, Any]]) -> bool:
     """Whether the values of a key can tell readings apart."""
     values = [reading.get(key) for reading in readings]
-    return all(type(value) in (str, int) for value in values) and len(set(values)) == len(values)
+    are_ids = all(isinstance(value, (str, int)) and type(value) is not bool for value in values)
+    return are_ids and len(set(values)) == len(values)

@@ -1,6 +1,7 @@
 """The output folder read back: its layout, its days, its lines."""
 
 import gzip
+import logging
 import os
 import shutil
 import zlib
@@ -15,6 +16,8 @@ from typing import IO, Any, cast
 
 from etl.readings.days import day_after
 from etl.storage.atomic import IrregularFileError, irregular_type, open_regular, read_regular
+
+log = logging.getLogger("etl")
 
 KINDS = ("raw", "averages", "events")
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -118,14 +121,19 @@ class Folder:
             return BufferedReader(cast(RawIOBase, _unpacked(packed)), READ_BYTES)
 
     def open_anywhere(self, kind: str, day: str) -> IO[bytes]:
-        """Open a day's file to read it at any offset; a compressed one is unpacked into a temporary file."""
+        """Open a day's file to read it at any offset; a compressed one is unpacked into a temporary file.
+
+        Of a damaged compressed file this is what can be read: a start needs the end of the log, whatever became of it.
+        """
         try:
             return open(self.path(kind, day), "rb", opener=open_regular)
         except FileNotFoundError:
-            unpacked = TemporaryFile()  # noqa: SIM115  the caller closes it
+            unpacked, path = TemporaryFile(), self.packed_path(kind, day)  # noqa: SIM115  the caller closes it
             try:
-                with _unpacked(self.packed_path(kind, day)) as packed:
+                with _unpacked(path) as packed:
                     shutil.copyfileobj(packed, unpacked)
+            except DAMAGED_GZIP as error:
+                log.warning("%s is damaged: %s. What can be read of it counts; restore it from a backup.", path, error)
             except BaseException:
                 unpacked.close()
                 raise
@@ -179,7 +187,7 @@ class Folder:
             raise EOFError(f"{self.path(kind, day)} is shorter here than it was: {offset} bytes, not {end}")
 
     def count(self, kind: str, day: str) -> int:
-        """How many complete lines a day has; 0 without a file. An unchanged file is not read again."""
+        """How many complete lines a day has that can be read; 0 without a file. An unchanged file is not read again."""
         for path in (self.path(kind, day), self.packed_path(kind, day)):
             with suppress(FileNotFoundError):
                 stat = path.stat()
@@ -189,12 +197,20 @@ class Folder:
 
 @lru_cache(maxsize=8)
 def _count(path: Path, _inode: int, _size: int, _changed: int) -> int:
-    with _unpacked(path) if path.suffix == ".gz" else open(path, "rb", opener=open_regular) as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(READ_BYTES), b""))
+    lines = 0
+    with (
+        suppress(*DAMAGED_GZIP),
+        _unpacked(path) if path.suffix == ".gz" else open(path, "rb", opener=open_regular) as file,
+    ):
+        while block := file.read(READ_BYTES):
+            lines += block.count(b"\n")
+    return lines
 
 
 def _unpacked(path: Path) -> gzip.GzipFile:
-    """Open a compressed file to read what it holds."""
+    """Open a compressed file to read what it holds; EOFError if it is empty, which gzip would take for no lines."""
+    if not path.stat().st_size:
+        raise EOFError("the compressed file is empty")
     unpacked = gzip.GzipFile(fileobj=open(path, "rb", opener=open_regular))  # noqa: SIM115  the caller closes it
     unpacked.myfileobj = cast(Any, unpacked.fileobj)  # GzipFile closes this one with itself
     return unpacked

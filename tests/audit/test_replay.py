@@ -41,6 +41,30 @@ def lived(plant):
     return here
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:-8] + bytes(8), lambda data: b""])
+def test_a_day_whose_compressed_file_is_damaged_is_refused_with_its_path(lived, damage):
+    """Whether it has the recorded readings cannot be known."""
+    day = lived.folder.days("raw")[0]
+    recorded = lived.folder.path("raw", day)
+    copy = lived.folder.root.parent / recorded.name
+    shutil.move(recorded, copy)
+    lived.folder.packed_path("raw", day).write_bytes(damage(gzip.compress(copy.read_bytes())))
+    with pytest.raises(RefusedError, match=rf"raw/{day}\.jsonl\.gz is damaged"):
+        import_files(lived.folder.root, copy, settings=lived.loaded.settings)
+
+
+def test_a_link_to_itself_is_an_error_with_its_path(tmp_path):
+    """As a file to import it is refused; as the file of a source it prevents no import of others."""
+    (tmp_path / "circle.jsonl").symlink_to("circle.jsonl")
+    (tmp_path / "good.jsonl").write_text('{"temperature": 1, "timestamp": "2026-01-05T10:00:00Z"}\n')
+    (tmp_path / "config.yaml").write_text("sources: [{name: a, file: circle.jsonl}]")
+    refused = commands.etl(tmp_path, "replay", "circle.jsonl")
+    assert refused.returncode in (2, 73)
+    assert "circle.jsonl" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert commands.etl(tmp_path, "replay", "good.jsonl").returncode == 0
+
+
 def test_raw_logs_become_the_folder_of_the_live_run(lived, tmp_path):
     """The raw logs of a live run, one of them compressed, become byte-equal raw logs and averages."""
     files = [lived.folder.path("raw", day) for day in lived.folder.days("raw")]

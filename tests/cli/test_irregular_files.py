@@ -166,3 +166,14 @@ def test_a_fifo_is_no_recording(site, name):
     (site.root / "real.json").write_text('{"temperature":20,"timestamp":"2026-01-05T10:00:00Z"}')
     (site.root / "link.json").symlink_to("real.json")
     assert site.etl("replay", "link.json").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["check", "once", "status", "verify"])
+def test_a_folder_that_cannot_be_reached_is_an_error_with_its_path(tmp_path, command):
+    """Links that form a circle, for example, end each command with 74."""
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "config.yaml").write_text("output: {folder: circle}\nsources: [{name: a, file: a.json}]\n")
+    ended = commands.etl(tmp_path, command)
+    assert ended.returncode == 74
+    assert "circle" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -74,6 +74,18 @@ def test_what_is_wrong_is_told_with_a_hint(site, machine, body, code, words):
     assert words in tried.stdout
 
 
+def test_numbers_of_any_length_are_numbers(site, machine):
+    """A double of 17 digits, as many programs write it, and what neither a double nor 64 bits hold."""
+    body = b'[{"id": %d, "temperature": 21.700000000000003, "fan_speed": 1234567890123456789012}]'
+    items = b",".join(body[1:-1] % (2**70 + n) for n in range(2))
+    site.save(sources=[{"name": "m", "url": machine(b"[" + items + b"]").url, "records": "[]"}])
+    tried = site.etl("try", "m")
+    assert (tried.returncode, tried.stderr) == (0, "")
+    assert "temperature: 21.7, 21.7 from temperature" in tried.stdout
+    assert "speed: 1.23456789e+21, 1.23456789e+21 from fan_speed" in tried.stdout
+    assert "hint" not in tried.stdout
+
+
 def test_a_certificate_that_is_not_trusted_is_explained(site, machine, tmp_path):
     """A self-signed certificate leads to ca_file, with which the same source answers."""
     certificates = servers.make_certificates(tmp_path)
@@ -157,6 +169,7 @@ def test_an_argument_that_means_nothing_is_refused(site):
         ("mqtt://broker/topic", "mqtt"),
         ("127.0.0.1:80/data", "http://"),
         ("http://a b/", "http"),
+        ("x" * 300, "no source"),
     ):
         refused = site.etl("try", target)
         assert (refused.returncode, refused.stdout) == (2, "")

@@ -258,10 +258,14 @@ def test_a_function_that_fails_at_every_answer_is_refused(tmp_path, expression, 
 
 
 @pytest.mark.parametrize(
-    "expression", ["values(@)", "merge(a, b, c)", "not_null(a, b)", "max_by(m, &t)", "m[?t > `1`].{id: to_string(n)}"]
+    "expression",
+    [
+        *["values(@)", "merge(a, b, c)", "not_null(a, b)", "max_by(m, &t)", "m[?t > `1`].{id: to_string(n)}"],
+        *["m[0:3]", "m[::-1].{t: t}", "m[:5] | [?t > `1`]", "m[0]", "m[-1]", "*.m", "!a || b && c", "`[1]`"],
+    ],
 )
-def test_every_function_of_jmespath_is_accepted(tmp_path, expression):
-    """Functions with any number of arguments too."""
+def test_everything_of_jmespath_is_accepted(tmp_path, expression):
+    """Functions with any number of arguments, and slices."""
     load(written(tmp_path, f"sources:\n  - {{name: a, file: b.json, records: '{expression}'}}\n"))
 
 

@@ -37,8 +37,8 @@ def warned(folder, text):
         (f"sources: [{{name: a, {URL}, ca_file: there.json}}]", "", ["ca_file has no effect on an http:// address"]),
         ("sources: [{name: a, file: output/raw.jsonl}]", "", ["is in the output folder"]),
         ("sources: [{name: a, file: .}]", "", ["is not a file"]),
-        (f"sources: [{{name: a, file: {'x' * 300}}}]", "1:27", ["does not exist"]),
-        ("sources: [{name: a, file: circle.json}]", "1:27", ["does not exist"]),
+        ("sources: [{name: a, file: circle.jsonl}]", "1:27", ["circle.jsonl cannot be reached: Too many levels"]),
+        (f"sources: [{{name: a, file: {'x' * 300}}}]", "1:27", ["cannot be reached: File name too long"]),
         ("sources: [{name: a, file: lines.ndjson}]", "", ["read as one JSON document", ".jsonl"]),
         (MINIMAL + "parameters: {a: x, b: x}", "2:23", ["b and a average the same field, x"]),
         (MINIMAL + "parameters: {a: temps.core}", "", ["temps.core in parameters has a dot", "records"]),
@@ -49,7 +49,7 @@ def warned(folder, text):
 def test_what_is_surely_a_mistake_is_a_warning(tmp_path, text, place, words):
     """Each warning has the place, what is wrong, and what to do."""
     (tmp_path / "there.json").write_text("{}")
-    (tmp_path / "circle.json").symlink_to("circle.json")
+    (tmp_path / "circle.jsonl").symlink_to("circle.jsonl")
     lines = warned(tmp_path, text)
     assert any(line.startswith(place) and all(word in line for word in words) for line in lines), lines
 

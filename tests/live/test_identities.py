@@ -77,8 +77,18 @@ def test_machines_in_the_raw_log_count_after_a_restart(flooded):
     send(here, range(20))
     here.pipeline.writer.finish()
     here.open()
-    here.pipeline.writer.tick()
     here.script.clock = here.clock
+    use_records(here, "@")
+    send(here, range(50, 60))
+    assert len(here.records("raw")) == 20 + 2 + 2
+    check_sound(here)
+
+
+def test_machines_in_the_raw_log_count_after_a_reload(flooded):
+    """The first answer after a reload brings no further machines either."""
+    here = flooded
+    send(here, range(20))
+    here.reload()
     use_records(here, "@")
     send(here, range(50, 60))
     assert len(here.records("raw")) == 20 + 2 + 2

@@ -163,6 +163,14 @@ def test_serials_sent_as_text_may_become_long_numbers(gateway):
     assert [line["id"] for line in here.poll(answer)] == list(map(int, SERIALS))
 
 
+def test_a_long_number_made_of_a_text_changes_no_other_number(gateway):
+    """The other numbers of the record keep their digits."""
+    here = gateway(records="{id: to_number(serial), temperature: t, fan_speed: u}")
+    here.poll(b'{"serial":"18446744073709551617","t":0.1000000000000000055,"u":[1e-400]}')
+    raw = (here.folder.root / "raw.jsonl").read_bytes()
+    assert raw.startswith(b'{"id":18446744073709551617,"temperature":0.1000000000000000055,"fan_speed":[1e-400],')
+
+
 @pytest.mark.parametrize("kind", ["array", "lines", "raw log"])
 def test_serials_beyond_64_bits_are_machines_everywhere(gateway, tmp_path, kind):
     """Machines whose ids differ beyond 64 bits stay apart in averages, report, page, verify, status and replay."""

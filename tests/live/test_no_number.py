@@ -67,6 +67,15 @@ def test_what_is_sent_instead_of_a_number_is_named(scripted, value, reason, show
     assert event["why"] == f'no number as temperature {shown}; it sends id "x", temperature, fan_speed'
 
 
+def test_a_long_id_is_named_with_all_its_digits(scripted, caplog):
+    """Rounded, the sentence would name another machine."""
+    here = scripted()
+    here.script.answers["a"] = b'{"id":18446744073709551617,"fan_speed":1}'
+    for _ in range(4):
+        run_tick(here)
+    assert messages(caplog) == ["a sends no number as temperature; it sends id 18446744073709551617, fan_speed"]
+
+
 def test_an_error_with_status_200_is_reported_for_each_parameter(scripted):
     """An object without any parameter is an event for each of them, while the source is up."""
     here = scripted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
 import warnings
@@ -88,6 +89,17 @@ def test_a_bad_ca_file(make, serve, certificates, tmp_path, content):
     assert failure.reason == "tls"
     assert "ca_file" in failure.why
     assert not server.requests
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+def test_a_ca_file_that_is_no_file(make, serve, certificates, tmp_path, kind):
+    """A pipe or a device fails the poll: reading it would hold the thread that polls."""
+    server = serve(servers.good, tls=servers.tls(certificates.good))
+    path = tmp_path / "ca.crt" if kind == "FIFO" else "/dev/zero"
+    if kind == "FIFO":
+        os.mkfifo(path)
+    failure = poll(make(machine(server.url, ca_file=str(path)))).failure
+    assert (failure.reason, "not a regular file" in failure.why) == ("tls", True)
 
 
 def test_old_tls(make, serve, certificates):

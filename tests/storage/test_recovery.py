@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.readings.records import Settings, SettingsEntry
+from etl.sources.contract import FileSource
 from etl.storage import places, staging
 from etl.storage.folder import Folder
 from etl.storage.places import Place
@@ -263,3 +264,22 @@ def test_a_start_derives_the_averages_of_a_day_that_lacks_them(plant, monkeypatc
     assert {
         day: b"".join(line for _, line in here.folder.lines("averages", day)) for day in here.folder.days("averages")
     } == wanted
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:-8] + bytes(8), lambda data: b""])
+def test_a_damaged_compressed_day_does_not_prevent_a_start(plant, damage):
+    """The windows and the positions go on from what can be read of it; the start changes nothing that is there."""
+    here = plant(start=1_795_392_000.0 - 20)
+    here.tick_days(2)
+    here.pipeline.writer.finish()
+    damaged, today = here.folder.days("raw")[-2:]
+    here.pipeline.logs.close()
+    packed = here.folder.packed_path("raw", damaged)
+    packed.write_bytes(damage(gzip.compress(here.folder.path("raw", damaged).read_bytes())))
+    here.folder.path("raw", damaged).unlink()
+    before = here.folder.path("raw", today).read_bytes()
+    here.open()
+    here.pipeline._positions([FileSource("new", here.folder.root / "new.jsonl")])
+    here.tick()
+    assert here.folder.path("raw", today).read_bytes().startswith(before)
+    assert here.folder.count("averages", today) == here.folder.count("raw", today) > before.count(b"\n")

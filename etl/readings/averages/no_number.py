@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from etl.readings import exact
 from etl.readings.lines import OWN_KEYS
 from etl.readings.text import plural, printable, shortened
 
@@ -38,7 +39,7 @@ def explain(line: bytes, fields: Sequence[str]) -> str:
     "no number as fan_sped; it sends id 7, temperature, status": printable, and of limited length.
     """
     try:
-        reading = orjson.loads(line)
+        reading = exact.loads(line)
     except orjson.JSONDecodeError:
         reading = {}
     lacking = ", ".join(_field(reading, field) for field in fields)
@@ -56,7 +57,7 @@ def _field(reading: dict[str, Any], field: str) -> str:
 
 
 def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    return exact.dumps(value).decode()
 
 
 def _clipped(text: str) -> str:

@@ -25,7 +25,7 @@ class Window(msgspec.Struct, frozen=True, gc=False):
 
 def number(value: Any) -> float | None:
     """The value as a float if it is a finite number within ±MAX_ABS_VALUE, else None. Nothing is coerced."""
-    if type(value) is float or type(value) is int:
+    if isinstance(value, (float, int)) and type(value) is not bool:
         return float(value) if -MAX_ABS_VALUE <= value <= MAX_ABS_VALUE else None
     return None
 

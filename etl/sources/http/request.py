@@ -78,9 +78,17 @@ def prepare(source: HttpSource, proxies: Mapping[str, str]) -> HttpRequest:
         urlunsplit((parts.scheme, _netloc(host, port), path, query, "")),
         {name: value.encode() for name, value in headers.items()},
         _proxy(parts.scheme, host, port, proxies),
-        source.ca_file or environment_certificates(),
+        _trusted(source.ca_file) or environment_certificates(),
         Digest(user, password) if source.digest else None,
     )
+
+
+def _trusted(path: str | None) -> str | None:
+    """The path of trusted certificates; FailedError if it is a pipe or a device, which both clients would wait for."""
+    if path and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        why = "the certificates in ca_file cannot be read: it is not a regular file"
+        raise FailedError(Failure("tls", why))
+    return path
 
 
 def _host(host: str) -> str:

@@ -76,7 +76,7 @@ def _sync_newest(folder: Folder) -> None:
 def derive_missing(settings_log: SettingsLog, days: Iterable[str], record: Record) -> None:
     """Derive the averages of those of the days that have none, each day's completely or not at all.
 
-    A day whose raw log, or one that it depends on, is compressed and damaged stays without averages.
+    A day whose raw log is compressed and damaged stays without averages.
     """
     folder = settings_log.folder
     for day in sorted({*days} - {*folder.days("averages")}):
