@@ -269,7 +269,8 @@ def test_a_folder_deleted_at_runtime_is_created_again(site, numbers):
     configure(site, numbers)
     with site.running() as process:
         until(lambda: len(written(site)) >= 3)
-        shutil.rmtree(site.root / "output")
+        # Renamed first: the process writes into the folder while it is being deleted.
+        shutil.rmtree((site.root / "output").rename(site.root / "deleted"))
         deleted = numbers.given
         until(lambda: len(written(site)) >= 3)
         given = stop_answering(site, numbers)
