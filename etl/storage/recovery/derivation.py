@@ -10,7 +10,7 @@ from etl.readings.averages.rewind import Rewind
 from etl.readings.averages.window import silence_s
 from etl.readings.blocks import block_decoder
 from etl.storage.places import Place, blocks_before
-from etl.storage.settings_log import SettingsLog, shape
+from etl.storage.settings_log import SettingsLog
 
 MAX_SET_BACK_S = 86_400.0
 """Windows are kept this much longer than they can matter, for lines from after the clock was set back; where it was set
@@ -28,7 +28,7 @@ class Derivation:
     def __init__(self, settings_log: SettingsLog, start: Place | None = None, now: float = inf) -> None:
         self.windows: Windows = windows_before(settings_log, start, now)[0] if start else {}
         self._settings_log = settings_log
-        self._shape = shape(settings_log.at(start.day, start.line - 1)) if start else None
+        self._shape = settings_log.at(start.day, start.line - 1).shape if start else None
 
     def day(self, day: str, line: int = 1, offset: int = 0) -> Iterator[bytes]:
         """The averages lines of a day from its line `line`, which starts at `offset`."""
@@ -44,9 +44,9 @@ class Derivation:
         for first, end, settings in self._settings_log.segments(day):
             if end <= line:
                 continue
-            if self._shape not in (None, shape(settings)):
+            if self._shape not in (None, settings.shape):
                 self.windows.clear()
-            self._shape = shape(settings)
+            self._shape = settings.shape
             segment = lines if end == inf else islice(lines, int(end) - max(first, line))
             for update in derive(self.windows, segment, fold_of(settings)):
                 yield update.averages

@@ -16,7 +16,7 @@ from etl.storage.places import Place, nth_place, place_at
 from etl.storage.recovery.derivation import Derivation
 from etl.storage.recovery.repair import DELAYED_BYTES, Record, repair_files
 from etl.storage.retention import without_averages
-from etl.storage.settings_log import SettingsLog, shape
+from etl.storage.settings_log import SettingsLog
 from etl.storage.staging import replace_averages
 
 TAIL_BYTES = 1 << 20
@@ -63,7 +63,7 @@ def recover(
     derive_missing(settings_log, {day for day in days if day < start.day} - deleted, record)
     windows = _derive_from(settings_log, start, record, now)
     last = settings_log.at(days[-1], folder.count("raw", days[-1]))
-    return windows if shape(last) == shape(settings) else {}
+    return windows if last.shape == settings.shape else {}
 
 
 def _sync_newest(folder: Folder) -> None:
