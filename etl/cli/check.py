@@ -56,6 +56,8 @@ def check(file: Path, insecure: bool) -> int:
         advice = "transport: curl polls them with far less CPU; it needs the extra fleet"
         click.echo(f"{plural(over_http, 'source')} over HTTP: {advice}")
     click.echo(f"averages over {plural(config.window, 'reading')} of {', '.join(config.parameters)}")
+    if config.alarms:
+        click.echo(f"{plural(len(config.alarms), 'alarm')}: {', '.join(alarm.name for alarm in config.alarms)}")
     click.echo(f"API {config.api.address if config.api.serve else 'not served'}")
     click.echo(f"next reports ({loaded.settings.timezone}):")
     now = time.time()

@@ -51,7 +51,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where lines are written."""
 
     folder: Annotated[str, Meta(min_length=1)] = "output"
-    stdout: tuple[Literal["raw", "averages"], ...] = ("raw", "averages")
+    stdout: tuple[Literal["raw", "averages", "alarms"], ...] = ("raw", "averages")
     fsync: Literal["always", "10s", "never"] = "always"
     keep_days: Annotated[int, Meta(ge=1)] | None = None
     compress: Literal["gzip"] | None = None
@@ -91,6 +91,21 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"http://{host}:{self.port}"
 
 
+class Alarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """While the average of a parameter is beyond a limit, or a machine has a status, an alarm is raised."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    parameter: str | None = None
+    above: float | None = None
+    below: float | None = None
+    deadband: Annotated[float, Meta(ge=0)] = 0.0
+    hold: Annotated[Duration, Meta(extra_json_schema={"default": "0s"})] = msgspec.field(
+        name="for", default_factory=lambda: Duration(0)
+    )
+    status: str | None = None
+    sources: Annotated[str, Meta(min_length=1)] = "*"
+
+
 class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where notifications of sources that go down or recover, and of reports, are sent."""
 
@@ -111,6 +126,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Annotated[dict[str, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: {"temperature": "temperature", "speed": "fan_speed"}
     )
+    alarms: tuple[Alarm, ...] = ()
     output: Output = Output()
     report: Report = Report()
     api: Api = Api()
@@ -145,9 +161,18 @@ HINTS = {
     "transport": "write requests or curl",
     "shard": "write the number of this process, from 0, and how many there are, such as 0/8",
     "parameters": "write a name and the field of the reading it averages, such as speed: fan_speed",
+    "alarms": "write alarms: and below it, for each alarm, - name: hot with parameter: and above:, or with status:",
+    "alarms.name": "write 1 to 200 printable characters, different for each alarm",
+    "parameter": "write a name from parameters, whose moving average is compared",
+    "above": "write a number without quotes: the alarm is raised while the average is above it",
+    "below": "write a number without quotes: the alarm is raised while the average is below it",
+    "deadband": "write by how much the average must be back inside to end the alarm, 0 or more, without quotes",
+    "for": "write how long the condition must hold, such as 30s; at most 1h",
+    "status": "write a status of the reading as in the log, such as ERROR",
+    "alarms.sources": 'write a shell pattern over the names of sources in quotes, such as "press-*"',
     "output": "write folder: and stdout: below it",
     "folder": "write a path, absolute or from the config's folder",
-    "stdout": "write a list of raw, averages, both or none: [raw, averages]",
+    "stdout": "write a list of raw, averages and alarms, some of them or none: [raw, averages]",
     "fsync": "write always, 10s or never",
     "keep_days": "write how many days to keep, 1 or more, or leave it out to keep all",
     "compress": "write gzip, or leave it out",

@@ -18,9 +18,10 @@ import yaml
 
 from etl.config import local_zone
 from etl.config.addresses import host_problem, is_url, path_problem, url_problem
+from etl.config.alarms import alarm_mistakes
 from etl.config.document import ConfigError, Document, KeyPath
 from etl.config.expressions import expression_mistake
-from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
+from etl.config.model import HINTS, SECRETS, Alarm, Api, Config, Notify, Output, Report, Source, parse_duration
 from etl.config.unknown_keys import hint_for
 
 MAX_PROBLEMS = 100
@@ -32,6 +33,7 @@ _MAX_INTERVAL_S = 86_400
 _GROUPS: dict[type[msgspec.Struct], str] = {
     Config: "at the top, without indentation",
     Source: "in a source",
+    Alarm: "in an alarm, below alarms:",
     Output: "below output:",
     Report: "below report:",
     Api: "below api:",
@@ -127,9 +129,11 @@ class Checker:
                 yield Problem((*path, key), "", f"unknown key {key}", _unknown_key_hint(key, kind))
         for key, field in fields.items():
             if key in value:
-                yield from self._misfits(field.type, value[key], (*path, key), key)
+                hint = HINTS.get(f"{path[0]}.{key}", "") if path else ""
+                for problem in self._misfits(field.type, value[key], (*path, key), key):
+                    yield problem._replace(hint=problem.hint or hint)
             elif field.required:
-                yield Problem(path, key, f"{key} is missing")
+                yield Problem(path, key, f"{key} is missing", HINTS.get(f"{path[0]}.{key}", "") if path else "")
 
     def _misfit(self, kind: Any, value: Any, path: KeyPath, key: str) -> Problem:
         label = _label(path, key)
@@ -196,6 +200,7 @@ def _problems(config: Config) -> Iterator[Problem]:
     yield from _zone_problems(config)
     yield from _cluster_problems(config.report.cluster)
     yield from _api_problems(config.api)
+    yield from (Problem(*mistake) for mistake in alarm_mistakes(config.alarms, config.parameters))
     for i, source in enumerate(config.sources):
         yield from _source_problems(source, config.max_timeout, ("sources", i))
     if sum(source.count or 1 for source in config.sources) > MAX_SOURCES:

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 from etl.readings.days import day_after
 from etl.storage.atomic import IrregularFileError, irregular_type, open_regular, read_regular
 
-KINDS = ("raw", "averages", "events")
+KINDS = ("raw", "averages", "alarms", "events")
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a damaged compressed file raises."""
 READ_BYTES = 128 << 10

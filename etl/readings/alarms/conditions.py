@@ -131,7 +131,7 @@ def continued(states: States, at: int, rules: Iterable[AlarmRule]) -> Iterator[C
     by_name = {rule.name: rule for rule in rules}
     for machine in sorted(states, key=repr):
         for name, condition in states[machine].items():
-            if condition.raised:
+            if condition.raised and name in by_name:
                 yield Change(machine, at, by_name[name], condition, "raised", continued=True)
 
 

@@ -1,27 +1,61 @@
 """The fold from averages lines to alarms lines. Live polling, start, replay, rebuild and verify share it. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from etl.readings.alarms.conditions import Change, Rules, Sample, States, continued, end_changed, rules_for, step
+from etl.readings.alarms.conditions import (
+    Change,
+    Condition,
+    Rules,
+    Sample,
+    States,
+    continued,
+    end_changed,
+    rules_for,
+    step,
+)
+from etl.readings.averages.fold import Update
 from etl.readings.averages.window import silence_s
 from etl.readings.lines import UNREADABLE
-from etl.readings.records import RejectedError, Settings
+from etl.readings.records import Machine, RejectedError, Settings
 from etl.readings.times import rfc3339
 
 
 class AlarmFold:
-    """Adds readings in the order of the raw log; `states` has the alarms that are raised or may be soon."""
+    """Adds readings in the order of the raw log; `states` has the alarms that are raised or may be soon.
+
+    `settings` govern the line before the next one, which is of `day`, or of no day yet.
+    """
 
     def __init__(self, settings: Settings, day: str = "", states: States | None = None) -> None:
         self.states: States = states or {}
         self._day = day
         self._settings = settings
+        self._silence_ms = round(1000 * silence_s(settings.interval))
         self._rules: dict[str, Rules] = {}
+
+    def raised(self) -> list[Change]:
+        """The alarms that are raised now, each as the change at the last reading of its machine."""
+        rules = {rule.name: rule for rule in self._settings.alarms}
+        return [
+            Change(machine, condition.at, rules[name], condition, "raised")
+            for machine, conditions in self.states.items()
+            for name, condition in conditions.items()
+            if condition.raised
+        ]
+
+    def forget(self, machines: Container[Machine]) -> None:
+        """Forget the conditions of every machine but these that are not raised: they start over with a reading."""
+        for machine in [machine for machine in self.states if machine not in machines]:
+            conditions = {name: each for name, each in self.states[machine].items() if each.raised}
+            if conditions:
+                self.states[machine] = conditions
+            else:
+                del self.states[machine]
 
     def add(self, day: str, settings: Settings, sample: Sample) -> list[Change]:
         """The changes that a reading of a day causes; `settings` govern it."""
@@ -36,8 +70,7 @@ class AlarmFold:
         if rules is None:
             rules = self._rules[source] = rules_for(settings.alarms, settings.parameters, source)
         if rules:
-            silence_ms = round(1000 * silence_s(settings.interval))
-            conditions, following = step(self.states.get(sample.machine, {}), sample, rules, silence_ms)
+            conditions, following = step(self.states.get(sample.machine, {}), sample, rules, self._silence_ms)
             if conditions:
                 self.states[sample.machine] = conditions
             else:
@@ -49,12 +82,18 @@ class AlarmFold:
         """Go on under other settings: raised alarms of changed rules end; where windows start over, conditions do."""
         before, self._settings = self._settings, settings
         self._rules = {}
+        self._silence_ms = round(1000 * silence_s(settings.interval))
         changes = end_changed(self.states, at, before.alarms, settings.alarms)
         if before.shape != settings.shape:
             for machine, conditions in self.states.items():
                 self.states[machine] = {name: each for name, each in conditions.items() if each.raised}
         self.states = {machine: conditions for machine, conditions in self.states.items() if conditions}
         return changes
+
+
+def sample_of(update: Update) -> Sample:
+    """What alarms depend on in a reading that was just averaged."""
+    return Sample(update.machine, round(update.window.at * 1000), update.means, update.status)
 
 
 def sample_decoder(parameters: Iterable[str]) -> Callable[[bytes], Sample]:
@@ -72,7 +111,7 @@ def sample_decoder(parameters: Iterable[str]) -> Callable[[bytes], Sample]:
             source, machine_id, polled_at, status, *averages = take(decode(line))
         except UNREADABLE as error:
             raise RejectedError("damaged", f"the line is damaged: {error}") from None
-        return Sample((source, machine_id), round(polled_at.timestamp() * 1000), averages, status)
+        return Sample((source, machine_id), _millis(polled_at), averages, status)
 
     return decode_line
 
@@ -99,3 +138,43 @@ def alarm_line(change: Change) -> bytes:
     if change.reason:
         record["reason"] = change.reason
     return msgspec.json.encode(record) + b"\n"
+
+
+class _AlarmLine(msgspec.Struct):
+    at: datetime
+    alarm: str
+    state: Literal["raised", "ended"]
+    source: str
+    id: str | int | float | None
+    since: datetime
+    value: Any = None
+    limit: float | None = None
+    continued: bool = False
+
+
+class AlarmRecord(NamedTuple):
+    """An alarms line read back: when (milliseconds since the epoch), of which machine and rule, and its condition."""
+
+    at: int
+    machine: Machine
+    name: str
+    condition: Condition
+    is_continued: bool
+
+
+_decode_alarm = msgspec.json.Decoder(_AlarmLine).decode
+
+
+def parse_alarm(line: bytes) -> AlarmRecord:
+    """Decode an alarms line; RejectedError if it is damaged."""
+    try:
+        read = _decode_alarm(line)
+    except UNREADABLE as error:
+        raise RejectedError("damaged", f"the line is damaged: {error}") from None
+    at, since = _millis(read.at), _millis(read.since)
+    condition = Condition(since, at, read.value, read.limit, read.state == "raised")
+    return AlarmRecord(at, (read.source, read.id), read.alarm, condition, read.continued)
+
+
+def _millis(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from math import inf
 
+from etl.readings.alarms.conditions import Change
+from etl.readings.alarms.fold import AlarmFold, sample_of
 from etl.readings.averages.fold import Windows, derive, fold_of, forget
 from etl.readings.averages.rewind import Rewind
 from etl.readings.averages.window import silence_s
@@ -22,10 +24,15 @@ MAX_WINDOWS = 100_000
 class Derivation:
     """The fold over days of the raw log, from `start` on, each line under the settings that govern it.
 
-    No reading before `now` (seconds since the epoch) follows the log.
+    No reading before `now` (seconds since the epoch) follows the log. With `alarms`, the fold of alarms up to `start`,
+    `changes` are those of the day folded last, as far as it was folded; `has_alarms` tells whether a line of it was
+    governed by settings with alarms.
     """
 
     def __init__(self, settings_log: SettingsLog, start: Place | None = None, now: float = inf) -> None:
+        self.alarms: AlarmFold | None = None
+        self.changes: list[Change] = []
+        self.has_alarms = False
         self.windows: Windows = windows_before(settings_log, start, now)[0] if start else {}
         self._settings_log = settings_log
         self._shape = settings_log.at(start.day, start.line - 1).shape if start else None
@@ -36,6 +43,7 @@ class Derivation:
 
     def fold(self, day: str, lines: Iterator[bytes], line: int = 1) -> Iterator[bytes]:
         """The averages lines of a day's raw lines, the first of which is its line `line`."""
+        self.changes, self.has_alarms = [], False
         if len(self.windows) > MAX_WINDOWS:
             silence = silence_s(self._settings_log.at(day, line).interval)
             # A local day may begin 14 hours before that day of UTC; the clock may have been set back within it.
@@ -48,7 +56,11 @@ class Derivation:
                 self.windows.clear()
             self._shape = settings.shape
             segment = lines if end == inf else islice(lines, int(end) - max(first, line))
+            alarms = self.alarms if settings.alarms or (self.alarms and self.alarms.states) else None
             for update in derive(self.windows, segment, fold_of(settings)):
+                if alarms:
+                    self.has_alarms |= bool(settings.alarms)
+                    self.changes += alarms.add(day, settings, sample_of(update))
                 yield update.averages
 
 
