@@ -48,6 +48,16 @@ class AlarmFold:
             if condition.raised
         ]
 
+    def set_raised(self, raised: States) -> None:
+        """Let exactly these alarms be raised; conditions that are not raised yet stay."""
+        states = {
+            machine: {name: each for name, each in conditions.items() if not each.raised}
+            for machine, conditions in self.states.items()
+        }
+        for machine, conditions in raised.items():
+            states[machine] = {**states.get(machine, {}), **conditions}
+        self.states = {machine: conditions for machine, conditions in states.items() if conditions}
+
     def forget(self, machines: Container[Machine]) -> None:
         """Forget the conditions of every machine but these that are not raised: they start over with a reading."""
         for machine in [machine for machine in self.states if machine not in machines]:

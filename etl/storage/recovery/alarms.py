@@ -1,7 +1,8 @@
 """The alarms at a line of the raw log, and the alarms files derived again from there on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from typing import NamedTuple
 
 from etl.readings.alarms.conditions import Change, Condition, States
@@ -77,25 +78,44 @@ def derive_missing_alarms(settings_log: SettingsLog, days: Iterable[str], record
         ):
             continue
         with suppress(*DAMAGED_GZIP):
-            place = Place(day, 1, 0)
-            derivation = Derivation(settings_log, place)
-            before = _before(settings_log, place, 0, derivation)
-            derivation.alarms = before.fold if before else None
+            derivation = derivation_from(settings_log, day)
             for _ in derivation.day(day):
                 pass
             _rewrite(folder, day, 0, derivation, record)
 
 
-def alarms_at_start(settings_log: SettingsLog, day: str) -> AlarmFold:
-    """The fold before the first line of a day: raised is what was at the end of the day before.
+def derivation_from(settings_log: SettingsLog, day: str) -> Derivation:
+    """Derive averages and alarms from the first line of a day on."""
+    place = Place(day, 1, 0)
+    derivation = Derivation(settings_log, place)
+    before = _before(settings_log, place, 0, derivation)
+    derivation.alarms = before.fold if before else None
+    return derivation
 
-    Where that day has no alarms file, as `keep_days` deletes it, the day's own first lines say what continued.
-    """
+
+def alarms_at_start(settings_log: SettingsLog, day: str) -> AlarmFold:
+    """The fold before the first line of a day: raised is what was at the end of the day before."""
     folder, settings = settings_log.folder, settings_log.at(day, 0)
     previous = _day_before(folder, day)
     if previous in folder.days("alarms"):
         return AlarmFold(settings, "", _raised(settings, _records(folder, previous)))
-    return AlarmFold(settings, "", _raised(settings, (each for each in _records(folder, day) if each.is_continued)))
+    fold = AlarmFold(settings)
+    continue_alarms(settings_log, day, fold, {previous})
+    return fold
+
+
+def continue_alarms(settings_log: SettingsLog, day: str, fold: AlarmFold, deleted: Collection[str]) -> None:
+    """Where the alarms file of the day before is among those deleted by `keep_days`, take what a day continues as true.
+
+    The same where its raw log is, which settings.jsonl tells.
+    """
+    folder, previous = settings_log.folder, _day_before(settings_log.folder, day)
+    is_deleted = previous in deleted if previous else any(entry.day < day for entry in settings_log.entries)
+    days = folder.days("alarms")
+    if not is_deleted or previous in days or day not in days:
+        return
+    records = takewhile(lambda record: record.is_continued, _records(folder, day))
+    fold.set_raised(_raised(settings_log.at(day, 0), records))
 
 
 def _day_before(folder: Folder, day: str) -> str:
@@ -110,11 +130,13 @@ def _rewrite(folder: Folder, day: str, lines: int, derivation: Derivation, recor
 
 
 def _before(settings_log: SettingsLog, place: Place, at: int, derivation: Derivation) -> _Start | None:
-    """The fold before a line polled `at`; None if the alarms file contradicts the averages before that line."""
+    """The fold before a line polled `at`; None if the alarms file is lost, or contradicts the averages before it."""
     folder, settings = settings_log.folder, settings_log.at(place.day, place.line - 1)
     if place.line == 1:
         raised, lines = alarms_at_start(settings_log, place.day).states, 0
         day, values_from = "", _day_before(folder, place.day)
+    elif settings.alarms and place.day not in folder.days("alarms"):
+        return None
     else:
         records = list(_records(folder, place.day))
         before = [each for each in records if each.at < at]

@@ -18,7 +18,7 @@ from etl.storage.recovery.repair import DELAYED_BYTES, Record, repair_files
 from etl.storage.recovery.rewrite import rewrite_end
 from etl.storage.retention import without_averages
 from etl.storage.settings_log import SettingsLog
-from etl.storage.staging import replace_averages
+from etl.storage.staging import replace_lines
 
 TAIL_BYTES = 1 << 20
 """Bytes of the raw log's end whose averages every start derives again, and that may not be durable after a power cut
@@ -95,7 +95,7 @@ def derive_missing(settings_log: SettingsLog, days: Iterable[str], record: Recor
     for day in sorted({*days} - {*folder.days("averages")}):
         with suppress(*DAMAGED_GZIP):
             lines = Derivation(settings_log, Place(day, 1, 0)).day(day)
-            if replace_averages(folder, day, lines):
+            if replace_lines(folder, "averages", day, lines):
                 file = str(folder.path("averages", day).relative_to(folder.root))
                 record("repaired", reason="averages", file=file)
 
