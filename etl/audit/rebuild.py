@@ -26,8 +26,8 @@ def rebuild(
     """Make every derived file follow from the raw log again; yields a line for each file that changed, and counts.
 
     The caller holds the folder's lock. `unreported` are the closed days without a report. The averages and alarms of
-    the days `deleted`, which output.keep_days deletes, are not derived again where they are missing. Interrupted, each day is
-    done or unchanged; the next call does the others.
+    the days `deleted`, which output.keep_days deletes, are not derived again where they are missing. Interrupted, each
+    day is done or unchanged; the next call does the others.
 
     Raises:
         OSError: a file cannot be written.

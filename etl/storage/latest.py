@@ -270,3 +270,17 @@ def _start_lines(folder: Folder, kind: str) -> Iterator[bytes]:
     for day in folder.days(kind)[-1:]:
         if folder.path(kind, day).exists() or folder.stored_bytes(kind, [day]) <= MAX_PACKED_BYTES:
             yield from last_lines(folder, kind, MAX_START_BYTES)
+
+
+def raised_alarms(folder: Folder) -> list[dict[str, Any]]:
+    """The alarms that are raised, as the newest line of each says; its day repeats what was raised before."""
+    raised: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for day in folder.days("alarms")[-1:]:
+        for _, line in folder.lines("alarms", day):
+            with suppress(*UNREADABLE, KeyError):
+                record = msgspec.json.decode(line, type=dict[str, Any])
+                key = record["source"], record["id"], record["alarm"]
+                raised.pop(key, None)
+                if record["state"] == "raised":
+                    raised[key] = record
+    return list(raised.values())

@@ -135,7 +135,7 @@ def _before(settings_log: SettingsLog, place: Place, at: int, derivation: Deriva
     if place.line == 1:
         raised, lines = alarms_at_start(settings_log, place.day).states, 0
         day, values_from = "", _day_before(folder, place.day)
-    elif settings.alarms and place.day not in folder.days("alarms"):
+    elif place.day not in folder.days("alarms") and _had_alarms(settings_log, place):
         return None
     else:
         records = list(_records(folder, place.day))
@@ -148,6 +148,11 @@ def _before(settings_log: SettingsLog, place: Place, at: int, derivation: Deriva
     if not agrees and place.line > 1:
         return None
     return _Start(AlarmFold(settings, day, states), lines)
+
+
+def _had_alarms(settings_log: SettingsLog, place: Place) -> bool:
+    """Whether a line of the day before this one was governed by settings with alarms."""
+    return any(settings.alarms for first, _, settings in settings_log.segments(place.day) if first < place.line)
 
 
 def _records(folder: Folder, day: str) -> Iterator[AlarmRecord]:
