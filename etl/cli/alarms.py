@@ -1,7 +1,7 @@
 """etl alarms: what the alarms of the config would have raised on the recorded averages."""
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._raised: Counter[str] = Counter()
-        self._seconds: dict[str, float] = {}
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._machines: dict[str, Counter[str]] = {}
         self._open: Counter[str] = Counter()
 
@@ -77,7 +77,7 @@ class Tally:
             name = change.rule.name
             if change.state == "ended":
                 self._open[name] -= 1
-                self._seconds[name] = self._seconds.get(name, 0.0) + (change.at - change.condition.since) / 1000
+                self._seconds[name] += (change.at - change.condition.since) / 1000
             elif not change.continued:
                 source, machine_id = change.machine
                 machine = source if machine_id is None else f"{source} {machine_id}"
@@ -96,7 +96,8 @@ class Tally:
                 listed = ", ".join(
                     f"{printable(each)} ({number})" for each, number in machines.most_common(NAMED_MACHINES)
                 )
-                line += f" on {plural(len(machines), 'machine')}, {duration(round(self._seconds.get(name, 0.0), 3))} in total; most: {listed}"
+                seconds = duration(round(self._seconds[name], 3))
+                line += f" on {plural(len(machines), 'machine')}, {seconds} in total; most: {listed}"
             if self._open[name]:
                 line += f"; {self._open[name]:,} still raised at the end"
             yield line

@@ -25,6 +25,8 @@ MAX_ROWS = 50
 """Machines of the table that are not folded away."""
 MAX_INCIDENTS = 5
 """Incidents of a machine that are not folded away."""
+MAX_ALARMS = 10
+"""Changes of alarms of a machine that the page lists; the JSON report has all of them."""
 MAX_DEVIATIONS = 5
 """Anomalies of a parameter that the page lists; the JSON report has all of them."""
 
@@ -44,7 +46,7 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
     axis = time_axis(begins(report["date"], zone), begins(day_after(report["date"]), zone), zone)
     machines = [_machine(place, machine, day, zone) for place, machine in enumerate(report["machines"])]
     machines.sort(key=lambda machine: (-len(machine["incidents"]), -machine["anomalies"], machine["readings"]))
-    notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"]]
+    notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"] or machine["alarms"]]
     charted = notable[:MAX_CHARTED]
     for machine in charted:
         machine["figures"] = _figures(machine, report, series[machine["place"]], axis)
@@ -59,7 +61,13 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
         "not_charted": len(notable) - len(charted),
         "style": Markup(style),  # noqa: S704  a file of this package
         "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
-        "limits": {"open": MAX_OPEN, "rows": MAX_ROWS, "incidents": MAX_INCIDENTS, "note": MAX_REASON_CHARACTERS},
+        "limits": {
+            "open": MAX_OPEN,
+            "rows": MAX_ROWS,
+            "incidents": MAX_INCIDENTS,
+            "alarms": MAX_ALARMS,
+            "note": MAX_REASON_CHARACTERS,
+        },
     }
     return _ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
 
@@ -75,6 +83,7 @@ def _machine(place: int, machine: Report, day: date, zone: ZoneInfo) -> dict[str
         "details": ", ".join(details),
         "anomalies": anomaly_count(machine),
         "incidents": _incidents(machine, day, zone),
+        "alarms": [_alarm(change, day, zone) for change in machine.get("alarms", ())],
     }
 
 
@@ -95,6 +104,18 @@ def _incident(parameter: str, incident: Report, day: date, zone: ZoneInfo) -> di
         "reason": plain(incident.get("why", ""), MAX_REASON_CHARACTERS),
         "start": clock(incident["start"], shown_day, zone),
         "end": clock(incident["end"], shown_day, zone),
+    }
+
+
+def _alarm(change: Report, day: date, zone: ZoneInfo) -> dict[str, str]:
+    """What the page shows of a change of an alarm."""
+    value = change["value"] if change["parameter"] is None else number(change["value"])
+    limit = "" if change["limit"] is None else f", limit {number(change['limit'])}"
+    state = "still raised" if change.get("continued") else change["state"]
+    return {
+        "time": clock(change["at"], day, zone),
+        "name": plain(change["alarm"]),
+        "text": f"{state}: {plain(change['parameter'] or 'status')} {plain(value)}{limit}",
     }
 
 
