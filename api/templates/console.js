@@ -15,7 +15,7 @@ const EVENT_TEXTS = {
   source_down: "is down", source_up: "answers again", rejected: "sent an invalid reading", start: "the process started",
   stop: "the process stopped", report: "a report was written", gap: "readings are missing", clock_step: "the clock was changed",
   no_number: "numbers are missing", settings: "the settings changed", repaired: "a file was repaired", truncated: "a file was changed by another program",
-  dropped: "readings or a notification were dropped",
+  dropped: "the disk took no lines for a while",
 };
 
 const byId = id => document.getElementById(id);
@@ -242,7 +242,8 @@ function showEvents(events) {
 function eventText(event) {
   const text = element("span", "");
   if (event.source) text.append(element("bdi", "", plain(event.source)), " ");
-  text.append(plain(EVENT_TEXTS[event.event] ?? event.event));
+  const isNotification = event.event === "dropped" && event.reason === "notify";
+  text.append(isNotification ? "notification not delivered" : plain(EVENT_TEXTS[event.event] ?? event.event));
   if (event.event === "source_up") {
     text.append(element("bdi", "quiet", ` after ${formatDuration(1000 * event.seconds)}`));
   } else {

@@ -9,6 +9,7 @@ import click
 
 from etl.cli.command import config_option, finish, output_root
 from etl.cli.exits import OK
+from etl.cli.receivers import receiver_problems, try_receivers
 from etl.config.document import ConfigError
 from etl.config.load import load_checked
 from etl.config.problems import Problem
@@ -26,9 +27,10 @@ LISTED_REPORTS = 3
 @click.command("check")
 @config_option
 @click.option("--insecure", is_flag=True, help="Accept what `etl run --insecure` accepts.")
+@click.option("--notify", "notifies", is_flag=True, help="Also send a test message to each of notify.urls.")
 @click.option("--schema", "as_schema", is_flag=True, help="Print the JSON Schema of the config; no config is read.")
-def command(file: Path, insecure: bool, as_schema: bool) -> None:
-    """Validate the config and summarize it; uses no network.
+def command(file: Path, insecure: bool, notifies: bool, as_schema: bool) -> None:
+    """Validate the config and summarize it; uses no network, except with --notify.
 
     Problems go to stderr as file:line:column, problem and hint; the exit code is then 78. So do warnings of what is
     surely a mistake, with exit code 0.
@@ -36,10 +38,10 @@ def command(file: Path, insecure: bool, as_schema: bool) -> None:
     if as_schema:
         click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
     else:
-        finish(lambda: check(file, insecure))
+        finish(lambda: check(file, insecure, notifies))
 
 
-def check(file: Path, insecure: bool) -> int:
+def check(file: Path, insecure: bool, notifies: bool = False) -> int:
     """Print the warnings and the summary of a valid config; the exit code."""
     loaded, checker = load_checked(file)
     if loaded.config.api.serve and not insecure:
@@ -47,6 +49,8 @@ def check(file: Path, insecure: bool) -> int:
 
         if exposed := exposure(loaded.config.api, lookup=False):
             raise ConfigError(checker.lines([Problem(("api", "host"), "host", *exposed)]))
+    if unusable := list(receiver_problems(loaded.config.notify)):
+        raise ConfigError(checker.lines(unusable))
     for line in checker.lines(problem._replace(message=f"warning: {problem.message}") for problem in warnings(loaded)):
         click.echo(line, err=True)
     config, zone, root = loaded.config, loaded.zone, output_root(loaded)
@@ -69,4 +73,4 @@ def check(file: Path, insecure: bool) -> int:
         click.echo(f"  {day}: {due:%Y-%m-%d %H:%M %z} ({due.astimezone(UTC):%Y-%m-%dT%H:%MZ})")
     if change:
         click.echo(f"the clocks change on {change}")
-    return OK
+    return try_receivers(config.notify) if notifies else OK

@@ -17,6 +17,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 DEFAULT_TIMEOUT_S = 5.0
 MAX_TIMEOUT_INTERVALS = 0.8
 """A poll must end before the source's next turn; the rest of the interval is for parsing and writing."""
+MAX_RECEIVERS = 50
+"""Addresses that are notified, each by a thread of its own."""
 
 
 class Duration(float):
@@ -107,9 +109,15 @@ class Alarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where notifications of sources that go down or recover, and of reports, are sent."""
+    """Who is notified of alarms, of sources that go down or recover, of a full disk, and of reports."""
 
     url: str | None = None
+    urls: Annotated[tuple[str, ...], Meta(max_length=MAX_RECEIVERS)] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of all receivers, each once."""
+        return tuple(dict.fromkeys(self.urls if self.url is None else (self.url,)))
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,11 +198,17 @@ HINTS = {
     "token": 'write "${API_TOKEN}" with its quotes, and set that variable to a long random word',
     "names": 'write hosts as in a URL, without http:// or wildcards: [telemetry.example.org, "[2001:db8::1]:8443"]',
     "proxy": "write the address or network of the reverse proxy, such as 127.0.0.1 or 10.42.0.0/16",
-    "notify": "write url: below it",
+    "notify": "write urls: below it",
+    "urls": 'write a list of https:// addresses, or of others that Apprise knows: ["https://chat.example/hook"]',
 }
 """What to write, by key: the hint behind a problem, and the key's description in the JSON Schema."""
-SECRETS = {"headers", "token"}
+SECRETS = {"headers", "token", "urls"}
 """Keys whose values are not shown."""
+
+
+def install_hint(extra: str) -> str:
+    """How to install an extra: from the clone, as no index has this program."""
+    return f"in the folder of the clone run pip install '.[{extra}]' with the pip that installed etl"
 
 
 def parse_duration(kind: type, value: Any) -> Duration:

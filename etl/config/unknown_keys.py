@@ -40,7 +40,7 @@ _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
         "fields|values|metrics": "did you mean parameters?",
         "log(_?level|ging|_file|_format)?": "the log goes to stderr; etl run --log-format json chooses its format",
         "alerts?|alarm|rules|limits|thresholds?": HINTS["alarms"],
-        "e?mail|webhooks?|slack|notifications?": "set url: below notify:, which gets a JSON POST",
+        "e?mail|webhooks?|slack|notifications?": "set urls: below notify:, a list of addresses",
         "database|influx(db)?|mqtt|kafka|prometheus|exporters?|outputs": (
             "readings go to files and stdout as JSON lines, figures to /metrics; other programs take them from there"
         ),
@@ -73,8 +73,8 @@ _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
         "address|listen|bind": "did you mean host?",
     },
     Notify: {
-        "webhook|uri|endpoint|address": "did you mean url?",
-        "e?mail|to|slack|channel": "set url: to a webhook",
+        "webhooks?|uri|endpoint|address(es)?|receivers?": "did you mean urls?",
+        "e?mail|to|slack|teams|ntfy|channel": "write an address of Apprise below urls:, such as mailto:// or slack://",
         "headers?|token|user(_?name)?|password": "write the login into url, kept in a variable: ${NOTIFY_URL}",
     },
 }

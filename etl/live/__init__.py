@@ -9,7 +9,7 @@
     night      the nightly job: reports by a child process, retention
     sinks      what takes each written batch: stdout, console, the check for numbers
     metrics    Prometheus text
-    notify     notifications to notify.url
+    notifications  what notifications say, and who gets them
     signals    SIGTERM, SIGINT, SIGHUP
     systemd    the service manager and its watchdog
 

@@ -68,6 +68,7 @@ def test_an_accepted_config_is_valid(tmp_path, text):
         "report: {at: '${A}', threshold: '${T}'}",
         "output: {stdout: ['${K}'], keep_days: '${D}', fsync: '${F}'}",
         "notify: {url: '${HOOK}'}",
+        "notify: {urls: ['${HOOK}', 'ntfy://topic']}",
         "parameters: {'a': '${F}'}",
     ],
 )
@@ -97,6 +98,7 @@ def test_variables_are_valid_everywhere(tmp_path, text):
         "output: {keep_days: 0}",
         "output: {fold: x}",
         "notify: {url: 5}",
+        "notify: {urls: https://machine/hook}",
         "parameters: {}",
         "output: 5",
     ],
