@@ -5,7 +5,8 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from etl.cli.receivers import refuse_receivers
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
 from etl.live.night import Night, in_child
-from etl.live.notifications.messages import Notified, disk_changes, outages, report_message
+from etl.live.notifications.messages import Notified, alarm_message, disk_changes, outages, report_message
 from etl.live.notifications.notifier import Notifier
 from etl.live.pipeline import DRAIN_S, NeedsRestartError, Pipeline
 from etl.live.schedule import Schedule
@@ -27,6 +28,7 @@ from etl.live.signals import Signals
 from etl.live.sinks.console import Traces
 from etl.live.sinks.stdout import Stdout
 from etl.live.systemd import Service
+from etl.readings.alarms.conditions import Change
 from etl.readings.clock import Jump, Times, jump
 from etl.readings.text import plural
 from etl.readings.times import rfc3339
@@ -75,10 +77,11 @@ def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
             pipeline.restore_events()
             serve_pipeline(pipeline, traces)
         _record_start(pipeline, time.time())
-        writer = threading.Thread(target=_write, args=(pipeline, signals), name="writer", daemon=True)
-        writer.start()
         notifier = Notifier(pipeline.events.record)
         notifier.use(loaded.config.notify.addresses)
+        pipeline.alarms.notify = partial(_notify_alarms, pipeline, notifier)
+        writer = threading.Thread(target=_write, args=(pipeline, signals), name="writer", daemon=True)
+        writer.start()
         night = Night(
             pipeline,
             partial(in_child, stopping=signals.stopping),
@@ -162,6 +165,16 @@ def _notify(pipeline: Pipeline, notifier: Notifier, notified: Notified, now: flo
     for message in of_disk + messages:
         notifier.send(message)
     return Notified(sources, stuck_since)
+
+
+def _notify_alarms(pipeline: Pipeline, notifier: Notifier, changes: Sequence[Change]) -> None:
+    """Notify of the alarms that one batch raised or ended."""
+    if not pipeline.loaded.config.notify.addresses:
+        return
+    machines = Counter(source for source, _ in pipeline.standing.latest)
+    shared = {source for source, count in machines.items() if count > 1}
+    if message := alarm_message(changes, shared, pipeline.loaded.zone, time.time()):
+        notifier.send(message)
 
 
 def _reload(pipeline: Pipeline, schedule: Schedule) -> None:

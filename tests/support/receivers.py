@@ -28,7 +28,7 @@ class Receiver(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/hook/{SECRET}"
 
     def told(self, event: str) -> list[dict]:
-        return [message for message in self.taken if message["event"] == event]
+        return [message for message in self.taken if message.get("event") == event]
 
 
 class _Handler(BaseHTTPRequestHandler):
