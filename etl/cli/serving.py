@@ -59,7 +59,7 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
         return pipeline
 
     def console() -> Console:
-        return Console(restored().loaded, pipeline.standing, traces)  # a reload replaces `loaded`
+        return Console(restored().loaded, pipeline.standing, traces, pipeline.alarms)  # a reload replaces `loaded`
 
     views = Views(
         averages=lambda: list(restored().standing.latest.values()),

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from etl.pages.charts import Axis, Band, Segments, chart, time_axis
+from etl.pages.charts import Axis, Band, Marks, Segments, chart, time_axis
 from etl.pages.console import TEMPLATES, shared_styles
 from etl.pages.headline import anomaly_count, headline
 from etl.pages.text import MAX_REASON_CHARACTERS, clock, count, local_time, number, plain, share
@@ -148,7 +148,7 @@ def _figures(
                 "anomalies": len(anomalies),
                 "average": result["average"],
                 "notes": [plain(note, MAX_REASON_CHARACTERS) for note in result.get("notes", ())],
-                "chart": chart(segments[parameter], report["interval"], axis, band, label, periods),
+                "chart": chart(segments[parameter], report["interval"], axis, band, label, Marks(periods)),
                 "largest": [{**anomaly, "time": clock(anomaly["timestamp"], day, zone)} for anomaly in largest],
             }
         )
