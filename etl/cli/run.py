@@ -140,7 +140,7 @@ def watch(
                 if clock_jump.reason == "set back":
                     schedule.resume()
             renew_lock()
-            notified = _notify(pipeline, notifier, notified, now.wall)
+            notified = notify_of_changes(pipeline, notifier, notified, now.wall)
             last = now
 
 
@@ -154,7 +154,7 @@ def _record_jump(pipeline: Pipeline, clock_jump: Jump, last: Times) -> None:
     pipeline.poller.wake()
 
 
-def _notify(pipeline: Pipeline, notifier: Notifier, notified: Notified, now: float) -> Notified:
+def notify_of_changes(pipeline: Pipeline, notifier: Notifier, notified: Notified, now: float) -> Notified:
     """Notify of sources that stay down or answer again, and of a disk that takes no lines or takes them again."""
     config, standing = pipeline.loaded.config, pipeline.standing
     if not config.notify.addresses:

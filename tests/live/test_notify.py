@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from etl.cli.run import notify_of_changes
 from etl.live.night import Night
 from etl.live.notifications import notifier as notify
-from etl.live.notifications.messages import MAX_LISTED, outages, report_message
+from etl.live.notifications.messages import MAX_LISTED, Notified, outages, report_message
 from etl.live.notifications.notifier import MAX_PENDING, Notifier
 from etl.live.standing import Down
 from etl.readings.records import Failure
@@ -20,6 +21,7 @@ from tests.support import servers
 from tests.support.plant import report_here
 from tests.support.process import HANG_S, closed_day, end, until
 from tests.support.receivers import SECRET, receiving
+from tests.support.transport import run_tick
 
 REFUSED = Failure("refused", "connection refused")
 
@@ -225,3 +227,48 @@ def test_an_address_that_is_none_is_refused(site, url):
     refused = site.etl("check")
     assert refused.returncode == 78
     assert "write an http:// or https:// address" in refused.stderr
+
+
+def test_a_disk_that_takes_no_lines_is_notified(scripted):
+    """The process notifies of a folder that cannot be written and, once it can be again, of that; each once."""
+    here = scripted()
+    with receiving() as receiver:
+        here.config["notify"] = {"urls": [receiver.url]}
+        here.reload()
+        notifier = Notifier(here.pipeline.events.record)
+        notifier.use(here.loaded.config.notify.addresses)
+        here.pipeline.poller.use(dict.fromkeys("abc", here.script))
+        run_tick(here)
+        path = here.folder.path("raw", "2026-11-22").parent
+        path.rename(here.root / "aside")
+        path.write_bytes(b"")
+        notified = Notified()
+        for _ in range(3):
+            run_tick(here)
+            notified = notify_of_changes(here.pipeline, notifier, notified, here.clock.now)
+        path.unlink()
+        (here.root / "aside").rename(path)
+        for _ in range(3):
+            run_tick(here)
+            notified = notify_of_changes(here.pipeline, notifier, notified, here.clock.now)
+        until(lambda: len(receiver.taken) == 2)
+        notifier.use([])
+    full, writable = receiver.taken
+    assert (full["event"], writable["event"]) == ("not_writable", "writable")
+    assert full["text"].startswith(f"{here.folder.root} takes no lines: ")
+    assert writable["text"] == f"{here.folder.root} takes lines again, after 30 s"
+
+
+def test_a_reload_with_an_unknown_receiver_changes_nothing(site):
+    """A receiver that Apprise does not know is refused at SIGHUP, and the ones before stay."""
+    with receiving() as receiver:
+        site.save(notify={"url": receiver.url})
+        with site.running() as process:
+            until(lambda: len(site.lines("averages")) > 3)
+            site.save(notify={"urls": ["nfty://hall", receiver.url]})
+            process.send_signal(signal.SIGHUP)
+            until(lambda: "The changed config is not applied" in (site.root / "stderr").read_text())
+            (site.root / "numbered.json").unlink()
+            until(lambda: receiver.told("source_down"))
+            end(process)
+    assert "did you mean ntfy://?" in (site.root / "stderr").read_text()
