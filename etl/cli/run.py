@@ -20,7 +20,7 @@ from etl.cli.receivers import refuse_receivers
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
 from etl.live.night import Night, in_child
-from etl.live.notifications.messages import Notified, alarm_message, disk_changes, outages, report_message
+from etl.live.notifications.messages import Notified, alarm_news, disk_changes, outages, report_message
 from etl.live.notifications.notifier import Notifier
 from etl.live.pipeline import DRAIN_S, NeedsRestartError, Pipeline
 from etl.live.schedule import Schedule
@@ -173,8 +173,8 @@ def _notify_alarms(pipeline: Pipeline, notifier: Notifier, changes: Sequence[Cha
         return
     machines = Counter(source for source, _ in pipeline.standing.latest)
     shared = {source for source, count in machines.items() if count > 1}
-    if message := alarm_message(changes, shared, pipeline.loaded.zone, time.time()):
-        notifier.send(message)
+    if news := alarm_news(changes, shared, pipeline.loaded.zone):
+        notifier.send(news)
 
 
 def _reload(pipeline: Pipeline, schedule: Schedule) -> None:

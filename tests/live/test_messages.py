@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
-from etl.live.notifications.messages import MAX_LISTED, alarm_message, disk_changes
+from etl.live.notifications.messages import MAX_LISTED, alarm_news, disk_changes
 from etl.readings.alarms.conditions import Change, Condition
 from etl.readings.records import AlarmRule
 
@@ -22,12 +22,12 @@ def change(state="raised", rule=HOT, value=81.2, machine=("press-7", None), seco
 
 
 def text_of(*changes, shared=()):
-    return alarm_message(changes, shared, BERLIN, NINE / 1000)["text"]
+    return alarm_news(changes, shared, BERLIN).message(0.0)["text"]
 
 
 def test_an_alarm_in_a_sentence():
     """The sentence names alarm, machine, value, limit and the local time since when; the log's line is there too."""
-    assert alarm_message([change()], (), BERLIN, NINE / 1000 + 31) == {
+    assert alarm_news([change()], (), BERLIN).message(NINE / 1000 + 31) == {
         "event": "alarm", "at": "2026-11-22T09:00:31.000Z", "count": 1,
         "text": "hot: press-7 temperature 81.2 above 80 since 10:00:00",
         "alarms": [{
@@ -54,17 +54,27 @@ def test_the_alarms_of_a_batch_come_in_one_message():
     changes = [change(machine=(f"m-{n}", None)) for n in range(MAX_LISTED)] + [
         change("ended", rule=FAULT, value="IDLE")
     ]
-    message = alarm_message(changes, (), BERLIN, 0.0)
+    message = alarm_news(changes, (), BERLIN).message(0.0)
     assert (message["count"], len(message["alarms"])) == (MAX_LISTED + 1, MAX_LISTED)
     assert message["text"].startswith("100 alarms raised, 1 alarm ended. hot: m-0 temperature 81.2 above 80 since 10")
     assert message["text"].endswith("; hot: m-2 temperature 81.2 above 80 since 10:00:00 ...")
 
 
+def test_alarms_of_several_batches_can_be_one_message():
+    """Merged, they have the text and the list of one batch with all changes."""
+    first, second = (
+        [change(machine=(f"m-{n}", None)) for n in range(2)],
+        [change("ended"), change(rule=FAULT, value="E")],
+    )
+    merged = alarm_news(first, (), BERLIN).merge(alarm_news(second, (), BERLIN))
+    assert merged == alarm_news(first + second, (), BERLIN)
+
+
 def test_an_alarm_that_continues_in_a_new_day_is_no_message():
     """Nobody is notified again at midnight of what is still raised."""
     continued = change(continued=True)
-    assert alarm_message([continued], (), BERLIN, 0.0) is None
-    assert alarm_message([continued, change()], (), BERLIN, 0.0)["count"] == 1
+    assert alarm_news([continued], (), BERLIN) is None
+    assert alarm_news([continued, change()], (), BERLIN).message(0.0)["count"] == 1
 
 
 def test_a_disk_that_takes_no_lines_is_notified_once():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 
+import pytest
+
 from etl.live.metrics import exposition
 from etl.live.sinks.alarms import RaisedAlarms
 from etl.live.writer import Batch
@@ -82,8 +84,9 @@ def test_the_pipeline_knows_what_is_raised_also_after_a_restart(scripted):
     assert 'telemetry_alarms{alarm="fault",state="raised"} 0.0' in exposition(here.pipeline).decode()
 
 
-def test_a_running_process_notifies_of_alarms_once(site):
-    """An alarm reaches a web hook, a mail server and ntfy, is served, and a restart tells nobody again."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_running_process_notifies_of_alarms_once(site, number):
+    """An alarm reaches a web hook, a mail server and ntfy, is served, and nobody is notified again after a restart."""
     machine = site.root / "press.json"
     config = {"sources": [{"name": "press-7", "file": "press.json"}], "window": 1, "alarms": [HOT]}
 
@@ -104,7 +107,7 @@ def test_a_running_process_notifies_of_alarms_once(site):
             assert message["text"].startswith("hot: press-7 temperature 81.25 above 80 since ")
             assert mailbox.taken[0].get_content().strip() == message["text"]
             assert site.metric('telemetry_alarms{alarm="hot",state="raised"}') == 1
-            end(process, signal.SIGTERM)
+            end(process, number, 0 if number == signal.SIGTERM else -number)
         with site.running() as process:
             until(lambda: not_refused(site))
             until(lambda: site.metric("telemetry_readings_total") > 2)

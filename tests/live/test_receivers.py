@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from etl.live.notifications.messages import AlarmNews
 from etl.live.notifications.notifier import Notifier
 from etl.live.notifications.receivers import address_problem, without_secrets
 from tests.support.process import closed_day, end, free_port, until
@@ -48,6 +49,25 @@ def test_a_receiver_that_is_down_delays_no_other():
             notifier.send(MESSAGE)
         until(lambda: len(web.taken) == 3)
         notifier.use([])
+    assert events == []
+
+
+def test_alarms_that_wait_for_a_receiver_are_sent_together():
+    """While a receiver is busy alarms gather to one notification, in order between the others."""
+    with receiving() as web:
+        web.ready.clear()
+        notifier, events = notified([web.url])
+        notifier.send(MESSAGE)
+        until(lambda: web.paths)
+        for n in range(3):
+            notifier.send(AlarmNews(1, 0, [{"source": f"m-{n}"}], [f"hot: m-{n}"]))
+        notifier.send(MESSAGE)
+        web.ready.set()
+        until(lambda: len(web.taken) == 3)
+        notifier.use([])
+    assert [message["event"] for message in web.taken] == ["report", "alarm", "report"]
+    assert web.taken[1]["text"] == "3 alarms raised. hot: m-0; hot: m-1; hot: m-2"
+    assert [alarm["source"] for alarm in web.taken[1]["alarms"]] == ["m-0", "m-1", "m-2"]
     assert events == []
 
 

@@ -17,13 +17,15 @@ SECRET = "hunter2"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes notifications; `taken` are those it was sent, by its paths."""
+    """Takes notifications; `taken` are those it was sent, by its paths. It answers while `ready` is set."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         self.taken: list[dict] = []
         self.paths: list[str] = []
+        self.ready = threading.Event()
+        self.ready.set()
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/hook/{SECRET}"
 
@@ -35,6 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         assert self.headers["Content-Type"] == "application/json"
         self.server.paths.append(self.path)
+        self.server.ready.wait(HANG_S)
         self.server.taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(200)
         self.send_header("Content-Length", "0")

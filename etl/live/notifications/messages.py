@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -78,23 +78,43 @@ def disk_changes(
     return [], stuck_since
 
 
-def alarm_message(changes: Sequence[Change], shared: Collection[str], zone: ZoneInfo, now: float) -> Message | None:
-    """The notification of alarms that are raised or ended; None if they only continue in a new day.
+class AlarmNews(NamedTuple):
+    """Alarms that are raised or ended: how many, and of the first ones their lines of the log and their sentences."""
+
+    raised: int
+    ended: int
+    lines: list[dict[str, Any]]
+    sentences: list[str]
+
+    def merge(self, later: Self) -> Self:
+        """Both as one."""
+        lines, sentences = self.lines + later.lines, self.sentences + later.sentences
+        raised, ended = self.raised + later.raised, self.ended + later.ended
+        return self._replace(raised=raised, ended=ended, lines=lines[:MAX_LISTED], sentences=sentences[:TEXT_ALARMS])
+
+    def message(self, now: float) -> Message:
+        """The notification."""
+        count, text = self.raised + self.ended, self.sentences[0]
+        if count > 1:
+            counts = [f"{plural(self.raised, 'alarm')} raised"] * bool(self.raised)
+            counts += [f"{plural(self.ended, 'alarm')} ended"] * bool(self.ended)
+            more = " ..." if count > len(self.sentences) else ""
+            text = f"{', '.join(counts)}. {'; '.join(self.sentences)}{more}"
+        return {"event": "alarm", "at": rfc3339(now), "text": text, "count": count, "alarms": self.lines}
+
+
+def alarm_news(changes: Sequence[Change], shared: Collection[str], zone: ZoneInfo) -> AlarmNews | None:
+    """What is news in these changes; None if their alarms only continue in a new day.
 
     Machines of a source that is `shared` by several machines are named with their id.
     """
     news = [change for change in changes if not change.continued]
     if not news:
         return None
+    raised = sum(1 for change in news if change.state == "raised")
+    lines = [msgspec.json.decode(alarm_line(change)) for change in news[:MAX_LISTED]]
     sentences = [_sentence(change, shared, zone) for change in news[:TEXT_ALARMS]]
-    text = sentences[0]
-    if len(news) > 1:
-        raised = sum(1 for change in news if change.state == "raised")
-        counts = [f"{plural(raised, 'alarm')} raised"] * bool(raised)
-        counts += [f"{plural(len(news) - raised, 'alarm')} ended"] * (raised < len(news))
-        text = f"{', '.join(counts)}. {'; '.join(sentences)}{' ...' if len(news) > TEXT_ALARMS else ''}"
-    listed = [msgspec.json.decode(alarm_line(change)) for change in news[:MAX_LISTED]]
-    return {"event": "alarm", "at": rfc3339(now), "text": text, "count": len(news), "alarms": listed}
+    return AlarmNews(raised, len(news) - raised, lines, sentences)
 
 
 def _sentence(change: Change, shared: Collection[str], zone: ZoneInfo) -> str:
@@ -107,7 +127,7 @@ def _sentence(change: Change, shared: Collection[str], zone: ZoneInfo) -> str:
     value = condition.value
     what = f"{plain(rule.parameter)} {value:.6g}" if rule.status is None else f"status {plain(value)}"
     if change.state == "ended":
-        return f"{rule.name} ended: {machine} {what} after {duration((change.at - condition.since) / 1000)}"
+        return f"{rule.name} ended: {machine} {what} after {duration(round((change.at - condition.since) / 1000))}"
     limit = "" if condition.limit is None else f" {_side(change)} {condition.limit:g}"
     day = datetime.fromtimestamp(change.at / 1000, zone).date()
     return f"{rule.name}: {machine} {what}{limit} since {clock(rfc3339(condition.since / 1000), day, zone)}"

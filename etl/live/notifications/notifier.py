@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 
-from etl.live.notifications.messages import Message
+from etl.live.notifications.messages import AlarmNews, Message
 from etl.live.notifications.receivers import deliver, scheme_of
 
 MAX_PENDING = 100
@@ -41,15 +41,15 @@ class Notifier:
         for address in previous.keys() - self._receivers.keys():
             previous[address].close()
 
-    def send(self, message: Message) -> None:
-        """Queue a notification; from any thread, never blocks."""
+    def send(self, news: Message | AlarmNews) -> None:
+        """Queue a notification; from any thread, never blocks. Alarms that wait one after another are sent as one."""
         for receiver in self._receivers.values():
-            receiver.send(message)
+            receiver.send(news)
 
-    def _fail(self, address: str, message: Message, why: str) -> None:
+    def _fail(self, address: str, event: str, why: str) -> None:
         why = f"{receiver_name(list(self._receivers), address)}: {why}"
-        log.warning("The notification of %s was not delivered to %s", message["event"], why)
-        self._record("dropped", reason="notify", why=why, about=message["event"])
+        log.warning("The notification of %s was not delivered to %s", event, why)
+        self._record("dropped", reason="notify", why=why, about=event)
 
 
 def receiver_name(addresses: Sequence[str], address: str) -> str:
@@ -61,20 +61,21 @@ def receiver_name(addresses: Sequence[str], address: str) -> str:
 class _Receiver:
     """One address, its thread, and the notifications that wait for it."""
 
-    def __init__(self, address: str, fail: Callable[[str, Message, str], None], pauses: Collection[float]) -> None:
+    def __init__(self, address: str, fail: Callable[[str, str, str], None], pauses: Collection[float]) -> None:
         self._address = address
         self._fail = fail
         self._pauses = pauses
-        self._queue: Queue[Message] = Queue(MAX_PENDING)
+        self._queue: Queue[Message | AlarmNews] = Queue(MAX_PENDING)
         self._closed = threading.Event()
         threading.Thread(target=self._work, name="notify", daemon=True).start()
 
-    def send(self, message: Message) -> None:
+    def send(self, news: Message | AlarmNews) -> None:
         """Queue a notification."""
         try:
-            self._queue.put_nowait(message)
+            self._queue.put_nowait(news)
         except Full:
-            self._fail(self._address, message, "too many notifications wait")
+            event = "alarm" if isinstance(news, AlarmNews) else news["event"]
+            self._fail(self._address, event, "too many notifications wait")
 
     def close(self) -> None:
         """Send nothing more, and end the thread."""
@@ -83,10 +84,24 @@ class _Receiver:
             self._queue.put_nowait({})  # wakes a thread that waits
 
     def _work(self) -> None:
+        following: Message | AlarmNews | None = None
         while not self._closed.is_set():
-            message = self._queue.get()
+            news, following = following or self._queue.get(), None
+            if isinstance(news, AlarmNews):
+                news, following = self._merge_waiting(news)
+            message = news.message(time.time()) if isinstance(news, AlarmNews) else news
             if why := self._deliver(message):
-                self._fail(self._address, message, why)
+                self._fail(self._address, message["event"], why)
+
+    def _merge_waiting(self, news: AlarmNews) -> tuple[AlarmNews, Message | None]:
+        """The alarms together with those that wait behind them, and the first other notification, if there is one."""
+        with suppress(Empty):
+            while True:
+                following = self._queue.get_nowait()
+                if not isinstance(following, AlarmNews):
+                    return news, following
+                news = news.merge(following)
+        return news, None
 
     def _deliver(self, message: Message) -> str:
         """Send a notification, in several attempts; why it was not accepted, or empty."""
