@@ -66,7 +66,7 @@ function showSummary() {
   const parts = [
     [alarms, "with an alarm"], [down, "down"], [count(SEVERITY.error), "in ERROR"], [count(SEVERITY.silent), "silent"], [count(SEVERITY.outside), "outside the band"],
     [count(SEVERITY.noNumber), "without a number"],
-  ].filter(([number]) => number).map(([number, text]) => `${number} ${text}`);
+  ].filter(([number]) => number).map(([number, text]) => `${number.toLocaleString("en")} ${text}`);
   if (machines.size && !parts.length) parts.push("no problems");
   setText(byId("summary"), [counted(machines.size, "machine"), ...parts].join(" · "));
   const urgent = [[alarms, "with an alarm"], [down, "down"]].filter(([number]) => number);
