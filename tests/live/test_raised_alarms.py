@@ -84,6 +84,24 @@ def test_the_pipeline_knows_what_is_raised_also_after_a_restart(scripted):
     assert 'telemetry_alarms{alarm="fault",state="raised"} 0.0' in exposition(here.pipeline).decode()
 
 
+def test_a_reload_that_removes_an_alarm_ends_it(scripted):
+    """With the next reading the removed alarm is ended, which is notified with the reason; the others stay raised."""
+    here = scripted(window=1, alarms=[HOT, FAULT])
+    here.script.answers["a"] = reading(81, "ERROR")
+    run_tick(here, ["a"])
+    notified = []
+    here.pipeline.alarms.notify = notified.append
+    here.config["alarms"] = [FAULT]
+    here.reload()
+    here.pipeline.poller.use(dict.fromkeys("abc", here.script))
+    run_tick(here, ["a"])
+    assert shown(here.pipeline.alarms) == [(("a", 1), "fault")]
+    assert [[(one.rule.name, one.state, one.reason) for one in changes] for changes in notified] == [
+        [("hot", "ended", "settings")]
+    ]
+    assert 'alarm="hot"' not in exposition(here.pipeline).decode()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_running_process_notifies_of_alarms_once(site, number):
     """An alarm reaches a web hook, a mail server and ntfy, is served, and nobody is notified again after a restart."""
