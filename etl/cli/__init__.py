@@ -9,7 +9,6 @@
     report         etl report
     init           etl init
     check          etl check
-    receivers      the receivers of notifications: refused, tried
     try_           etl try
     replay         etl replay
     verify         etl verify

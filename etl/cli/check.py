@@ -1,20 +1,25 @@
-"""etl check: the config validated and summarized, without network."""
+"""etl check: the config validated and summarized, and, if asked for, its receivers of notifications tried."""
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
 
 import click
 
 from etl.cli.command import config_option, finish, output_root
-from etl.cli.exits import OK
-from etl.cli.receivers import receiver_problems, try_receivers
+from etl.cli.exits import BAD_CONFIG, FOUND, OK, ExitError
 from etl.config.document import ConfigError
 from etl.config.load import load_checked
+from etl.config.model import Notify
 from etl.config.problems import Problem
+from etl.config.receivers import receivers
 from etl.config.schema import schema
 from etl.config.warnings import warnings
+from etl.live.notifications.messages import trial_message
+from etl.live.notifications.notifier import TIMEOUT_S, receiver_name
+from etl.live.notifications.receivers import address_problem, deliver
 from etl.readings.days import begins, next_change, next_reports
 from etl.readings.text import plural
 
@@ -74,3 +79,28 @@ def check(file: Path, insecure: bool, notifies: bool = False) -> int:
     if change:
         click.echo(f"the clocks change on {change}")
     return try_receivers(config.notify) if notifies else OK
+
+
+def receiver_problems(notify: Notify) -> Iterator[Problem]:
+    """The addresses that Apprise cannot use; it is imported only for others than http and https."""
+    for path, label, address in receivers(notify):
+        if problem := address_problem(address):
+            yield Problem(path, "urls", f"{label} cannot be used: {problem[0]}", problem[1])
+
+
+def refuse_receivers(notify: Notify) -> None:
+    """Raise ExitError if nobody can be notified at one of the addresses."""
+    for problem in receiver_problems(notify):
+        raise ExitError(f"notify: {problem.message}: {problem.hint}.", BAD_CONFIG)
+
+
+def try_receivers(notify: Notify) -> int:
+    """Send a message to each receiver and print what each answered; the exit code."""
+    if not notify.addresses:
+        raise ExitError("Nobody is notified: the config has no notify.urls.", FOUND)
+    message, failed = trial_message(time.time()), False
+    for address in notify.addresses:
+        failure = deliver(address, message, TIMEOUT_S)
+        click.echo(f"{receiver_name(notify.addresses, address)}: {failure.why if failure else 'accepted'}")
+        failed = failed or failure is not None
+    return FOUND if failed else OK

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import click
 
+from etl.cli.check import refuse_receivers
 from etl.cli.command import config_option, execute, locked, log_format_option, output_root
 from etl.cli.exits import IO_ERROR, OK, ExitError
-from etl.cli.receivers import refuse_receivers
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
 from etl.live.night import Night, in_child
