@@ -24,6 +24,8 @@ class Views(NamedTuple):
 
     averages: Callable[[], Iterable[bytes]]
     """The latest averages line of each machine."""
+    alarms: Callable[[], Iterable[bytes]]
+    """The alarms line of each alarm that is raised."""
     events: Callable[[], Iterable[bytes]]
     """The latest lines of the events log, the oldest first."""
     reports: Callable[[], list[str]]
@@ -50,6 +52,7 @@ def state_routes(views: Views) -> Blueprint:
     routes = Blueprint("state", __name__)
     functions: dict[str, Callable[..., Response]] = {
         "/averages": lambda: _json_list(views.averages()),
+        "/alarms": lambda: _json_list(views.alarms()),
         "/events": lambda: _json_list(views.events()),
         "/reports": lambda: json_response(views.reports()),
         "/reports/<day>": lambda day: _report(views, day),

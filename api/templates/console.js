@@ -10,12 +10,12 @@ const MIN_VALUES = 5; // fewer values have no meaningful average
 const NO_NUMBER_READINGS = 3; // readings in a row without a number for a parameter that are a fault
 const MAX_EVENTS = 20;
 const STATUSES = ["STARTED", "COMPLETED", "IDLE", "ERROR"];
-const SEVERITY = { down: 0, error: 1, silent: 2, outside: 3, noNumber: 4, normal: 5 };
+const SEVERITY = { alarm: 0, down: 1, error: 2, silent: 3, outside: 4, noNumber: 5, normal: 6 };
 const EVENT_TEXTS = {
   source_down: "is down", source_up: "answers again", rejected: "sent an invalid reading", start: "the process started",
   stop: "the process stopped", report: "a report was written", gap: "readings are missing", clock_step: "the clock was changed",
   no_number: "numbers are missing", settings: "the settings changed", repaired: "a file was repaired", truncated: "a file was changed by another program",
-  dropped: "readings or a notification were dropped",
+  dropped: "the disk took no lines for a while",
 };
 const ABOUT_A_SOURCE = new Set(["source_down", "source_up", "rejected"]); // their texts continue a sentence that the source begins
 
@@ -24,6 +24,7 @@ const collator = new Intl.Collator("en", { numeric: true });
 const machines = new Map(); // by key: {key, source, id (as JSON text), label, latest, trace, and the fields that `classify` sets}
 let overview = null; // the last answer of console.json: interval, parameters, threshold ...
 let downSources = new Map();
+let raisedAlarms = new Map(); // by the key of the machine: the alarms that are raised
 let rowLimit = INITIAL_ROWS;
 let openKey = null; // the key of the machine in the dialog
 let token = "";
@@ -85,6 +86,11 @@ async function refresh() {
   const isFirst = !overview;
   overview = content;
   downSources = new Map(content.down.map(entry => [entry.source, entry]));
+  raisedAlarms = new Map();
+  for (const alarm of content.alarms) {
+    const key = keyOf(alarm.source, alarm.id);
+    raisedAlarms.set(key, [...raisedAlarms.get(key) ?? [], alarm]);
+  }
   if (isFirst) addColumns();
   updateMachines(content);
   showMachines();
@@ -98,7 +104,7 @@ async function refresh() {
 function updateMachines({ machines: updates, whole }) {
   const outdated = whole ? new Set(machines.keys()) : new Set();
   for (const { id, latest, trace } of updates) {
-    const key = JSON.stringify([latest.source, id]); // the id in `latest` is no longer exact, if it is a number beyond 2^53
+    const key = keyOf(latest.source, id); // the id in `latest` is no longer exact, if it is a number beyond 2^53
     outdated.delete(key);
     const machine = machines.get(key) ?? { key, source: latest.source, id, label: labelOf(id), trace: [] };
     machine.latest = latest;
@@ -113,12 +119,17 @@ function updateMachines({ machines: updates, whole }) {
     const key = JSON.stringify([source]);
     if (!withReadings.has(source) && !machines.has(key)) machines.set(key, { key, source, id: "null", label: null, trace: [] });
   }
+  // So has a machine whose alarm is raised, and that was silent for so long that its readings are forgotten.
+  for (const [key, [{ source, id }]] of raisedAlarms)
+    if (!machines.has(key)) machines.set(key, { key, source, id, label: labelOf(id), trace: [] });
   for (const machine of machines.values()) {
-    const isObsolete = !machine.latest && (withReadings.has(machine.source) || !downSources.has(machine.source));
+    const isObsolete = !machine.latest && !raisedAlarms.has(machine.key) && (withReadings.has(machine.source) || !downSources.has(machine.source));
     if (isObsolete) removeMachine(machine.key);
     else classify(machine);
   }
 }
+
+const keyOf = (source, id) => JSON.stringify([source, id]);
 
 /** An id as it is shown: a number as its digits, a text without quotes; null where there is none. */
 function labelOf(id) {
@@ -138,6 +149,7 @@ function classify(machine) {
   machine.outside = overview.parameters.map((_, n) => isOutside(machine.trace, n + 1));
   const lacking = overview.parameters.filter((_, n) => lacksNumbers(machine.trace, n + 1));
   const age = machine.lastTime ? overview.now - machine.lastTime : 0;
+  machine.isDown = Boolean(failure);
   if (failure) {
     const text = `DOWN since ${formatTime(Date.parse(failure.since))}: ${plain(failure.why)}`;
     Object.assign(machine, { severity: SEVERITY.down, kind: "down", state: text });
@@ -151,6 +163,12 @@ function classify(machine) {
     if (lacking.length) machine.state += `; no number for ${lacking.map(name => plain(name)).join(", ")}`;
     if (lacking.length && severity === SEVERITY.normal) Object.assign(machine, { severity: SEVERITY.noNumber, kind: "no-number" });
   }
+  const alarms = raisedAlarms.get(machine.key);
+  if (alarms) Object.assign(machine, { severity: SEVERITY.alarm, kind: "alarm", state: [...alarms.map(alarmText), machine.state].join("; ") });
+}
+
+function alarmText({ alarm, holds, since }) {
+  return `ALARM ${plain(alarm)}: ${plain(holds)} since ${formatTime(Date.parse(since))}`;
 }
 
 function lacksNumbers(trace, column) {
@@ -243,7 +261,8 @@ function showEvents(events) {
 function eventText(event) {
   const text = element("span", "");
   if (event.source) text.append(element("bdi", "", plain(event.source)), ABOUT_A_SOURCE.has(event.event) ? " " : ": ");
-  text.append(plain(EVENT_TEXTS[event.event] ?? event.event));
+  const isNotification = event.event === "dropped" && event.reason === "notify";
+  text.append(isNotification ? "notification not delivered" : plain(EVENT_TEXTS[event.event] ?? event.event));
   if (event.event === "source_up") {
     text.append(element("bdi", "quiet", ` after ${formatDuration(1000 * event.seconds)}`));
   } else {

@@ -61,15 +61,18 @@ function placeRows(rows) {
 
 function showSummary() {
   const count = severity => [...machines.values()].filter(machine => machine.severity === severity).length;
-  const down = count(SEVERITY.down);
+  const alarms = count(SEVERITY.alarm);
+  const down = [...machines.values()].filter(machine => machine.isDown).length;
   const parts = [
-    [down, "down"], [count(SEVERITY.error), "in ERROR"], [count(SEVERITY.silent), "silent"], [count(SEVERITY.outside), "outside the band"],
+    [alarms, "with an alarm"], [down, "down"], [count(SEVERITY.error), "in ERROR"], [count(SEVERITY.silent), "silent"], [count(SEVERITY.outside), "outside the band"],
     [count(SEVERITY.noNumber), "without a number"],
-  ].filter(([number]) => number).map(([number, text]) => `${number} ${text}`);
+  ].filter(([number]) => number).map(([number, text]) => `${number.toLocaleString("en")} ${text}`);
   if (machines.size && !parts.length) parts.push("no problems");
   setText(byId("summary"), [counted(machines.size, "machine"), ...parts].join(" · "));
-  setText(byId("announcement"), down ? `${counted(down, "machine")} down` : "");
-  document.title = down ? `(${down} down) Machine telemetry` : "Machine telemetry";
+  const urgent = [[alarms, "with an alarm"], [down, "down"]].filter(([number]) => number);
+  setText(byId("announcement"), urgent.map(([number, text]) => `${counted(number, "machine")} ${text}`).join(", "));
+  const title = urgent.map(([number, text]) => `${number} ${text}`).join(", ");
+  document.title = title ? `(${title}) Machine telemetry` : "Machine telemetry";
 }
 
 // Only rows on the screen are updated: a fleet has thousands.

@@ -14,6 +14,7 @@ from etl.analysis.columns import Floats
 from etl.analysis.detectors import Bands, Detection, Series, values_outside
 from etl.analysis.past import BASELINE_READINGS, BLOCK_READINGS, LASTING_DAYS, OpenIncident, Tail
 from etl.readings.records import DetectorName
+from etl.readings.text import duration
 
 MAX_GAP_READINGS = BLOCK_READINGS
 """Flagged readings at most this many readings apart belong to one incident: 5 minutes at 10 s."""
@@ -204,16 +205,8 @@ def silences(times: Iterable[float], interval: float, last: float | None, end: f
             "expected": None,
             "deviation": (after - before) / limit,
             "detector": "silence",
-            "why": f"no reading for {_duration(after - before)}; the interval is {_duration(interval)}",
+            "why": f"no reading for {duration(after - before)}; the interval is {duration(interval)}",
         }
         for before, after in pairwise(moments)
         if after - before > limit
     ]
-
-
-def _duration(seconds: float) -> str:
-    """A duration in the largest unit of which it has at least two."""
-    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:g} s"

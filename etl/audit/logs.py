@@ -1,4 +1,4 @@
-"""The averages of each day checked against its raw log, line by line."""
+"""The averages and alarms of each day checked against its raw log, line by line."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -9,39 +9,46 @@ from pathlib import Path
 from etl.audit.differences import line_difference
 from etl.audit.findings import Finding, Findings
 from etl.audit.snapshot import Snapshot
+from etl.readings.alarms.fold import AlarmFold, alarm_line
 from etl.readings.lines import raw_decoder
 from etl.readings.records import RejectedError
 from etl.readings.text import plural
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 from etl.storage.folder import DAMAGED_GZIP
+from etl.storage.recovery.alarms import continue_alarms
 from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
 
 
 class _DayFindings:
     def __init__(self) -> None:
-        self.damaged, self.differing, self.file_ends, self.gaps = (Findings() for _ in range(4))
+        self.damaged, self.differing, self.file_ends, self.gaps, self.alarms = (Findings() for _ in range(5))
 
 
 class LogCheck:
     """Checks the logs of one day after the other, oldest first; `counts` has the lines checked.
 
-    `deleted` are the days whose averages output.keep_days deletes.
+    `deleted` are the days whose averages and alarms output.keep_days deletes.
     """
 
     def __init__(self, settings_log: SettingsLog, snapshot: Snapshot, deleted: Collection[str]) -> None:
         self.counts = Counter({"raw line": 0, "averages line": 0})
+        if snapshot.alarms:
+            self.counts["alarms line"] = 0
         self._settings_log = settings_log
         self._snapshot = snapshot
         self._deleted = deleted
         self._derivation = Derivation(settings_log)
+        self._derivation.alarms = AlarmFold(settings_log.at(min(snapshot.raw, default=""), 0))
         settings = [settings_log.default, *(entry.settings for entry in settings_log.entries)]
         self._decode = raw_decoder(sorted({field for each in settings for field in each.parameters.values()}))
         self._last_reading_at = inf  # no gap before the first reading
 
     def check(self, day: str) -> Iterator[Finding]:
-        """The findings about a day: damaged raw lines, differing averages, the ends of both files, gaps."""
+        """The findings about a day: damaged raw lines, differing averages and alarms, the ends of the files, gaps."""
         findings = _DayFindings()
+        if self._derivation.alarms:
+            continue_alarms(self._settings_log, day, self._derivation.alarms, self._deleted)
         path = self._settings_log.folder.path("averages", day)
         stored = self._lines("averages", day, self._snapshot.averages.get(day, 0), findings.file_ends)
         derived = self._derivation.fold(day, self._raw(day, findings))
@@ -58,14 +65,37 @@ class LogCheck:
                 findings.differing.add(f"{path}:{number}: {line_difference(line, expected)}")
         if not any(findings.file_ends):  # a file that cannot be read to its end has no end to compare
             self._check_end(day, path, missing, surplus, findings.file_ends)
-        return chain(findings.damaged, findings.differing, findings.file_ends, findings.gaps)
+        self._check_alarms(day, findings.alarms)
+        return chain(findings.damaged, findings.differing, findings.file_ends, findings.alarms, findings.gaps)
+
+    def _check_alarms(self, day: str, findings: Findings) -> None:
+        """Compare the alarms lines of a day that was just folded; a day with lines under alarms has a file."""
+        path, derivation = self._settings_log.folder.path("alarms", day), self._derivation
+        stored = list(self._lines("alarms", day, self._snapshot.alarms.get(day, 0), findings))
+        expected = [alarm_line(change) for change in derivation.changes]
+        if self._snapshot.alarms:
+            self.counts["alarms line"] += len(stored)
+        if any(findings):
+            return
+        if stored and not stored[-1].endswith(b"\n"):
+            stored.pop()
+        for number, (line, derived) in enumerate(zip(stored, expected, strict=False), start=1):
+            if line != derived:
+                findings.add(f"{path}:{number}: {line_difference(line, derived)}")
+        is_lost = derivation.has_alarms and day not in self._snapshot.alarms
+        missing = max(len(expected) - len(stored), int(is_lost))
+        self._check_end(day, path, missing, max(0, len(stored) - len(expected)), findings)
 
     def _check_end(self, day: str, path: Path, missing: int, surplus: int, findings: Findings) -> None:
-        averages = self._snapshot.averages
-        if day in self._deleted and day not in averages:
-            findings.add(f"{path}: does not exist; output.keep_days deletes averages before the raw log", 0)
+        kind = path.parent.name
+        sizes = self._snapshot.alarms if kind == "alarms" else self._snapshot.averages
+        if day in self._deleted and day not in sizes:
+            if missing:
+                findings.add(f"{path}: does not exist; output.keep_days deletes {kind} before the raw log", 0)
             missing = 0
-        elif self._snapshot.is_running and not any(size for later, size in averages.items() if later > day):
+        elif self._snapshot.is_running and not any(
+            size for later, size in self._snapshot.averages.items() if later > day
+        ):
             missing = 0  # the process may not have appended them yet
         for count, noun in ((surplus, "surplus line"), (missing, "missing or torn line")):
             if count:

@@ -1,20 +1,23 @@
-"""Averages and reports derived again from the raw log, a day at a time; each file is complete or unchanged."""
+"""Averages, alarms and reports derived again from the raw log, a day at a time; each file is complete or unchanged."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import msgspec
 
 from etl.nightly import history
 from etl.nightly.due import REPORT_ERRORS
 from etl.nightly.report import DayReport, contract, encode, make, write
+from etl.readings.alarms.fold import AlarmFold, alarm_line
 from etl.readings.lines import UNREADABLE
 from etl.readings.text import plural
 from etl.storage.folder import DAMAGED_GZIP
+from etl.storage.recovery.alarms import continue_alarms
 from etl.storage.recovery.derivation import Derivation
 from etl.storage.recovery.repair import DELAYED_BYTES, Record, repair_files
 from etl.storage.settings_log import SettingsLog
-from etl.storage.staging import replace_averages
+from etl.storage.staging import replace_lines
 
 
 def rebuild(
@@ -22,9 +25,9 @@ def rebuild(
 ) -> Iterator[str]:
     """Make every derived file follow from the raw log again; yields a line for each file that changed, and counts.
 
-    The caller holds the folder's lock. `unreported` are the closed days without a report. The averages of the days
-    `deleted`, which output.keep_days deletes, are not derived again where they are missing. Interrupted, each day is
-    done or unchanged; the next call does the others.
+    The caller holds the folder's lock. `unreported` are the closed days without a report. The averages and alarms of
+    the days `deleted`, which output.keep_days deletes, are not derived again where they are missing. Interrupted, each
+    day is done or unchanged; the next call does the others.
 
     Raises:
         OSError: a file cannot be written.
@@ -39,21 +42,38 @@ def rebuild(
 
 def _averages(settings_log: SettingsLog, deleted: Collection[str], record: Record) -> Iterator[str]:
     folder, derivation = settings_log.folder, Derivation(settings_log)
+    days = folder.days("raw")
+    derivation.alarms = alarms = AlarmFold(settings_log.at(min(days, default=""), 0))
     skipped = {*deleted} - {*folder.days("averages")}
-    correct = 0
-    for day in folder.days("raw"):
-        lines, path = derivation.day(day), folder.path("averages", day)
+    correct: Counter[str] = Counter({"averages": 0})
+    changed: list[Path] = []
+
+    def replace(kind: str, day: str, lines: Iterator[bytes]) -> None:
+        if replace_lines(folder, kind, day, lines):
+            path = folder.path(kind, day)
+            record("repaired", reason=kind, file=str(path.relative_to(folder.root)))
+            changed.append(path)
+        else:
+            correct[kind] += 1
+
+    def lines_of(day: str) -> Iterator[bytes]:
+        """The averages lines; at their end, before they replace the file, the alarms are written."""
+        yield from derivation.day(day)
+        if derivation.has_alarms or derivation.changes or day in folder.days("alarms"):
+            replace("alarms", day, map(alarm_line, derivation.changes))
+
+    for day in days:
+        continue_alarms(settings_log, day, alarms, deleted)
         try:
             if day in skipped:
-                deque(lines, maxlen=0)  # only the windows are needed, for the days after it
-            elif replace_averages(folder, day, lines):
-                record("repaired", reason="averages", file=str(path.relative_to(folder.root)))
-                yield f"{path}: derived again"
+                deque(derivation.day(day), maxlen=0)  # only the state is needed, for the days after it
             else:
-                correct += 1
+                replace("averages", day, lines_of(day))
         except DAMAGED_GZIP as error:
             yield f"{folder.packed_path('raw', day)}: cannot be read, so its averages were left unchanged: {error}"
-    yield f"{plural(correct, 'averages file')} already correct"
+        yield from (f"{path}: derived again" for path in changed)
+        changed.clear()
+    yield from (f"{plural(count, f'{kind} file')} already correct" for kind, count in correct.items())
 
 
 def _reports(settings_log: SettingsLog, unreported: list[str], record: Record) -> Iterator[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etl.audit.recording import Recording, Rejection
+from etl.readings.alarms.fold import alarm_line
 from etl.storage.folder import DAMAGED_GZIP, Folder, Progress
-from etl.storage.places import Place
-from etl.storage.recovery.derivation import Derivation
+from etl.storage.recovery.alarms import derivation_from, derive_missing_alarms, has_alarms
 from etl.storage.recovery.start import derive_missing
 from etl.storage.settings_log import SettingsLog
 from etl.storage.staging import append, move_into_place, staging
@@ -62,10 +62,13 @@ def replay(
                     f"{added[0]} lies before {newest}, the earliest day that can be added to {folder.root}"
                 )
             entry = settings_log.entry_for(settings, added[0], 1)
-            _write_averages(SettingsLog(folder, settings, [entry] if entry else []), staged, added, progress)
+            _write_derived(SettingsLog(folder, settings, [entry] if entry else []), staged, added, progress)
             move_into_place(settings_log, staged, added, entry)
         # A replay that was killed between two renames left a day without averages.
-        derive_missing(SettingsLog(folder, settings), present, lambda *_, **__: None)
+        written = SettingsLog(folder, settings)
+        derive_missing(written, present, lambda *_, **__: None)
+        if has_alarms(written):
+            derive_missing_alarms(written, present, lambda *_, **__: None)
         return Replayed(readings, added, present)
 
 
@@ -104,12 +107,14 @@ def _is_present(folder: Folder, staged: Folder, day: str) -> bool:
     raise RefusedError(f"{folder.root} has other readings of {day}")
 
 
-def _write_averages(settings_log: SettingsLog, staged: Folder, days: list[str], progress: Progress) -> None:
-    """Derive the averages of the staged days, starting with the windows at the end of the folder's raw log."""
-    derivation = Derivation(settings_log, Place(days[0], 1, 0))
+def _write_derived(settings_log: SettingsLog, staged: Folder, days: list[str], progress: Progress) -> None:
+    """Derive averages and alarms of the staged days, starting with the state at the end of the folder's raw log."""
+    derivation = derivation_from(settings_log, days[0])
     for day in days:
         with staged.open("raw", day) as raw:
             append(staged, "averages", day, _blocks(derivation.fold(day, raw), progress))
+        if derivation.has_alarms or derivation.changes:
+            append(staged, "alarms", day, map(alarm_line, derivation.changes))
 
 
 def _blocks(lines: Iterator[bytes], progress: Progress) -> Iterator[bytes]:

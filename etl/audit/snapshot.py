@@ -10,23 +10,24 @@ from etl.storage.folder import Folder
 
 
 class Snapshot(NamedTuple):
-    """The days with a report, the size in bytes of each day's averages and raw log, and whether a process was running.
+    """The days with a report, the size in bytes of each day's averages, alarms and raw log, and whether a process ran.
 
     A compressed file has the size sys.maxsize: it is complete.
     """
 
     reports: list[str]
     averages: dict[str, int]
+    alarms: dict[str, int]
     raw: dict[str, int]
     is_running: bool
 
 
 def take_snapshot(folder: Folder, is_running: Callable[[Path], bool]) -> Snapshot:
-    """List reports before averages and averages before raw logs: nothing derived is listed without its raw lines."""
+    """List what is derived before what it follows from: reports, averages, alarms, and raw logs last."""
     was_running = is_running(folder.root)
     reports = folder.reports()
-    averages, raw = _sizes(folder, "averages"), _sizes(folder, "raw")
-    return Snapshot(reports, averages, raw, was_running or is_running(folder.root))
+    averages, alarms, raw = (_sizes(folder, kind) for kind in ("averages", "alarms", "raw"))
+    return Snapshot(reports, averages, alarms, raw, was_running or is_running(folder.root))
 
 
 def _sizes(folder: Folder, kind: str) -> dict[str, int]:

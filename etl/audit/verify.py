@@ -1,4 +1,4 @@
-"""The folder checked: every averages line and every report must follow from the raw log and its settings."""
+"""The folder checked: every averages line, alarms line and report must follow from the raw log and its settings."""
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -68,9 +68,13 @@ class Proof:
             yield Finding(f"{path}: holds {plural(size, 'byte')} of torn lines that were cut off", 0)
 
     def _without_raw_log(self) -> Iterator[Finding]:
-        """Averages and reports whose raw log is gone, as output.keep_days leaves reports."""
+        """Averages, alarms and reports whose raw log is gone, as output.keep_days leaves reports."""
         folder, raw, reports = self._settings_log.folder, self._snapshot.raw, self._snapshot.reports
-        for kind, days in (("averages", self._snapshot.averages), ("reports", reports)):
+        for kind, days in (
+            ("averages", self._snapshot.averages),
+            ("alarms", self._snapshot.alarms),
+            ("reports", reports),
+        ):
             if orphans := sorted({*days} - {*raw}):
                 text = f"{plural(len(orphans), 'day')} without a raw log cannot be checked: {day_range(orphans)}"
                 yield Finding(f"{folder.root / kind}: {text}", 0)

@@ -132,6 +132,8 @@ def locked(root: Path) -> Iterator[Callable[[], None]]:
 
     try:
         for folder in [root / kind for kind in (*KINDS, "reports")]:
+            if folder.name == "alarms" and not folder.exists():
+                continue  # only a config with alarms needs it
             with suppress(OSError):
                 folder.mkdir(exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):

@@ -6,7 +6,7 @@ from keyword import iskeyword
 
 import click
 
-COMMANDS = ("check", "init", "once", "rebuild", "replay", "report", "run", "status", "try", "verify")
+COMMANDS = ("alarms", "check", "init", "once", "rebuild", "replay", "report", "run", "status", "try", "verify")
 
 
 class _LazyGroup(click.Group):

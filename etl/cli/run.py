@@ -5,7 +5,8 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,18 +14,21 @@ from typing import NamedTuple
 
 import click
 
+from etl.cli.check import refuse_receivers
 from etl.cli.command import config_option, execute, locked, log_format_option, output_root
-from etl.cli.exits import IO_ERROR, OK
+from etl.cli.exits import IO_ERROR, OK, ExitError
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
 from etl.live.night import Night, in_child
-from etl.live.notify import Notifier, outages, report_message
+from etl.live.notifications.messages import Notified, alarm_news, disk_changes, outages, report_message
+from etl.live.notifications.notifier import Notifier
 from etl.live.pipeline import DRAIN_S, NeedsRestartError, Pipeline
 from etl.live.schedule import Schedule
 from etl.live.signals import Signals
 from etl.live.sinks.console import Traces
 from etl.live.sinks.stdout import Stdout
 from etl.live.systemd import Service
+from etl.readings.alarms.conditions import Change
 from etl.readings.clock import Jump, Times, jump
 from etl.readings.text import plural
 from etl.readings.times import rfc3339
@@ -63,6 +67,7 @@ def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
 
         if not insecure:
             refuse_exposed(loaded.config.api)
+    refuse_receivers(loaded.config.notify)
     with locked(output_root(loaded)) as renew_lock:
         _raise_descriptor_limit()
         stdout = Stdout()
@@ -72,10 +77,11 @@ def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
             pipeline.restore_events()
             serve_pipeline(pipeline, traces)
         _record_start(pipeline, time.time())
+        notifier = Notifier(pipeline.events.record)
+        notifier.use(loaded.config.notify.addresses)
+        pipeline.alarms.notify = partial(_notify_alarms, pipeline, notifier)
         writer = threading.Thread(target=_write, args=(pipeline, signals), name="writer", daemon=True)
         writer.start()
-        notifier = Notifier(pipeline.events.record)
-        notifier.use(loaded.config.notify.url)
         night = Night(
             pipeline,
             partial(in_child, stopping=signals.stopping),
@@ -118,14 +124,14 @@ def watch(
     pipeline, schedule, signals, service, notifier = parts
     period = min(MAX_CHECK_S, pipeline.loaded.config.interval)
     last = clocks()
-    notified: dict[str, float] = {}
+    notified = Notified()
     while not signals.stopping():
         signals.wait(max(0.0, last.monotonic + period - clocks().monotonic))
         if signals.take_reload():
             service.reloading()
             _reload(pipeline, schedule)
             service.reloaded()
-            notifier.use(pipeline.loaded.config.notify.url)
+            notifier.use(pipeline.loaded.config.notify.addresses)
         service.feed(pipeline.standing.finished_ticks)
         now = clocks()
         if now.monotonic - last.monotonic >= period:
@@ -134,7 +140,7 @@ def watch(
                 if clock_jump.reason == "set back":
                     schedule.resume()
             renew_lock()
-            notified = _notify(pipeline, notifier, notified, now.wall)
+            notified = notify_of_changes(pipeline, notifier, notified, now.wall)
             last = now
 
 
@@ -148,23 +154,36 @@ def _record_jump(pipeline: Pipeline, clock_jump: Jump, last: Times) -> None:
     pipeline.poller.wake()
 
 
-def _notify(pipeline: Pipeline, notifier: Notifier, notified: dict[str, float], now: float) -> dict[str, float]:
-    """Notify of sources that stay down or answer again; the sources notified as down by now."""
-    config = pipeline.loaded.config
-    if config.notify.url is None:
-        return {}
-    long_down = pipeline.standing.long_down(now, config.interval)
-    messages, notified = outages(pipeline.standing.down(), long_down, notified, pipeline.names, now)
-    for message in messages:
+def notify_of_changes(pipeline: Pipeline, notifier: Notifier, notified: Notified, now: float) -> Notified:
+    """Notify of sources that stay down or answer again, and of a disk that takes no lines or takes them again."""
+    config, standing = pipeline.loaded.config, pipeline.standing
+    if not config.notify.addresses:
+        return Notified()
+    long_down = standing.long_down(now, config.interval)
+    messages, sources = outages(standing.down(), long_down, notified.sources, pipeline.names, now)
+    of_disk, stuck_since = disk_changes(standing.stuck, notified.stuck_since, pipeline.folder.root, now)
+    for message in of_disk + messages:
         notifier.send(message)
-    return notified
+    return Notified(sources, stuck_since)
+
+
+def _notify_alarms(pipeline: Pipeline, notifier: Notifier, changes: Sequence[Change]) -> None:
+    """Notify of the alarms that one batch raised or ended."""
+    if not pipeline.loaded.config.notify.addresses:
+        return
+    machines = Counter(source for source, _ in pipeline.standing.latest)
+    shared = {source for source, count in machines.items() if count > 1}
+    if news := alarm_news(changes, shared, pipeline.loaded.zone):
+        notifier.send(news)
 
 
 def _reload(pipeline: Pipeline, schedule: Schedule) -> None:
     """Apply the config as it is now, all of it or nothing."""
     try:
-        pipeline.reload(load(pipeline.loaded.file))
-    except (ConfigError, NeedsRestartError, OSError) as error:
+        loaded = load(pipeline.loaded.file)
+        refuse_receivers(loaded.config.notify)
+        pipeline.reload(loaded)
+    except (ConfigError, ExitError, NeedsRestartError, OSError) as error:
         log.error("The changed config is not applied, the running one stays: %s", error)
         return
     except Exception:  # such as no memory or no further thread: polling goes on

@@ -17,6 +17,7 @@ from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
 from etl.live.sinks.console import Console, Traces
 from etl.pages.console import machine_charts, shared_styles
+from etl.readings.alarms.fold import alarm_line
 
 RESTORE_PATIENCE_S = 10.0
 """A request waits this long for the last lines of an earlier process, which are read within tenths of a second."""
@@ -58,10 +59,11 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
         return pipeline
 
     def console() -> Console:
-        return Console(restored().loaded, pipeline.standing, traces)  # a reload replaces `loaded`
+        return Console(restored().loaded, pipeline.standing, traces, pipeline.alarms)  # a reload replaces `loaded`
 
     views = Views(
         averages=lambda: list(restored().standing.latest.values()),
+        alarms=lambda: [alarm_line(change) for change in restored().alarms.raised()],
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
         report=lambda day: folder.read(folder.report_path(day)),

@@ -23,11 +23,13 @@ from etl.readings.records import Settings
 from etl.readings.text import plural, printable, shortened
 from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
-from etl.storage.latest import Lacking, LastReading, down_events, last_readings
+from etl.storage.latest import Lacking, LastReading, down_events, last_readings, raised_alarms
 from etl.storage.lock import is_held
 
 MAX_ROWS = 100
 """Rows of the table, the worst sources first, so that it stays readable; --json has all."""
+MAX_ALARMS = 20
+"""Raised alarms listed above the table; --json has all."""
 MAX_CELL = 40
 """Characters of a cell: a machine may send any text as its status."""
 PIPE_WIDTH = 1000
@@ -89,6 +91,7 @@ def read_state(
         "lag": _age(newest, now),
         **{state: sum(source["state"] == state for source in sources) for state in STATES},
         "no_number": sum(source["no_number"] is not None for source in sources),
+        "alarms": raised_alarms(folder),
         "reports": {
             "last": max(folder.reports(), default=None),
             "due": due_days(folder, now, report_at, zone),
@@ -171,7 +174,21 @@ def _summary(state: dict[str, Any]) -> Iterable[str]:
     yield f"{state['up']} up, {state['down']} down, {state['silent']} silent{no_number}"
     due = f", due {', '.join(reports['due'])}" if reports["due"] else ""
     yield f"reports: last {reports['last'] or 'none'}{due}, next {reports['next']['day']} at {reports['next']['at']}"
+    alarms = state["alarms"]
+    if alarms:
+        yield f"{plural(len(alarms), 'alarm')} raised"
+    yield from (printable(f"  {_alarm(alarm)}") for alarm in alarms[:MAX_ALARMS])
+    if len(alarms) > MAX_ALARMS:
+        yield f"  and {len(alarms) - MAX_ALARMS:,} more; --json has all"
     yield ""
+
+
+def _alarm(alarm: dict[str, Any]) -> str:
+    """One alarm in words: "hot: press-7 id 7, temperature 81.2, limit 80, since 2026-01-05T10:00:00.000Z"."""
+    machine = alarm["source"] if alarm["id"] is None else f"{alarm['source']} id {alarm['id']}"
+    limit = "" if alarm["limit"] is None else f", limit {_cell(alarm['limit'])}"
+    value = f"{alarm['parameter'] or 'status'} {_cell(alarm['value'])}"
+    return f"{alarm['alarm']}: {machine}, {value}{limit}, since {alarm['since']}"
 
 
 def _ago(seconds: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from etl.config.addresses import path_problem
+from etl.config.alarms import alarm_rules
 from etl.config.document import ConfigError, Document
 from etl.config.model import DEFAULT_TIMEOUT_S, HINTS, Config, Source
 from etl.config.problems import Checker
@@ -94,6 +95,7 @@ def _loaded(file: Path, config: Config) -> Loaded:
         interval=float(config.interval),
         threshold=config.report.threshold,
         detectors=tuple(name for name in config.report.detectors if name not in REMOVED_DETECTORS),
+        alarms=alarm_rules(config.alarms),
     )
     return Loaded(file, config, settings, tuple(_sources(config)))
 

@@ -17,6 +17,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 DEFAULT_TIMEOUT_S = 5.0
 MAX_TIMEOUT_INTERVALS = 0.8
 """A poll must end before the source's next turn; the rest of the interval is for parsing and writing."""
+MAX_RECEIVERS = 50
+"""Addresses that are notified, each by a thread of its own."""
 
 
 class Duration(float):
@@ -51,7 +53,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where lines are written."""
 
     folder: Annotated[str, Meta(min_length=1)] = "output"
-    stdout: tuple[Literal["raw", "averages"], ...] = ("raw", "averages")
+    stdout: tuple[Literal["raw", "averages", "alarms"], ...] = ("raw", "averages")
     fsync: Literal["always", "10s", "never"] = "always"
     keep_days: Annotated[int, Meta(ge=1)] | None = None
     compress: Literal["gzip"] | None = None
@@ -91,10 +93,31 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"http://{host}:{self.port}"
 
 
+class Alarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """While the average of a parameter is beyond a limit, or a machine has a status, an alarm is raised."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    parameter: str | None = None
+    above: float | None = None
+    below: float | None = None
+    deadband: Annotated[float, Meta(ge=0)] = 0.0
+    hold: Annotated[Duration, Meta(extra_json_schema={"default": "0s"})] = msgspec.field(
+        name="for", default_factory=lambda: Duration(0)
+    )
+    status: str | None = None
+    sources: Annotated[str, Meta(min_length=1)] = "*"
+
+
 class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where notifications of sources that go down or recover, and of reports, are sent."""
+    """Who is notified of alarms, of sources that go down or recover, of a full disk, and of reports."""
 
     url: str | None = None
+    urls: Annotated[tuple[str, ...], Meta(max_length=MAX_RECEIVERS)] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of all receivers, each once."""
+        return tuple(dict.fromkeys(self.urls if self.url is None else (self.url,)))
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +134,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Annotated[dict[str, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: {"temperature": "temperature", "speed": "fan_speed"}
     )
+    alarms: tuple[Alarm, ...] = ()
     output: Output = Output()
     report: Report = Report()
     api: Api = Api()
@@ -145,9 +169,18 @@ HINTS = {
     "transport": "write requests or curl",
     "shard": "write the number of this process, from 0, and how many there are, such as 0/8",
     "parameters": "write a name and the field of the reading it averages, such as speed: fan_speed",
+    "alarms": "write alarms: and below it, for each alarm, - name: hot with parameter: and above:, or with status:",
+    "alarms.name": "write 1 to 200 printable characters, different for each alarm",
+    "parameter": "write a name from parameters, whose moving average is compared",
+    "above": "write a number without quotes: the alarm is raised while the average is above it",
+    "below": "write a number without quotes: the alarm is raised while the average is below it",
+    "deadband": "write by how much the average must be back inside to end the alarm, 0 or more, without quotes",
+    "for": "write how long the condition must hold, such as 30s; at most 1h",
+    "status": "write a status of the reading as in the log, such as ERROR",
+    "alarms.sources": 'write a shell pattern over the names of sources in quotes, such as "press-*"',
     "output": "write folder: and stdout: below it",
     "folder": "write a path, absolute or from the config's folder",
-    "stdout": "write a list of raw, averages, both or none: [raw, averages]",
+    "stdout": "write a list of raw, averages and alarms, some of them or none: [raw, averages]",
     "fsync": "write always, 10s or never",
     "keep_days": "write how many days to keep, 1 or more, or leave it out to keep all",
     "compress": "write gzip, or leave it out",
@@ -165,11 +198,17 @@ HINTS = {
     "token": 'write "${API_TOKEN}" with its quotes, and set that variable to a long random word',
     "names": 'write hosts as in a URL, without http:// or wildcards: [telemetry.example.org, "[2001:db8::1]:8443"]',
     "proxy": "write the address or network of the reverse proxy, such as 127.0.0.1 or 10.42.0.0/16",
-    "notify": "write url: below it",
+    "notify": "write urls: below it",
+    "urls": 'write a list of https:// addresses, or of others that Apprise knows: ["https://chat.example/hook"]',
 }
 """What to write, by key: the hint behind a problem, and the key's description in the JSON Schema."""
-SECRETS = {"headers", "token"}
+SECRETS = {"headers", "token", "urls"}
 """Keys whose values are not shown."""
+
+
+def install_hint(extra: str) -> str:
+    """How to install an extra: from the clone, as no index has this program."""
+    return f"in the folder of the clone run pip install '.[{extra}]' with the pip that installed etl"
 
 
 def parse_duration(kind: type, value: Any) -> Duration:

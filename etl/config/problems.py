@@ -18,9 +18,23 @@ import yaml
 
 from etl.config import local_zone
 from etl.config.addresses import host_problem, is_url, path_problem, url_problem
+from etl.config.alarms import alarm_mistakes
 from etl.config.document import ConfigError, Document, KeyPath
 from etl.config.expressions import expression_mistake
-from etl.config.model import HINTS, SECRETS, Api, Config, Notify, Output, Report, Source, parse_duration
+from etl.config.model import (
+    HINTS,
+    SECRETS,
+    Alarm,
+    Api,
+    Config,
+    Notify,
+    Output,
+    Report,
+    Source,
+    install_hint,
+    parse_duration,
+)
+from etl.config.receivers import receiver_mistakes
 from etl.config.unknown_keys import hint_for
 
 MAX_PROBLEMS = 100
@@ -32,6 +46,7 @@ _MAX_INTERVAL_S = 86_400
 _GROUPS: dict[type[msgspec.Struct], str] = {
     Config: "at the top, without indentation",
     Source: "in a source",
+    Alarm: "in an alarm, below alarms:",
     Output: "below output:",
     Report: "below report:",
     Api: "below api:",
@@ -127,9 +142,11 @@ class Checker:
                 yield Problem((*path, key), "", f"unknown key {key}", _unknown_key_hint(key, kind))
         for key, field in fields.items():
             if key in value:
-                yield from self._misfits(field.type, value[key], (*path, key), key)
+                hint = HINTS.get(f"{path[0]}.{key}", "") if path else ""
+                for problem in self._misfits(field.type, value[key], (*path, key), key):
+                    yield problem._replace(hint=problem.hint or hint)
             elif field.required:
-                yield Problem(path, key, f"{key} is missing")
+                yield Problem(path, key, f"{key} is missing", HINTS.get(f"{path[0]}.{key}", "") if path else "")
 
     def _misfit(self, kind: Any, value: Any, path: KeyPath, key: str) -> Problem:
         label = _label(path, key)
@@ -187,15 +204,15 @@ def _problems(config: Config) -> Iterator[Problem]:
     if config.shard is not None and not _is_shard(config.shard):
         yield Problem(("shard",), "shard", f"shard cannot be {config.shard}")
     if config.transport == "curl" and importlib.util.find_spec("pycurl") is None:
-        message, hint = "transport curl needs pycurl", _install("fleet")
+        message, hint = "transport curl needs pycurl", install_hint("fleet")
         yield Problem(("transport",), "transport", message, hint)
-    if config.notify.url is not None and (problem := url_problem(config.notify.url)):
-        yield Problem(("notify", "url"), "url", f"url cannot be used: {problem[0]}")  # it may be secret as a whole
+    yield from (Problem(*mistake) for mistake in receiver_mistakes(config.notify))
     yield from _unusable(("api", "host"), config.api.host, host_problem)
     yield from _unusable(("output", "folder"), config.output.folder, partial(path_problem, "folder"))
     yield from _zone_problems(config)
     yield from _cluster_problems(config.report.cluster)
     yield from _api_problems(config.api)
+    yield from (Problem(*mistake) for mistake in alarm_mistakes(config.alarms, config.parameters))
     for i, source in enumerate(config.sources):
         yield from _source_problems(source, config.max_timeout, ("sources", i))
     if sum(source.count or 1 for source in config.sources) > MAX_SOURCES:
@@ -210,11 +227,6 @@ def _unusable(path: KeyPath, value: str | None, problem_of: _ProblemOf) -> Itera
     if value is not None and (problem := problem_of(value)):
         key, (why, hint) = str(path[-1]), problem
         yield Problem(path, key, f"{key} cannot be {{value}}: {why}", hint)
-
-
-def _install(extra: str) -> str:
-    """How to install an extra: from the clone, as no index has this program."""
-    return f"in the folder of the clone run pip install '.[{extra}]' with the pip that installed etl"
 
 
 def _zone_problems(config: Config) -> Iterator[Problem]:
@@ -238,7 +250,7 @@ def _cluster_problems(cluster: str | None) -> Iterator[Problem]:
     if not _CLUSTER.fullmatch(cluster):
         yield Problem(path, "cluster", "cluster cannot be {value}")
     elif importlib.util.find_spec("distributed") is None:
-        message, hint = "report.cluster needs dask", _install("cluster")
+        message, hint = "report.cluster needs dask", install_hint("cluster")
         yield Problem(path, "cluster", message, hint)
 
 

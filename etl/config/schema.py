@@ -17,15 +17,20 @@ def schema() -> Json:
     (root,), definitions = msgspec.json.schema_components(
         [Config], schema_hook=_duration_schema, ref_template="#/$defs/{name}"
     )
-    for definition in definitions.values():
+    for name, definition in definitions.items():
         for key, value in definition["properties"].items():
-            definition["properties"][key] = {"description": HINTS[key], **_for_editors(value)}
+            definition["properties"][key] = {"description": _hint(name, key), **_for_editors(value)}
     sources = definitions["Config"]["properties"]["sources"]
     definitions["Config"]["properties"]["sources"] = {
         "description": sources.pop("description"),
         "anyOf": [sources, _FILE],
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "$defs": definitions}
+
+
+def _hint(group: str, key: str) -> str:
+    """What to write for a key of a group; keys of alarms that others have too have hints of their own."""
+    return HINTS[f"alarms.{key}" if group == "Alarm" and f"alarms.{key}" in HINTS else key]
 
 
 def _duration_schema(kind: type) -> Json:

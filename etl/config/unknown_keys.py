@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from etl.config.model import HINTS, Api, Config, Notify, Output, Report, Source
+from etl.config.model import HINTS, Alarm, Api, Config, Notify, Output, Report, Source
 
 _FOR_ALL = "it is the same for all sources: write it once, at the top, without indentation"
 _LOGIN = "write it into url, http://user:password@host/, or into a header, headers: {Authorization: Bearer ...}"
@@ -40,10 +40,20 @@ _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
         "tz|time_?zone|zone": "did you mean timezone?",
         "fields|values|metrics": "did you mean parameters?",
         "log(_?level|ging|_file|_format)?": "the log goes to stderr; etl run --log-format json chooses its format",
-        "alerts?|alarms?|e?mail|webhooks?|slack|notifications?": "set url: below notify:, which gets a JSON POST",
+        "alerts?|alarm|rules|limits|thresholds?": HINTS["alarms"],
+        "e?mail|webhooks?|slack|notifications?": "set urls: below notify:, a list of addresses",
         "database|influx(db)?|mqtt|kafka|prometheus|exporters?|outputs": (
             "readings go to files and stdout as JSON lines, figures to /metrics; other programs take them from there"
         ),
+    },
+    Alarm: {
+        "max(imum)?|high|upper|over|greater(_than)?|gt": "did you mean above?",
+        "min(imum)?|low(er)?|under|less(_than)?|lt": "did you mean below?",
+        "hold|duration|delay|since": "did you mean for?",
+        "hysteresis|band": "did you mean deadband?",
+        "field|value|metric|average": "did you mean parameter?",
+        "source|machines?|match|pattern": "did you mean sources?",
+        "state": "did you mean status?",
     },
     Output: {
         "path|dir(ectory)?|file": "did you mean folder?",
@@ -64,8 +74,8 @@ _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
         "address|listen|bind": "did you mean host?",
     },
     Notify: {
-        "webhook|uri|endpoint|address": "did you mean url?",
-        "e?mail|to|slack|channel": "set url: to a webhook",
+        "webhooks?|uri|endpoint|address(es)?|receivers?": "did you mean urls?",
+        "e?mail|to|slack|teams|ntfy|channel": "write an address of Apprise below urls:, such as mailto:// or slack://",
         "headers?|token|user(_?name)?|password": "write the login into url, kept in a variable: ${NOTIFY_URL}",
     },
 }

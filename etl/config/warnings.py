@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from etl.config.document import KeyPath
@@ -30,6 +31,10 @@ def warnings(loaded: Loaded) -> Iterator[Problem]:
         message = f"shard {loaded.config.shard} has none of the sources"
         yield Problem(("shard",), "shard", message, "use fewer shards")
     yield from _parameter_warnings(loaded)
+    for i, alarm in enumerate(loaded.config.alarms):
+        if loaded.sources and not any(fnmatchcase(source.name, alarm.sources) for source in loaded.sources):
+            message = f"alarm {alarm.name} watches no source: none matches {alarm.sources}"
+            yield Problem(("alarms", i, "sources"), "alarms.sources", message)
     first: dict[tuple[str | None, ...], str] = {}
     for i, entry in enumerate(loaded.config.sources):
         path = ("sources", i)

@@ -4,11 +4,12 @@
     schedule   when to poll: the only import of APScheduler
     poller     which polls are in flight
     writer     answers become raw lines, then averages lines; each written batch goes to the sinks
+    alarms     the alarms that follow from written readings, and their log
     standing   what is known of every source: up, silent, down; whether readings are written
     night      the nightly job: reports by a child process, retention
     sinks      what takes each written batch: stdout, console, the check for numbers
     metrics    Prometheus text
-    notify     notifications to notify.url
+    notifications  what notifications say, and who gets them
     signals    SIGTERM, SIGINT, SIGHUP
     systemd    the service manager and its watchdog
 

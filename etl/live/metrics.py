@@ -26,6 +26,7 @@ class _Collector(NamedTuple):
     def collect(self) -> Iterator[Metric]:
         yield from _polling(self.pipeline)
         yield from _writing(self.pipeline)
+        yield _alarms(self.pipeline)
         events = CounterMetricFamily("telemetry_events", "Events by name: gaps, clock steps ...", labels=["event"])
         yield _filled(events, {name: self.pipeline.events.counts[name] for name in NAMES})
         yield from _files(self.pipeline.folder)
@@ -73,6 +74,14 @@ def _writing(pipeline: Pipeline) -> Iterator[Metric]:
     if standing.last_write is not None:
         name = "telemetry_last_write_timestamp_seconds"
         yield GaugeMetricFamily(name, "When readings were last written.", value=standing.last_write)
+
+
+def _alarms(pipeline: Pipeline) -> Metric:
+    counts = pipeline.alarms.counts()
+    alarms = GaugeMetricFamily("telemetry_alarms", "Machines whose alarm is raised.", labels=["alarm", "state"])
+    for name in dict.fromkeys([*(rule.name for rule in pipeline.loaded.settings.alarms), *sorted(counts)]):
+        alarms.add_metric([name, "raised"], counts[name])
+    return alarms
 
 
 def _files(folder: Folder) -> Iterator[Metric]:

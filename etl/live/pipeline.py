@@ -13,6 +13,7 @@ import jmespath
 from etl.config.load import Loaded
 from etl.config.model import Config, Source
 from etl.live.poller import Poller
+from etl.live.sinks.alarms import RaisedAlarms
 from etl.live.sinks.console import TRACE_READINGS, Traces
 from etl.live.sinks.no_number import NoNumber
 from etl.live.sinks.stdout import Stdout
@@ -71,13 +72,15 @@ class Pipeline:
         self.events = Events(events, day_finder(loaded.zone), clock, self.folder.newest_day("events"))
         self.standing = Standing(self.folder.root, self.events.record)
         self.no_number = NoNumber(loaded.settings.parameters, loaded.config.interval, self.events.record)
+        self.alarms = RaisedAlarms()
         self.restored = threading.Event()
         self.poller = Poller(clock, loaded.config.interval)
-        raw, averages = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages"))
-        self.logs = Logs(raw, averages, self.events, day_finder(loaded.zone))
+        raw, averages, alarms = (Appender(self.folder, kind, system=system) for kind in ("raw", "averages", "alarms"))
+        self.logs = Logs(raw, averages, alarms, self.events, day_finder(loaded.zone))
         self.logs.use(SYNC_DELAYS_S[loaded.config.output.fsync])
         self.writer = Writer(self.logs, self.poller, self.standing, loaded.settings, clock)
         self.writer.sinks = self._sinks(loaded)
+        self.writer.restorers = [self.alarms.restore]
         self.writer.forgetters = [self.standing.keep, *([traces.keep] if traces else [])]
         self._intake = Intake()
         self.writer.keep_days = loaded.config.output.keep_days
@@ -85,11 +88,12 @@ class Pipeline:
         self._use_sources(loaded)
 
     def _sinks(self, loaded: Loaded) -> list[Sink]:
-        """What takes each written batch: standing, the check for numbers, stdout, and the console's traces."""
+        """What takes each written batch: standing, the check for numbers, alarms, stdout, and the console's traces."""
         standing, no_number, traces, stdout = self.standing, self.no_number, self.traces, self._stdout
         sinks: list[Sink] = [
             lambda batch: standing.wrote(batch.updates),
             lambda batch: no_number.take(batch.updates),
+            self.alarms.take,
         ]
         if traces:
             sinks.append(lambda batch: traces.add_all((update.machine, update.window) for update in batch.updates))

@@ -8,8 +8,11 @@ from math import inf
 from threading import Lock
 from typing import NamedTuple
 
+from etl.live.alarms import AlarmLog
 from etl.live.poller import Delivery, Poller
 from etl.live.standing import MAX_PENDING_BYTES, Standing
+from etl.readings.alarms.conditions import Change
+from etl.readings.alarms.fold import alarm_line
 from etl.readings.answers import parse
 from etl.readings.averages.alive import Alive
 from etl.readings.averages.fold import Update, Windows, derive, fold_of, forget
@@ -33,15 +36,21 @@ log = logging.getLogger("etl")
 
 
 class Batch(NamedTuple):
-    """Lines of one kind ("raw" or "averages") that were just written; raw ones with what each reading updated."""
+    """Lines of one kind ("raw", "averages" or "alarms") that were just written.
+
+    Raw ones come with what each reading updated, those of alarms with their changes.
+    """
 
     kind: str
     lines: list[bytes]
     updates: Sequence[Update] = ()
+    changes: Sequence[Change] = ()
 
 
 Sink = Callable[[Batch], None]
 """Takes each written batch, in order; it must not block."""
+Restore = Callable[[Sequence[Change]], None]
+"""Takes all alarms that are raised after a recovery; who was told of them before is not told again."""
 Forget = Callable[[Set[Machine]], None]
 """Forgets every machine but these."""
 
@@ -51,12 +60,18 @@ class Logs(NamedTuple):
 
     raw: Appender
     averages: Appender
+    alarms: Appender
     events: Events
     day_of: Callable[[float], str]
 
+    @property
+    def of_readings(self) -> tuple[Appender, ...]:
+        """The logs that hold readings and what follows from them."""
+        return self.raw, self.averages, self.alarms
+
     def close(self) -> None:
         """Close the files; what waits is not written."""
-        for appender in (self.raw, self.averages, self.events.appender):
+        for appender in (*self.of_readings, self.events.appender):
             appender.close()
 
     def use(self, sync_delay_s: float) -> None:
@@ -77,6 +92,7 @@ class Writer:
     ) -> None:
         self.sinks: Sequence[Sink] = ()
         self.forgetters: Sequence[Forget] = ()
+        self.restorers: Sequence[Restore] = ()
         self.keep_days: int | None = None
         """`output.keep_days`: recovery does not derive the averages again that it deletes."""
         self._logs = logs
@@ -88,6 +104,7 @@ class Writer:
         self._folder = logs.raw.folder
         self._day = max(logs.day_of(clock()), self._folder.newest_day("raw"))
         self._windows: Windows | None = None
+        self._alarms = AlarmLog(logs.alarms, settings)
         self._alive = Alive(self._fold.silence)
         self._forgotten_before = -inf
         self._lock = Lock()
@@ -173,7 +190,7 @@ class Writer:
     def close_day(self, day: str) -> bool:
         """Append no further line to this day's file; False while lines still wait for it."""
         with self._lock:
-            waiting = self._logs.raw.has_waiting(day) or self._logs.averages.has_waiting(day)
+            waiting = any(appender.has_waiting(day) for appender in self._logs.of_readings)
             if self._windows is None or waiting:
                 return False
             self._day = max(self._day, day_after(day))
@@ -192,7 +209,7 @@ class Writer:
     @property
     def pending_bytes(self) -> int:
         """Bytes of lines that wait for the disk."""
-        return self._logs.raw.waiting_bytes + self._logs.averages.waiting_bytes
+        return sum(appender.waiting_bytes for appender in self._logs.of_readings)
 
     def _timeout(self) -> float | None:
         """Seconds to wait for a delivery before there is something to do without one."""
@@ -260,8 +277,11 @@ class Writer:
         for day, lines in raw.flush():
             self._standing.last_write = self._clock()
             updates = list(derive(windows, lines, self._fold))
+            self._alarms.add(day, self._settings, updates)
             averages.put(day, [update.averages for update in updates])
             _emit(Batch("raw", lines, updates), self.sinks)
+        for lines, changes in self._alarms.flush():  # before the averages: who finds those, finds their alarms
+            _emit(Batch("alarms", lines, changes=changes), self.sinks)
         for _, lines in averages.flush():
             _emit(Batch("averages", lines), self.sinks)
 
@@ -272,12 +292,17 @@ class Writer:
         raw.reset()
         averages.reset()
         record, written = self._logs.events.record, Written(self.keep_days, raw.sync_delay_s)
-        windows = recover(self._folder, self._settings, self._day, record, written, self._clock())
-        self._windows = windows
+        recovered = recover(self._folder, self._settings, self._day, record, written, self._clock())
+        self._windows = windows = recovered.windows
         self._alive.adopt((machine, window.at) for machine, window in windows.items())
         self._forgotten_before = -inf
         raw.adopt(self._day)
         averages.adopt(self._day)
+        self._alarms.adopt(recovered.alarms, self._day)
+        for restore in self.restorers:
+            restore(self._alarms.raised())
+        if changes := recovered.changes:
+            _emit(Batch("alarms", [alarm_line(change) for change in changes], changes=changes), self.sinks)
         _emit(Batch("averages", averages.drain()), self.sinks)  # recovery derived and wrote them
         return windows
 
@@ -288,6 +313,7 @@ class Writer:
             return
         self._forgotten_before = before
         forget(self._windows, before)
+        self._alarms.keep(self._windows.keys())
         for keep in self.forgetters:
             keep(self._windows.keys())
 

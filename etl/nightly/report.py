@@ -18,15 +18,17 @@ from etl.nightly.executors import SERIAL, Mapper
 from etl.nightly.history import History, first_baseline_day, keep
 from etl.nightly.thinning import ThinnedSeries
 from etl.readings.days import length
+from etl.readings.records import Machine
 from etl.readings.times import rfc3339
 from etl.storage.atomic import sync, write_whole
 from etl.storage.folder import Folder
+from etl.storage.latest import alarm_changes
 from etl.storage.settings_log import SettingsLog
 
 log = logging.getLogger("etl")
 
-DETECTOR_KEYS = ("rules", "incidents", "notes")
-"""The keys that only a report with detectors has. Their values depend on earlier days too."""
+DETECTOR_KEYS = ("rules", "incidents", "notes", "alarms")
+"""The keys that only a report with detectors or alarms has. Their values depend on earlier days too."""
 DEVIATION_DIGITS = 2
 """Significant digits of an incident's deviation; a limit is no more exact. Rounding hides the last bits, in which
 processors differ."""
@@ -35,7 +37,7 @@ processors differ."""
 class DayReport(NamedTuple):
     """A report, the series if there is to be a page, and the history for the next day if there are detectors.
 
-    `provable` is whether the raw logs of all days that its incidents depend on still exist.
+    `provable` is whether the raw logs of all days that its incidents depend on, and its alarms, still exist.
     """
 
     report: dict[str, Any]
@@ -103,6 +105,7 @@ def make(
     analyzed = analyze(task, history, until, charted)
     expected = _integer_if_whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
     stamps = timestamps(task, analyzed)
+    alarms = _alarms(folder, day)
     report = {
         "date": day,
         "timezone": settings.timezone,
@@ -117,15 +120,27 @@ def make(
                 "readings": machine.readings,
                 "expected": expected,
                 **_parameters(machine, settings.parameters, stamps),
+                **({} if alarms is None else {"alarms": alarms.get((source, key), [])}),
             }
             for (source, key), machine in analyzed.machines.items()
         ],
     }
     first = first_baseline_day(day, settings)
     deleted = {*folder.reports()} - {*folder.days("raw")}
-    provable = not any(first <= earlier < day for earlier in deleted)
+    provable = not any(first <= earlier < day for earlier in deleted) and not (settings.alarms and alarms is None)
     series = ThinnedSeries(day, settings, analyzed.store) if charted else None
     return DayReport(report, series, analyzed.history, provable)
+
+
+def _alarms(folder: Folder, day: str) -> dict[Machine, list[dict[str, Any]]] | None:
+    """The changes of alarms of each machine on a day; None where it has no alarms file."""
+    if day not in folder.days("alarms"):
+        return None
+    changes: dict[Machine, list[dict[str, Any]]] = {}
+    for change in alarm_changes(folder, day):
+        machine = change.pop("source"), change.pop("id")
+        changes.setdefault(machine, []).append(change)
+    return changes
 
 
 def contract(report: dict[str, Any]) -> dict[str, Any]:

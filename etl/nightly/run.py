@@ -7,7 +7,7 @@ from typing import Any
 from etl.nightly.executors import Mapper, run_parallel
 from etl.nightly.job import Job, Result
 from etl.nightly.report import make, write
-from etl.pages.headline import anomaly_count, headline
+from etl.pages.headline import anomaly_count, headline, incident_count
 from etl.storage.folder import Folder, Progress, no_progress
 from etl.storage.settings_log import SettingsLog
 
@@ -38,5 +38,6 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
         "machines": len(machines),
         "readings": sum(machine["readings"] for machine in machines),
         "expected": sum(machine["expected"] for machine in machines),
+        "incidents": incident_count(report),
         "anomalies": sum(map(anomaly_count, machines)),
     }

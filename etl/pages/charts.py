@@ -19,7 +19,7 @@ HEIGHT_PX = 180
 MAX_LABELS = 9
 """Labels of the time axis; half as many where they have seconds, as those are wider."""
 MAX_VALUE = 1e300
-"""Bound of values and of the band's margin, so that their sums and differences are finite."""
+"""Bound of values, of the band's margin and of limits, so that their sums and differences are finite."""
 STEPS_S = (1, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 2 * 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600)
 """Distances between two labels."""
 
@@ -64,6 +64,16 @@ class Band(NamedTuple):
         return None if average is None else cls(average, min(threshold * abs(average), MAX_VALUE))
 
 
+class Marks(NamedTuple):
+    """What else a chart shows: periods to highlight (start and end in seconds since the epoch), limits of alarms."""
+
+    incidents: Iterable[tuple[float, float]] = ()
+    limits: Sequence[float] = ()
+
+
+NO_MARKS = Marks()
+
+
 def time_axis(start: float, end: float, zone: ZoneInfo) -> Axis:
     """Build an axis with labels at round local times, each at its true position, also where the clocks change."""
     end = max(end, start + 1)
@@ -99,21 +109,24 @@ def chart(
     axis: Axis,
     band: Band | None,
     label: str,
-    incidents: Iterable[tuple[float, float]] = (),
+    marks: Marks = NO_MARKS,
 ) -> Markup:
     """Draw the readings of one parameter, each of them; the caller thins a long series.
 
     `interval` is in seconds. Values beyond the `band` are marked. The `label`, for screen readers, is what the chart
-    shows. `incidents` are periods to highlight, start and end in seconds since the epoch.
+    shows.
     """
     values = [value for segment in segments for _, value in segment]
+    limits = [limit for limit in marks.limits if abs(limit) <= MAX_VALUE]
+    values += limits
     if band:
         values += [band.average - band.margin, band.average + band.margin]
     scale = _scale(values)
     paths = [
         f'<path class="gaps" d="{_gaps(segments, axis, SILENT_AFTER_INTERVALS * interval)}"/>',
-        f'<path class="incidents" d="{_periods(incidents, axis)}"/>',
+        f'<path class="incidents" d="{_periods(marks.incidents, axis)}"/>',
         _band(band, scale) if band else "",
+        "".join(f'<path class="limit" d="M0 {scale.y(limit)}H{WIDTH}"/>' for limit in limits),
         _trace(segments, axis, scale),
         _outside(segments, band, axis, scale) if band else "",
     ]

@@ -22,9 +22,21 @@ def anomaly_count(machine: Report) -> int:
     return sum(len(result["anomalies"]) for result in machine["parameters"].values())
 
 
+def incident_count(report: Report) -> int:
+    """The incidents, lasting changes and silences of a report."""
+    return sum(len(listed) for listed in _incident_names(report).values())
+
+
 def _incidents(report: Report) -> Iterable[str]:
     if "rules" not in report:
         return
+    names = _incident_names(report)
+    parts = [f"{plural(len(listed), kind)} ({_listed(listed)})" for kind, listed in names.items() if listed]
+    yield f"{', '.join(parts) or 'No incidents'}."
+
+
+def _incident_names(report: Report) -> dict[str, list[str]]:
+    """For each kind of incident the machine, and the parameter, of each."""
     names: dict[str, list[str]] = {"incident": [], "lasting change": [], "silence": []}
     for machine in report["machines"]:
         for parameter, entry in [("", machine), *machine["parameters"].items()]:
@@ -32,8 +44,7 @@ def _incidents(report: Report) -> Iterable[str]:
                 kind = "silence" if incident["detector"] == "silence" else "incident"
                 name = plain(f"{machine['source']} {parameter}".rstrip())
                 names["lasting change" if incident.get("lasting") else kind].append(name)
-    parts = [f"{plural(len(listed), kind)} ({_listed(listed)})" for kind, listed in names.items() if listed]
-    yield f"{', '.join(parts) or 'No incidents'}."
+    return names
 
 
 def _listed(names: Sequence[str]) -> str:

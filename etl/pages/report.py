@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from etl.pages.charts import Axis, Band, Segments, chart, time_axis
+from etl.pages.charts import Axis, Band, Marks, Segments, chart, time_axis
 from etl.pages.console import TEMPLATES, shared_styles
 from etl.pages.headline import anomaly_count, headline
 from etl.pages.text import MAX_REASON_CHARACTERS, clock, count, local_time, number, plain, share
@@ -25,6 +25,8 @@ MAX_ROWS = 50
 """Machines of the table that are not folded away."""
 MAX_INCIDENTS = 5
 """Incidents of a machine that are not folded away."""
+MAX_ALARMS = 10
+"""Changes of alarms of a machine that the page lists; the JSON report has all of them."""
 MAX_DEVIATIONS = 5
 """Anomalies of a parameter that the page lists; the JSON report has all of them."""
 
@@ -44,7 +46,7 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
     axis = time_axis(begins(report["date"], zone), begins(day_after(report["date"]), zone), zone)
     machines = [_machine(place, machine, day, zone) for place, machine in enumerate(report["machines"])]
     machines.sort(key=lambda machine: (-len(machine["incidents"]), -machine["anomalies"], machine["readings"]))
-    notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"]]
+    notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"] or machine["alarms"]]
     charted = notable[:MAX_CHARTED]
     for machine in charted:
         machine["figures"] = _figures(machine, report, series[machine["place"]], axis)
@@ -59,7 +61,13 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
         "not_charted": len(notable) - len(charted),
         "style": Markup(style),  # noqa: S704  a file of this package
         "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
-        "limits": {"open": MAX_OPEN, "rows": MAX_ROWS, "incidents": MAX_INCIDENTS, "note": MAX_REASON_CHARACTERS},
+        "limits": {
+            "open": MAX_OPEN,
+            "rows": MAX_ROWS,
+            "incidents": MAX_INCIDENTS,
+            "alarms": MAX_ALARMS,
+            "note": MAX_REASON_CHARACTERS,
+        },
     }
     return _ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
 
@@ -75,6 +83,7 @@ def _machine(place: int, machine: Report, day: date, zone: ZoneInfo) -> dict[str
         "details": ", ".join(details),
         "anomalies": anomaly_count(machine),
         "incidents": _incidents(machine, day, zone),
+        "alarms": [_alarm(change, day, zone) for change in machine.get("alarms", ())],
     }
 
 
@@ -95,6 +104,18 @@ def _incident(parameter: str, incident: Report, day: date, zone: ZoneInfo) -> di
         "reason": plain(incident.get("why", ""), MAX_REASON_CHARACTERS),
         "start": clock(incident["start"], shown_day, zone),
         "end": clock(incident["end"], shown_day, zone),
+    }
+
+
+def _alarm(change: Report, day: date, zone: ZoneInfo) -> dict[str, str]:
+    """What the page shows of a change of an alarm."""
+    value = change["value"] if change["parameter"] is None else number(change["value"])
+    limit = "" if change["limit"] is None else f", limit {number(change['limit'])}"
+    state = "still raised" if change.get("continued") else change["state"]
+    return {
+        "time": clock(change["at"], day, zone),
+        "name": plain(change["alarm"]),
+        "text": f"{state}: {plain(change['parameter'] or 'status')} {plain(value)}{limit}",
     }
 
 
@@ -127,7 +148,7 @@ def _figures(
                 "anomalies": len(anomalies),
                 "average": result["average"],
                 "notes": [plain(note, MAX_REASON_CHARACTERS) for note in result.get("notes", ())],
-                "chart": chart(segments[parameter], report["interval"], axis, band, label, periods),
+                "chart": chart(segments[parameter], report["interval"], axis, band, label, Marks(periods)),
                 "largest": [{**anomaly, "time": clock(anomaly["timestamp"], day, zone)} for anomaly in largest],
             }
         )

@@ -154,7 +154,10 @@ def event_line(moment: float, event: str, source: str | None, reason: str | None
 
 def settings_line(entry: SettingsEntry) -> bytes:
     """Encode a line of settings.jsonl."""
-    return _line({"day": entry.day, "line": entry.line, **msgspec.structs.asdict(entry.settings)})
+    record = {"day": entry.day, "line": entry.line, **msgspec.to_builtins(entry.settings)}
+    if not entry.settings.alarms:
+        del record["alarms"]
+    return _line(record)
 
 
 def parse_settings(line: bytes) -> SettingsEntry:

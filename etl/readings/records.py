@@ -108,6 +108,23 @@ class Rows(NamedTuple):
     statuses: list[str | None] | None = None
 
 
+class AlarmRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An alarm of the config: while an average is `above` or `below` a limit, or while a machine has a `status`.
+
+    It is raised once the condition has held for `hold_ms`, and ended when the average is back inside by `deadband`, for
+    machines whose source matches the shell pattern `sources`.
+    """
+
+    name: str
+    parameter: str | None = None
+    above: float | None = None
+    below: float | None = None
+    deadband: float = 0.0
+    hold_ms: int = 0
+    status: str | None = None
+    sources: str = "*"
+
+
 class Settings(msgspec.Struct, frozen=True):
     """What averages and reports depend on, beside the raw log. `interval` in seconds, `timezone` an IANA name.
 
@@ -120,6 +137,12 @@ class Settings(msgspec.Struct, frozen=True):
     interval: Annotated[float, msgspec.Meta(gt=0)]
     threshold: float
     detectors: tuple[DetectorName, ...] = ()
+    alarms: tuple[AlarmRule, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, tuple[tuple[str, str], ...]]:
+        """What makes every window start over when it changes: size and parameters, in the order of the averages."""
+        return self.window, tuple(self.parameters.items())
 
 
 class SettingsEntry(msgspec.Struct, frozen=True):

@@ -53,3 +53,11 @@ def plural(count: float, noun: str, nouns: str = "") -> str:
 def day_range(days: Sequence[str]) -> str:
     """The first and the last of some days, at least one: "2026-01-05", "2026-01-05 to 2026-01-09"."""
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in the largest unit of which it has at least two."""
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:g} s"

@@ -19,7 +19,7 @@ from etl.storage.atomic import IrregularFileError, irregular_type, open_regular,
 
 log = logging.getLogger("etl")
 
-KINDS = ("raw", "averages", "events")
+KINDS = ("raw", "averages", "alarms", "events")
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a damaged compressed file raises."""
 READ_BYTES = 128 << 10

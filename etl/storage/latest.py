@@ -268,3 +268,25 @@ def _start_lines(folder: Folder, kind: str) -> Iterator[bytes]:
     for day in folder.days(kind)[-1:]:
         if folder.path(kind, day).exists() or folder.stored_bytes(kind, [day]) <= MAX_PACKED_BYTES:
             yield from last_lines(folder, kind, MAX_START_BYTES)
+
+
+def alarm_changes(folder: Folder, day: str) -> Iterator[dict[str, Any]]:
+    """The changes of alarms on a day, as its lines have them; none without a file."""
+    with suppress(FileNotFoundError):
+        for _, line in folder.lines("alarms", day):
+            with suppress(*UNREADABLE):
+                record = msgspec.json.decode(line, type=dict[str, Any])
+                if {"source", "id", "alarm", "state"} <= record.keys():
+                    yield record
+
+
+def raised_alarms(folder: Folder) -> list[dict[str, Any]]:
+    """The alarms that are raised, as the newest line of each says; its day repeats what was raised before."""
+    raised: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for day in folder.days("alarms")[-1:]:
+        for record in alarm_changes(folder, day):
+            key = record["source"], record["id"], record["alarm"]
+            raised.pop(key, None)
+            if record["state"] == "raised":
+                raised[key] = record
+    return list(raised.values())

@@ -72,22 +72,33 @@ def without_averages(folder: Folder, today: str, keep_days: int | None) -> set[s
 def delete_old(settings_log: SettingsLog, today: str, keep_days: int, pause: Pause = no_writers) -> list[str]:
     """Delete files older than `keep_days` days before `today`; returns their names.
 
-    Averages and events go first; the raw log a day later, and only when no later averages line depends on it. Reports
-    are kept, and so are all files of a day without a report.
+    Averages, alarms and events go first; the raw log a day later, and only when no later averages line depends on it.
+    Reports are kept, and so are all files of a day without a report.
     """
     folder = settings_log.folder
     oldest = days_before(today, keep_days)
     deleted: list[str] = []
     for day in sorted(without_averages(folder, today, keep_days)):
-        deleted += _delete(folder, "averages", day, pause) + _delete(folder, "events", day, pause)
+        for kind in ("averages", "alarms", "events"):
+            deleted += _delete(folder, kind, day, pause)
     raw = set(folder.days("raw"))
     averages = [day for day in folder.days("averages") if day in raw]
     for day in _reported(folder):
         if day < days_before(oldest, 1) and averages and day < averages[0]:
-            if day >= windows_before(settings_log, Place(averages[0], 1, 0))[1]:
+            if day >= _oldest_needed(settings_log, averages[0]):
                 break
             deleted += _delete(folder, "raw", day, pause)
     return deleted
+
+
+def _oldest_needed(settings_log: SettingsLog, day: str) -> str:
+    """The oldest day of the raw log on which averages and alarms of this day and later ones depend."""
+    oldest = windows_before(settings_log, Place(day, 1, 0))[1]
+    if any(settings.alarms for settings in (settings_log.default, *(e.settings for e in settings_log.entries))):
+        # A condition that held for an hour before the windows began follows from the windows of that hour.
+        earlier = max((each for each in settings_log.folder.days("raw") if each < oldest), default=oldest)
+        oldest = windows_before(settings_log, Place(earlier, 1, 0))[1]
+    return oldest
 
 
 def delete_histories(folder: Folder, keep: int) -> None:

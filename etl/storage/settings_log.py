@@ -10,13 +10,6 @@ from etl.readings.records import RejectedError, Settings, SettingsEntry
 from etl.storage.atomic import append_whole, read_regular
 from etl.storage.folder import Folder
 
-Shape = tuple[int, tuple[tuple[str, str], ...]]
-
-
-def shape(settings: Settings) -> Shape:
-    """The settings whose change makes every window start over: size and parameters, in the order of the averages."""
-    return settings.window, tuple(settings.parameters.items())
-
 
 class DamagedEntry(NamedTuple):
     """A line of settings.jsonl (counted from 1) that is not an entry, why, and whether it lacks its line feed."""
@@ -71,7 +64,7 @@ class SettingsLog:
         previous = self.default
         for place in sorted({(e.day, e.line) for e in self.entries if (e.day, e.line) < (day, line)}):
             settings = self.at(*place)
-            if shape(settings) != shape(previous):
+            if settings.shape != previous.shape:
                 start = place
             previous = settings
         return start
@@ -81,7 +74,7 @@ class SettingsLog:
         current = self.at(day, line)
         # An entry for a later line, left by a file that others cut, would come to govern lines it must not.
         is_newest = bool(self.entries) and (self.entries[-1].day, self.entries[-1].line) <= (day, line)
-        if is_newest and current == settings and shape(current) == shape(settings):
+        if is_newest and current == settings and current.shape == settings.shape:
             return None
         return SettingsEntry(day, line, settings)
 

@@ -1,4 +1,4 @@
-"""Files built aside and moved into place: the days that a replay adds, the averages that a rebuild derives again."""
+"""Files built aside and moved into place: the days that a replay adds, the lines that a rebuild derives again."""
 
 import os
 import shutil
@@ -12,7 +12,8 @@ from etl.storage.atomic import link, open_regular, sync, temporary_path
 from etl.storage.folder import DAMAGED_GZIP, Folder
 from etl.storage.settings_log import SettingsLog
 
-STAGED_KINDS = ("raw", "averages")
+STAGED_KINDS = ("raw", "alarms", "averages")
+"""In the order in which they are moved into place: who finds averages finds the alarms of the same lines."""
 
 
 @contextmanager
@@ -40,21 +41,20 @@ def move_into_place(settings_log: SettingsLog, staged: Folder, days: list[str], 
     Everything is durable before the first rename. After a kill between them the next start derives missing averages.
     """
     folder = settings_log.folder
-    for kind in STAGED_KINDS:
-        for day in days:
-            sync(staged.path(kind, day))
+    files = [(kind, day) for day in days for kind in STAGED_KINDS if staged.path(kind, day).exists()]
+    for kind, day in files:
+        sync(staged.path(kind, day))
         (folder.root / kind).mkdir(exist_ok=True)
     with _signals_deferred():
         if entry:
             settings_log.append(entry)
-        for day in days:
-            for kind in STAGED_KINDS:
-                # Fsynced each, so that a power cut keeps no day without the days before it.
-                staged.path(kind, day).replace(folder.path(kind, day))
-                sync(folder.root / kind)
-    for kind in STAGED_KINDS:
+        for kind, day in files:
+            # Fsynced each, so that a power cut keeps no day without the days before it.
+            staged.path(kind, day).replace(folder.path(kind, day))
+            sync(folder.root / kind)
+    for kind, day in dict(files).items():
         with suppress(OSError):
-            link(folder.root / f"{kind}.jsonl", f"{kind}/{days[-1]}.jsonl")
+            link(folder.root / f"{kind}.jsonl", f"{kind}/{day}.jsonl")
 
 
 @contextmanager
@@ -77,32 +77,32 @@ def _signals_deferred() -> Iterator[None]:
             signal.raise_signal(received[0])
 
 
-def replace_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
-    """Make the averages of a day equal to these lines, atomically; False if they are equal already.
+def replace_lines(folder: Folder, kind: str, day: str, lines: Iterable[bytes]) -> bool:
+    """Make a day's file of a kind equal to these lines, atomically; False if they are equal already.
 
     A compressed file that differs is replaced by a plain one. After an OSError the file is as it was.
     """
-    path = folder.path("averages", day)
+    path = folder.path(kind, day)
     temporary = temporary_path(path)
     path.parent.mkdir(exist_ok=True)
     try:
         with open(temporary, "w+b", opener=open_regular) as derived:
             derived.writelines(lines)
             derived.seek(0)
-            if _has_averages(folder, day, derived):
+            if _has_lines(folder, kind, day, derived):
                 return False
             os.fsync(derived.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
-    folder.packed_path("averages", day).unlink(missing_ok=True)
+    folder.packed_path(kind, day).unlink(missing_ok=True)
     return True
 
 
-def _has_averages(folder: Folder, day: str, lines: Iterable[bytes]) -> bool:
+def _has_lines(folder: Folder, kind: str, day: str, lines: Iterable[bytes]) -> bool:
     try:
-        with folder.open("averages", day) as file:
+        with folder.open(kind, day) as file:
             return all(line == stored for line, stored in zip_longest(lines, file))
     except (FileNotFoundError, *DAMAGED_GZIP):
         return False

@@ -9,12 +9,13 @@ import re
 
 import pytest
 
-from tests.support.api import EMPTY, PAGE, REPORT, SHOWN, client, console, is_error
+from tests.support.api import ALARM, EMPTY, PAGE, REPORT, SHOWN, client, console, is_error
 
 
 @pytest.mark.parametrize(
     ("path", "shown"),
-    [("/averages", [{"source": "a", "id": 1}, {"source": "b", "id": None}]), ("/events", [{"event": "start"}]),
+    [("/averages", [{"source": "a", "id": 1}, {"source": "b", "id": None}]), ("/alarms", [json.loads(ALARM)]),
+     ("/events", [{"event": "start"}]),
      ("/reports", ["2026-11-21", "2026-11-22"]), ("/reports/2026-11-22", json.loads(REPORT)),
      ("/healthz", {"status": "ok"}), ("/readyz", {"ready": True, "reasons": []})],
 )  # fmt: skip
@@ -114,7 +115,7 @@ def test_a_process_that_is_not_ready_returns_the_reasons():
 def test_a_process_without_data_returns_empty_lists():
     """A process that has just started returns empty lists."""
     app = client(views=EMPTY)
-    assert [app.get(path).json for path in ("/averages", "/events", "/reports")] == [[], [], []]
+    assert [app.get(path).json for path in ("/averages", "/alarms", "/events", "/reports")] == [[], [], [], []]
 
 
 @pytest.mark.parametrize(

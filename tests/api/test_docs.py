@@ -17,6 +17,7 @@ from api.app import create_app
 from api.console import Views
 from api.guard import Guard
 from api.machines import Machines
+from tests.support.api import ALARM
 from tests.support.process import Site, closed_day, end, not_refused, until
 
 TOKEN = "hunter2"
@@ -54,6 +55,7 @@ def app_with(reasons=()):
     """An application with the console of a running process and a token."""
     views = Views(
         averages=lambda: AVERAGES,
+        alarms=lambda: [ALARM],
         events=lambda: EVENTS,
         reports=lambda: ["2026-11-22"],
         report={"2026-11-22": REPORT}.get,

@@ -86,7 +86,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=RAM) as aside:
         folder, day_of = Folder(Path(aside)), day_finder(ZoneInfo("UTC"))
         events = Events(Appender(folder, "events"), day_of, time.time)
-        logs = Logs(Appender(folder, "raw"), Appender(folder, "averages"), events, day_of)
+        logs = Logs(Appender(folder, "raw"), Appender(folder, "averages"), Appender(folder, "alarms"), events, day_of)
         logs.use(SYNC_DELAYS_S[arguments.fsync])
         poller, standing = Poller(time.time, SETTINGS.interval), Standing(folder.root, events.record)
         writer = Writer(logs, poller, standing, SETTINGS, time.time)

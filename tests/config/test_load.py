@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from etl.config.load import load
-from etl.config.model import HINTS, Api, Config, Notify, Output, Report, Source
+from etl.config.model import HINTS, Alarm, Api, Config, Notify, Output, Report, Source
 from tests.support.configs import ACCEPTED, MINIMAL, ROOT, SHIPPED, check, load_text, problems_of, written
 
 README = ROOT / "etl" / "config" / "README.md"
@@ -89,12 +89,21 @@ def test_unusual_files_are_accepted(text, tmp_path):
     load_text(tmp_path, text)
 
 
-KINDS = {"": Config, "sources": Source, "output": Output, "report": Report, "api": Api, "notify": Notify}
+KINDS = {
+    "": Config,
+    "sources": Source,
+    "alarms": Alarm,
+    "output": Output,
+    "report": Report,
+    "api": Api,
+    "notify": Notify,
+}
 
 
 def test_every_key_has_a_hint_and_no_other():
     """HINTS says what to write for each key."""
-    assert set(HINTS) == {field.encode_name for kind in KINDS.values() for field in msgspec.structs.fields(kind)}
+    keys = {field.encode_name for kind in KINDS.values() for field in msgspec.structs.fields(kind)}
+    assert set(HINTS) == keys | {"alarms.name", "alarms.sources"}
 
 
 def test_every_key_is_documented_and_no_other():
@@ -106,7 +115,7 @@ def test_every_key_is_documented_and_no_other():
         for group, kind in KINDS.items()
         for field in msgspec.structs.fields(kind)
     }
-    assert sorted(documented) == sorted(keys - {"output", "report", "api", "notify"})
+    assert sorted(documented) == sorted(keys - {"alarms", "output", "report", "api", "notify"})
 
 
 def test_a_template_expands_to_count_sources(tmp_path):

@@ -122,7 +122,9 @@ def test_a_number_in_base_60_of_a_whole_file_is_refused(tmp_path):
         "sources: [{name: m, url: 'mqtt://machine/data?key=hunter2'}]",
         "sources: [{name: m, file: 'http://user:hunter2@machine/data'}]",
         "sources: http://user:hunter2@machine/data",
-        "notify: {url: 'mailto://user:hunter2@machine'}",
+        "notify: {url: 'user:hunter2@machine'}",
+        "notify: {urls: ['http://user:hunter2@machine:x/', 5]}",
+        "notify: {urls: 'https://machine/hunter2'}",
         "sources: [{name: m, url: '${TOKEN}/data'}]",
         "sources: [{name: m, url: 'http://machine', headers: {Authorization: [hunter2]}}]",
         "sources: [{name: m, url: 'http://machine', headers: {Authorization: ' hunter2'}}]",
@@ -236,10 +238,11 @@ def test_an_accepted_address_can_be_requested(rest, scratch):
 def test_an_extra_is_installed_from_the_clone(tmp_path, monkeypatch):
     """No index has this program: the hint for a missing extra installs it from the folder of the clone."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    text = MINIMAL + "transport: curl\nreport: {cluster: 'tcp://127.0.0.1:8786'}"
-    curl, cluster = problems_of(written(tmp_path, text))
+    text = MINIMAL + "transport: curl\nreport: {cluster: 'tcp://127.0.0.1:8786'}\nnotify: {url: 'slack://a/b/c'}"
+    curl, cluster, apprise = problems_of(written(tmp_path, text))
     assert "transport curl needs pycurl; in the folder of the clone run pip install '.[fleet]'" in curl
     assert "report.cluster needs dask; in the folder of the clone run pip install '.[cluster]'" in cluster
+    assert "url needs Apprise for slack://; in the folder of the clone run pip install '.[notify]'" in apprise
 
 
 @pytest.mark.parametrize(

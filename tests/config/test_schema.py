@@ -68,6 +68,7 @@ def test_an_accepted_config_is_valid(tmp_path, text):
         "report: {at: '${A}', threshold: '${T}'}",
         "output: {stdout: ['${K}'], keep_days: '${D}', fsync: '${F}'}",
         "notify: {url: '${HOOK}'}",
+        "notify: {urls: ['${HOOK}', 'ntfy://topic']}",
         "parameters: {'a': '${F}'}",
     ],
 )
@@ -97,6 +98,7 @@ def test_variables_are_valid_everywhere(tmp_path, text):
         "output: {keep_days: 0}",
         "output: {fold: x}",
         "notify: {url: 5}",
+        "notify: {urls: https://machine/hook}",
         "parameters: {}",
         "output: 5",
     ],
@@ -131,5 +133,5 @@ def test_every_key_is_described():
         for definition in schema()["$defs"].values()
         for key, field in definition["properties"].items()
     ]
-    assert sorted({key for key, _ in described}) == sorted(HINTS)
-    assert all(text == HINTS[key] for key, text in described)
+    assert {key for key, _ in described} == {key.rpartition(".")[2] for key in HINTS}
+    assert {text for _, text in described} == set(HINTS.values())

@@ -100,7 +100,7 @@ def test_the_memory_of_a_trace_is_bounded():
 
 
 def overview_of(here, traces, mark=0):
-    console = Console(here.loaded, here.pipeline.standing, traces)
+    console = Console(here.loaded, here.pipeline.standing, traces, here.pipeline.alarms)
     return orjson.loads(b"".join(console.overview(here.clock(), mark, ["no space"])))
 
 
@@ -190,10 +190,10 @@ def test_a_machine_that_this_process_simulates_is_known(plant, url, number):
     """Only a source that is read from this very API can be told its status."""
     here, traces = watched(plant, sources=[{"name": "a", "url": url}], api={"machines": 2})
     traces.add_all([(("a", 1), window(NOW, 1.0, 2.0))])
-    shown = Console(here.loaded, here.pipeline.standing, traces).machine("a", 1)
+    shown = Console(here.loaded, here.pipeline.standing, traces, here.pipeline.alarms).machine("a", 1)
     assert (shown["simulated"], shown["times"], shown["values"]) == (
         number,
         (NOW,),
         {"temperature": (1,), "speed": (2,)},
     )
-    assert Console(here.loaded, here.pipeline.standing, traces).machine("a", 2) is None
+    assert Console(here.loaded, here.pipeline.standing, traces, here.pipeline.alarms).machine("a", 2) is None

@@ -6,22 +6,23 @@ import json
 import signal
 import socket
 import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from etl.live import notify
+from etl.cli.run import notify_of_changes
 from etl.live.night import Night
-from etl.live.notify import MAX_LISTED_SOURCES, MAX_PENDING, Notifier, outages, report_message
+from etl.live.notifications import notifier as notify
+from etl.live.notifications.messages import MAX_LISTED, Notified, outages, report_message
+from etl.live.notifications.notifier import MAX_PENDING, Notifier
 from etl.live.standing import Down
 from etl.readings.records import Failure
 from tests.support import servers
 from tests.support.plant import report_here
 from tests.support.process import HANG_S, closed_day, end, until
+from tests.support.receivers import SECRET, receiving
+from tests.support.transport import run_tick
 
-SECRET = "hunter2"
 REFUSED = Failure("refused", "connection refused")
 
 
@@ -62,7 +63,7 @@ def test_many_sources_come_in_one_message():
     """Sources that go down together are one message that counts all of them and names some."""
     names = [f"m-{n:04}" for n in range(1000)]
     (message,), told = look(dict.fromkeys(names, 1.0), known=names)
-    assert (message["count"], len(message["sources"]), len(told)) == (1000, MAX_LISTED_SOURCES, 1000)
+    assert (message["count"], len(message["sources"]), len(told)) == (1000, MAX_LISTED, 1000)
     assert message["text"] == "1000 sources are down: m-0000, m-0001, m-0002, m-0003, m-0004 ..."
 
 
@@ -81,43 +82,6 @@ def test_the_night_in_a_sentence(plant):
         "2026-11-22: 1 silence (machine-1). 1 machine sent 60 of 8,640 expected readings (0.6 %). "
         f"{anomalies} values of 1 machine deviate by more than 20 % from the day's average."
     )
-
-
-class Receiver(ThreadingHTTPServer):
-    """Takes notifications; `taken` are those it was sent, by its paths."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.taken: list[dict] = []
-        self.paths: list[str] = []
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}/hook/{SECRET}"
-
-    def told(self, event: str) -> list[dict]:
-        return [message for message in self.taken if message["event"] == event]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        assert self.headers["Content-Type"] == "application/json"
-        self.server.paths.append(self.path)
-        self.server.taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def receiving():
-    with Receiver() as receiver:
-        thread = threading.Thread(target=receiver.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield receiver
-        receiver.shutdown()
-        thread.join(HANG_S)
 
 
 def test_a_real_process_notifies(site):
@@ -185,13 +149,13 @@ def test_a_notification_that_is_not_accepted_is_an_event(talk, why, timeout, mon
     server = servers.Server(talk_after_send)
     notifier = Notifier(lambda event, **fields: events.append((event, fields)), pauses=(0, 0.01))
     try:
-        notifier.use(f"{server.url}/{SECRET}")
+        notifier.use([f"{server.url}/{SECRET}"])
         notifier.send({"event": "report"})
         sent.set()
         until(lambda: events)
         ((event, fields),) = events
     finally:
-        notifier.use(None)
+        notifier.use([])
         server.close()
     assert (event, fields["reason"], fields["about"]) == ("dropped", "notify", "report")
     assert why in fields["why"]
@@ -210,7 +174,7 @@ def test_a_second_try_may_succeed():
     server = servers.Server(talk)
     notifier = Notifier(lambda event, **_: events.append(event), pauses=(0, 0.01, 0.01))
     try:
-        notifier.use(server.url)
+        notifier.use([server.url])
         notifier.send({"event": "report"})
         notifier.send({"event": "source_down"})
         until(lambda: len(server.requests) == 3)
@@ -218,7 +182,7 @@ def test_a_second_try_may_succeed():
         assert sizes == [len('{"event":"report"}')] * 2 + [len('{"event":"source_down"}')]
         assert (events, server.connections) == ([], 3)
     finally:
-        notifier.use(None)
+        notifier.use([])
         server.close()
 
 
@@ -229,12 +193,12 @@ def test_the_queue_is_bounded(monkeypatch):
     server = servers.Server(servers.waits)
     notifier = Notifier(lambda event, **fields: reasons.append(fields["why"]), pauses=(0,))
     try:
-        notifier.use(server.url)
+        notifier.use([server.url])
         for _ in range(MAX_PENDING + 50):
             notifier.send({"event": "report"})
-        assert 49 <= reasons.count("too many notifications wait") <= 50
+        assert 49 <= reasons.count("receiver 1 (http): too many notifications wait") <= 50
     finally:
-        notifier.use(None)
+        notifier.use([])
         server.close()
 
 
@@ -246,13 +210,13 @@ def test_proxies_come_from_the_environment(monkeypatch):
     told = []
     notifier = Notifier(lambda event, **more: told.append(more), pauses=(0,))
     try:
-        notifier.use("http://receiver.invalid/hook")
+        notifier.use(["http://receiver.invalid/hook"])
         notifier.send({"event": "report"})
         until(lambda: server.requests)
         assert server.requests[0].startswith(b"POST http://receiver.invalid/hook HTTP/1.1\r\n")
         assert told == []
     finally:
-        notifier.use(None)
+        notifier.use([])
         server.close()
 
 
@@ -263,3 +227,48 @@ def test_an_address_that_is_none_is_refused(site, url):
     refused = site.etl("check")
     assert refused.returncode == 78
     assert "write an http:// or https:// address" in refused.stderr
+
+
+def test_a_disk_that_takes_no_lines_is_notified(scripted):
+    """The process notifies of a folder that cannot be written and, once it can be again, of that; each once."""
+    here = scripted()
+    with receiving() as receiver:
+        here.config["notify"] = {"urls": [receiver.url]}
+        here.reload()
+        notifier = Notifier(here.pipeline.events.record)
+        notifier.use(here.loaded.config.notify.addresses)
+        here.pipeline.poller.use(dict.fromkeys("abc", here.script))
+        run_tick(here)
+        path = here.folder.path("raw", "2026-11-22").parent
+        path.rename(here.root / "aside")
+        path.write_bytes(b"")
+        notified = Notified()
+        for _ in range(3):
+            run_tick(here)
+            notified = notify_of_changes(here.pipeline, notifier, notified, here.clock.now)
+        path.unlink()
+        (here.root / "aside").rename(path)
+        for _ in range(3):
+            run_tick(here)
+            notified = notify_of_changes(here.pipeline, notifier, notified, here.clock.now)
+        until(lambda: len(receiver.taken) == 2)
+        notifier.use([])
+    full, writable = receiver.taken
+    assert (full["event"], writable["event"]) == ("not_writable", "writable")
+    assert full["text"].startswith(f"{here.folder.root} takes no lines: ")
+    assert writable["text"] == f"{here.folder.root} takes lines again, after 30 s"
+
+
+def test_a_reload_with_an_unknown_receiver_changes_nothing(site):
+    """A receiver that Apprise does not know is refused at SIGHUP, and the ones before stay."""
+    with receiving() as receiver:
+        site.save(notify={"url": receiver.url})
+        with site.running() as process:
+            until(lambda: len(site.lines("averages")) > 3)
+            site.save(notify={"urls": ["nfty://hall", receiver.url]})
+            process.send_signal(signal.SIGHUP)
+            until(lambda: "The changed config is not applied" in (site.root / "stderr").read_text())
+            (site.root / "numbered.json").unlink()
+            until(lambda: receiver.told("source_down"))
+            end(process)
+    assert "did you mean ntfy://?" in (site.root / "stderr").read_text()

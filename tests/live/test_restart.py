@@ -41,7 +41,7 @@ def restart(here):
 
 def shown(here):
     """The latest averages lines and the values of the traces, by source."""
-    console = Console(here.loaded, here.pipeline.standing, here.traces)
+    console = Console(here.loaded, here.pipeline.standing, here.traces, here.pipeline.alarms)
     answer = orjson.loads(b"".join(console.overview(here.clock(), 0, [])))
     averages = {line["source"]: line for line in map(orjson.loads, here.pipeline.standing.latest.values())}
     return averages, {entry["latest"]["source"]: entry["trace"] for entry in answer["machines"]}

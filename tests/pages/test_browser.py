@@ -20,7 +20,7 @@ from api.machines import Machines
 from api.server import serve
 from etl.pages.console import machine_charts, shared_styles
 from etl.pages.report import report_page
-from tests.support.process import Site, end, not_refused, until
+from tests.support.process import Site, end, free_port, not_refused, until
 from tests.support.reports import HOSTILE, report_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test]'")
@@ -134,6 +134,56 @@ def test_a_source_that_goes_down_is_shown_with_its_reason(page, site):
     playwright.expect(state).to_have_text("STARTED")
 
 
+def test_a_raised_alarm_is_shown_first(page, tmp_path):
+    """A machine with an alarm comes first, marked, with what holds and since when; the limit is in its chart."""
+    site = Site(tmp_path)
+    site.reading = tmp_path / "press.json"
+    put(site, 20.5)
+    simulated = {"name": "a-machine", "url": f"http://127.0.0.1:{site.port}/data"}
+    hot = {"name": "hot", "parameter": "temperature", "above": 80, "deadband": 2, "sources": "press"}
+    sources = [simulated, {"name": "press", "file": "press.json"}]
+    site.save(interval="1s", window=1, sources=sources, alarms=[hot], output={"stdout": []})
+    with site.running():
+        visit(page, site)
+        playwright.expect(page.locator("#machines tbody tr")).to_have_count(2)
+        playwright.expect(row(page, "press").locator(".state")).to_have_text("STARTED")
+        put(site, 81.5)
+        first, state = page.locator("#machines tbody tr").first, row(page, "press").locator(".state")
+        playwright.expect(state).to_contain_text("ALARM hot: temperature above 80 since ")
+        playwright.expect(state).to_contain_text("; STARTED")
+        playwright.expect(first).to_contain_text("press")
+        playwright.expect(first).to_have_class("alarm")
+        playwright.expect(page.locator("#summary")).to_contain_text("1 with an alarm")
+        playwright.expect(page.locator("#announcement")).to_have_text("1 machine with an alarm")
+        playwright.expect(page).to_have_title("(1 with an alarm) Machine telemetry")
+        page.get_by_role("button", name="press").click()
+        playwright.expect(page.locator("#charts .chart")).to_have_count(2)
+        playwright.expect(page.locator("#charts .limit")).to_have_count(1)
+        page.keyboard.press("Escape")
+        site.reading.unlink()
+        playwright.expect(state).to_contain_text("; DOWN since ")
+        playwright.expect(page.locator("#summary")).to_contain_text("1 with an alarm · 1 down")
+        put(site, 78.0)
+        playwright.expect(state).to_have_text("STARTED")
+        playwright.expect(page.locator("#announcement")).to_have_text("")
+
+
+def test_a_notification_that_is_not_delivered_is_shown_as_such(page, tmp_path):
+    """A web hook that is down is named in the events, and nothing is said of the disk."""
+    site = Site(tmp_path)
+    site.reading = tmp_path / "press.json"
+    put(site, 81.5)
+    hot = {"name": "hot", "parameter": "temperature", "above": 80}
+    urls = [f"ntfy://127.0.0.1:{free_port()}/hall"]
+    sources = [{"name": "press", "file": "press.json"}]
+    site.save(interval="1s", sources=sources, alarms=[hot], notify={"urls": urls}, output={"stdout": []})
+    with site.running():
+        visit(page, site)
+        text = "notification not delivered: receiver 1 (ntfy): A Connection error"
+        playwright.expect(page.locator("#events")).to_contain_text(text)
+        assert "disk" not in page.locator("body").text_content()
+
+
 def test_a_machine_without_numbers_is_shown(page, site):
     """A machine that answers without a number says so in its state, in the summary and in the events."""
     visit(page, site)
@@ -197,14 +247,14 @@ def fleet(count, status="IDLE"):
     return {"now": 1000 * now, "mark": 1, "whole": True, "interval": 10, "window": 5, "threshold": 0.2,
             "timezone": "Europe/Berlin", "parameters": ["temperature", "speed"], "sources": count, "machines": rows,
             "down": [{"source": "machine-7", "since": "2026-11-22T10:00:00.000Z", "reason": "refused",
-                      "why": "connection refused"}], "not_ready": []}  # fmt: skip
+                      "why": "connection refused"}], "alarms": [], "not_ready": []}  # fmt: skip
 
 
 def machine_view(source, key):
     """The charts of any machine."""
     times = [1_795_341_600.0 + 10 * n for n in range(60)]
     columns = {"times": times, "values": {"temperature": [45.0 + n % 7 for n in range(60)], "speed": [650.0] * 60},
-               "interval": 10, "threshold": 0.2, "timezone": "Europe/Berlin"}  # fmt: skip
+               "limits": {}, "interval": 10, "threshold": 0.2, "timezone": "Europe/Berlin"}  # fmt: skip
     return {"simulated": 1, "charts": machine_charts(columns)}
 
 

@@ -13,7 +13,7 @@ from math import isfinite, nan
 import pytest
 
 from etl import analyze_values
-from etl.pages.charts import Band, chart, split_at_gaps, time_axis
+from etl.pages.charts import HEIGHT, Band, chart, split_at_gaps, time_axis
 from etl.pages.console import machine_charts
 from etl.pages.report import MAX_CHARTED, MAX_ROWS, report_page
 from tests.support.reports import BERLIN, HOSTILE, midnight, report_of
@@ -274,10 +274,23 @@ def test_any_values_can_be_drawn(values):
 def test_the_charts_of_the_console_have_the_average_of_the_last_readings():
     """Each parameter has a chart labelled with the number of its values, missing ones aside, and their average."""
     columns = {"times": [1e9, 1e9 + 10, 1e9 + 20], "values": {"speed": [1.0, nan, 2.0], "temperature": [nan] * 3}}
-    charts = machine_charts({**columns, "interval": 10, "threshold": 0.2, "timezone": "Europe/Berlin"})
+    charts = machine_charts({**columns, "limits": {}, "interval": 10, "threshold": 0.2, "timezone": "Europe/Berlin"})
     assert list(charts) == ["speed", "temperature"]
     assert 'aria-label="speed: 2 readings, average 1.50"' in charts["speed"]
     assert 'aria-label="temperature: 0 readings, average \N{EN DASH}"' in charts["temperature"]
+
+
+def test_the_limits_of_alarms_are_drawn():
+    """Each limit is a line in the chart of its parameter, within its scale; one beyond all numbers is not drawn."""
+    columns = {"times": [1e9, 1e9 + 10], "values": {"speed": [1.0, 2.0], "temperature": [1.0, 2.0]},
+               "limits": {"speed": [8.0, -1.0, 1e308]}, "interval": 10, "threshold": 0.2,
+               "timezone": "UTC"}  # fmt: skip
+    charts = machine_charts(columns)
+    levels = re.findall(r'class="limit" d="M0 (-?[0-9]+)H', charts["speed"])
+    assert len(levels) == 2
+    assert 0 < int(levels[0]) < int(levels[1]) < HEIGHT
+    assert 'aria-label="speed: 2 readings, average 1.50, limits of alarms 8, -1, 1e+308"' in charts["speed"]
+    assert "limit" not in charts["temperature"]
 
 
 def test_pages_need_neither_flask_nor_numpy():

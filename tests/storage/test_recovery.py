@@ -225,7 +225,7 @@ def test_a_start_that_is_killed_leaves_no_part_of_missing_averages(plant, monkey
     here.folder.path("averages", DAYS[0]).unlink()
     here.open()
     with monkeypatch.context() as patches:
-        patches.setattr(staging, "_has_averages", killed)
+        patches.setattr(staging, "_has_lines", killed)
         with pytest.raises(KeyboardInterrupt):
             here.pipeline.writer.tick()
     assert not here.folder.path("averages", DAYS[0]).exists()

@@ -13,6 +13,10 @@ NOW = datetime(2024, 11, 3, 13, 40, 45, 15069, tzinfo=UTC)
 BODY = 16 * 1024
 """Bytes of the longest body that is read."""
 REPORT = b'{"date":"2026-11-22","machines":[]}'
+ALARM = (
+    b'{"at":"2026-11-22T10:00:00.000Z","alarm":"hot","state":"raised","source":"a","id":1,"parameter":"temperature",'
+    b'"value":81.2,"limit":80.0,"since":"2026-11-22T09:59:30.000Z"}'
+)
 PAGE = b"<!DOCTYPE html><title>a report</title>"
 EMPTY = Views(*[list] * len(Views._fields))._replace(styles=b"")
 """The views of a process without any data."""
@@ -43,6 +47,7 @@ def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source
     """A client of an application with a console: two averages, an event and a report."""
     return client(views=Views(
         averages=averages,
+        alarms=lambda: [ALARM + b"\n"],
         events=lambda: iter([b'{"event":"start"}\n']),
         reports=lambda: ["2026-11-21", "2026-11-22"],
         report={"2026-11-22": REPORT}.get,

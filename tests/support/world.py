@@ -10,7 +10,7 @@ import apscheduler.schedulers.base as scheduling
 from apscheduler.executors.debug import DebugExecutor
 
 from etl.cli import run
-from etl.live.notify import Notifier
+from etl.live.notifications.notifier import Notifier
 from etl.live.schedule import GridTrigger, Schedule
 from etl.live.systemd import Service
 from etl.nightly.report import encode

@@ -13,10 +13,12 @@ import msgspec
 import orjson
 
 from etl.config.load import Loaded
+from etl.live.sinks.alarms import RaisedAlarms
 from etl.live.standing import Standing
+from etl.readings.alarms.conditions import Change, rules_for
 from etl.readings.averages.window import Window, number
 from etl.readings.lines import MAX_TEXT_CHARACTERS
-from etl.readings.records import Machine, Reading
+from etl.readings.records import Machine, Reading, Settings
 from etl.readings.text import shortened
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 
@@ -148,13 +150,14 @@ class Traces:
 class Console:
     """The console's answers; `not_ready` says why nobody should rely on the process now."""
 
-    def __init__(self, loaded: Loaded, standing: Standing, traces: Traces) -> None:
+    def __init__(self, loaded: Loaded, standing: Standing, traces: Traces, alarms: RaisedAlarms) -> None:
         self._loaded = loaded
         self._standing = standing
         self._traces = traces
+        self._alarms = alarms
 
     def overview(self, now: float, mark: int, not_ready: list[str]) -> Iterator[bytes]:
-        """JSON in chunks: the machines with readings since `mark`, which an earlier answer gave, and all down sources.
+        """JSON in chunks: the machines with readings since the `mark` of an earlier answer, and what is down or raised.
 
         The `id` of each is JSON as text: numbers of the page are doubles. A trace is a list of [milliseconds since the
         epoch, value of each parameter or null].
@@ -175,6 +178,7 @@ class Console:
                 {"source": source, "since": rfc3339(since), "reason": failure.reason, "why": failure.why}
                 for source, (since, failure) in self._standing.down().items()
             ],
+            "alarms": [_alarm(change) for change in self._alarms.raised()],
             "not_ready": not_ready,
         }
         yield orjson.dumps(head)[:-1] + b',"machines":['
@@ -191,7 +195,10 @@ class Console:
         yield b"]}"
 
     def machine(self, source: str, machine_id: Any) -> dict[str, Any] | None:
-        """A machine's last readings in columns, and its number if it is simulated by this process; None if unknown."""
+        """A machine's last readings in columns, the limits of its alarms, and its number if this process simulates it.
+
+        None if the machine is unknown.
+        """
         rows = self._traces.of((source, machine_id))
         if not rows:
             return None
@@ -200,6 +207,7 @@ class Console:
         return {
             "times": times,
             "values": dict(zip(settings.parameters, columns, strict=True)),
+            "limits": _limits(settings, source),
             "interval": settings.interval,
             "threshold": settings.threshold,
             "timezone": settings.timezone,
@@ -207,9 +215,38 @@ class Console:
         }
 
 
-def _id_text(machine: Machine) -> bytes:
+def _limits(settings: Settings, source: str) -> dict[str, list[float]]:
+    """The limits of the alarms of a source, by parameter."""
+    limits: dict[str, list[float]] = {parameter: [] for parameter in settings.parameters}
+    for rule, _ in rules_for(settings.alarms, settings.parameters, source):
+        if rule.parameter is not None:
+            limits[rule.parameter] += [limit for limit in (rule.above, rule.below) if limit is not None]
+    return limits
+
+
+def _alarm(change: Change) -> dict[str, str]:
+    """A raised alarm as the console shows it: what holds, and since when."""
+    rule, condition = change.rule, change.condition
+    side = "above" if condition.limit == rule.above else "below"
+    holds = f"status {rule.status}" if rule.status is not None else f"{rule.parameter} {side} {condition.limit:g}"
+    since = rfc3339(condition.since / 1000)
+    return {
+        "source": change.machine[0],
+        "id": _id_json(change.machine),
+        "alarm": rule.name,
+        "holds": holds,
+        "since": since,
+    }
+
+
+def _id_json(machine: Machine) -> str:
+    """The id of a machine as JSON."""
     machine_id = shortened(machine[1], MAX_TEXT_CHARACTERS) if isinstance(machine[1], str) else machine[1]
-    return msgspec.json.encode(msgspec.json.encode(machine_id).decode())
+    return msgspec.json.encode(machine_id).decode()
+
+
+def _id_text(machine: Machine) -> bytes:
+    return msgspec.json.encode(_id_json(machine))
 
 
 def _trace(rows: list[Row]) -> bytes:

@@ -23,7 +23,7 @@ class Fold(NamedTuple):
 class Update(NamedTuple):
     """What the fold makes of a raw line: the machine, its averages line and its window after this reading.
 
-    `values` has the value of each parameter as it was sent, None where its field is missing.
+    `means` has the average of each parameter; `values` has its value as it was sent, None where its field is missing.
     """
 
     machine: Machine
@@ -31,6 +31,8 @@ class Update(NamedTuple):
     window: Window
     values: Sequence[Any]
     line: bytes
+    means: Sequence[float | None]
+    status: Any
 
 
 def fold_of(settings: Settings) -> Fold:
@@ -54,5 +56,6 @@ def derive(windows: Windows, lines: Iterable[bytes], fold: Fold) -> Iterator[Upd
             continue
         window = step(windows.get(reading.machine), reading.polled_at, reading.values, fold.size, fold.silence)
         windows[reading.machine] = window
-        averages = fold.encode(reading, means(window), window.readings)
-        yield Update(reading.machine, averages, window, reading.values, line)
+        values = means(window)
+        averages = fold.encode(reading, values, window.readings)
+        yield Update(reading.machine, averages, window, reading.values, line, values, reading.status)

@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 from itertools import islice
 from math import inf
 
+from etl.readings.alarms.conditions import Change
+from etl.readings.alarms.fold import AlarmFold, sample_of
 from etl.readings.averages.fold import Windows, derive, fold_of, forget
 from etl.readings.averages.rewind import Rewind
 from etl.readings.averages.window import silence_s
 from etl.readings.blocks import block_decoder
 from etl.storage.places import Place, blocks_before
-from etl.storage.settings_log import SettingsLog, shape
+from etl.storage.settings_log import SettingsLog
 
 MAX_SET_BACK_S = 86_400.0
 """Windows are kept this much longer than they can matter, for lines from after the clock was set back; where it was set
@@ -22,13 +24,18 @@ MAX_WINDOWS = 100_000
 class Derivation:
     """The fold over days of the raw log, from `start` on, each line under the settings that govern it.
 
-    No reading before `now` (seconds since the epoch) follows the log.
+    No reading before `now` (seconds since the epoch) follows the log. With `alarms`, the fold of alarms up to `start`,
+    `changes` are those of the day folded last, as far as it was folded; `has_alarms` tells whether a line of it was
+    governed by settings with alarms.
     """
 
     def __init__(self, settings_log: SettingsLog, start: Place | None = None, now: float = inf) -> None:
+        self.alarms: AlarmFold | None = None
+        self.changes: list[Change] = []
+        self.has_alarms = False
         self.windows: Windows = windows_before(settings_log, start, now)[0] if start else {}
         self._settings_log = settings_log
-        self._shape = shape(settings_log.at(start.day, start.line - 1)) if start else None
+        self._shape = settings_log.at(start.day, start.line - 1).shape if start else None
 
     def day(self, day: str, line: int = 1, offset: int = 0) -> Iterator[bytes]:
         """The averages lines of a day from its line `line`, which starts at `offset`."""
@@ -36,6 +43,7 @@ class Derivation:
 
     def fold(self, day: str, lines: Iterator[bytes], line: int = 1) -> Iterator[bytes]:
         """The averages lines of a day's raw lines, the first of which is its line `line`."""
+        self.changes, self.has_alarms = [], False
         if len(self.windows) > MAX_WINDOWS:
             silence = silence_s(self._settings_log.at(day, line).interval)
             # A local day may begin 14 hours before that day of UTC; the clock may have been set back within it.
@@ -44,11 +52,15 @@ class Derivation:
         for first, end, settings in self._settings_log.segments(day):
             if end <= line:
                 continue
-            if self._shape not in (None, shape(settings)):
+            if self._shape not in (None, settings.shape):
                 self.windows.clear()
-            self._shape = shape(settings)
+            self._shape = settings.shape
             segment = lines if end == inf else islice(lines, int(end) - max(first, line))
+            alarms = self.alarms if settings.alarms or (self.alarms and self.alarms.states) else None
             for update in derive(self.windows, segment, fold_of(settings)):
+                if alarms:
+                    self.has_alarms |= bool(settings.alarms)
+                    self.changes += alarms.add(day, settings, sample_of(update))
                 yield update.averages
 
 

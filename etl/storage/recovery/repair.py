@@ -38,7 +38,8 @@ def repair_files(folder: Folder, record: Record, checked_bytes: int, newest: int
     """Repair the files of all days, or the `newest` ones of each kind, and settings.jsonl; the files that changed.
 
     Torn ends, and damaged lines in the last `checked_bytes` of a file, are moved to `*.torn`. Averages are cut where
-    the first line is damaged or follows from a line that was moved: they are derived again.
+    the first line is damaged or follows from a line that was moved, a file of alarms with damage is removed: they
+    are derived again.
     """
     _complete_removal(folder)
     days = [(kind, day) for kind in KINDS for day in folder.days(kind)[-(newest or 0) :]]
@@ -50,6 +51,13 @@ def _repair_day(folder: Folder, kind: str, day: str, record: Record, checked_byt
     path = folder.path(kind, day)
     changed = _repair_end(folder, path, record)
     damages = list(_damages(path, kind, checked_bytes))
+    if kind == "alarms" and (changed or damages):
+        # What is raised depends on each line of the day, so that all of them are derived again.
+        if damages:
+            _keep(path, b"".join(damage.line for damage in damages))
+        path.unlink()
+        sync(path.parent)
+        return True
     if not damages:
         return changed
     if kind == "averages":

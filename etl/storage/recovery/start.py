@@ -1,23 +1,24 @@
 """Recovery: the end of the folder repaired and made consistent, at start and after a disturbance."""
 
-import os
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from itertools import chain
 from math import inf
 from typing import NamedTuple
 
+from etl.readings.alarms.conditions import Change
+from etl.readings.alarms.fold import AlarmFold
 from etl.readings.averages.fold import Windows
 from etl.readings.records import Settings
-from etl.storage.atomic import open_regular, sync
+from etl.storage.atomic import sync
 from etl.storage.folder import DAMAGED_GZIP, Folder
 from etl.storage.places import Place, nth_place, place_at
+from etl.storage.recovery.alarms import AlarmsAtEnd, derive_missing_alarms, has_alarms, recover_alarms
 from etl.storage.recovery.derivation import Derivation
 from etl.storage.recovery.repair import DELAYED_BYTES, Record, repair_files
+from etl.storage.recovery.rewrite import rewrite_end
 from etl.storage.retention import without_averages
-from etl.storage.settings_log import SettingsLog, shape
-from etl.storage.staging import replace_averages
+from etl.storage.settings_log import SettingsLog
+from etl.storage.staging import replace_lines
 
 TAIL_BYTES = 1 << 20
 """Bytes of the raw log's end whose averages every start derives again, and that may not be durable after a power cut
@@ -34,6 +35,14 @@ class Written(NamedTuple):
 BY_DEFAULT = Written()
 
 
+class Recovered(NamedTuple):
+    """What to go on with: the windows, the fold of alarms, and the changes of alarms that no file had yet."""
+
+    windows: Windows
+    alarms: AlarmFold
+    changes: list[Change]
+
+
 def recover(
     folder: Folder,
     settings: Settings,
@@ -41,8 +50,8 @@ def recover(
     record: Record,
     written: Written = BY_DEFAULT,
     now: float = inf,
-) -> Windows:
-    """Repair the end of the folder and write down the settings; the windows to go on with from day `today` on.
+) -> Recovered:
+    """Repair the end of the folder and write down the settings; what to go on with from day `today` on.
 
     Averages that `keep_days` deletes are not derived again. No reading before `now` (seconds since the epoch) follows
     the log. After an OSError it is safe to try again later.
@@ -53,16 +62,19 @@ def recover(
     days = folder.days("raw")
     for day in folder.days("averages"):
         if day >= max([today, *days[-1:]]) and day not in days:
-            _rewrite_end(folder, day, 1, iter(()), record)
+            rewrite_end(folder, "averages", day, 1, iter(()), record)
     if not days:
-        return {}
+        return Recovered({}, AlarmFold(settings), [])
     settings_log = SettingsLog(folder, settings)
     deleted = without_averages(folder, today, written.keep_days) - {*folder.days("averages")}
     start = _tail(folder, days, deleted)
-    derive_missing(settings_log, {day for day in days if day < start.day} - deleted, record)
-    windows = _derive_from(settings_log, start, record, now)
+    older = {day for day in days if day < start.day}
+    derive_missing(settings_log, older - deleted, record)
+    if has_alarms(settings_log):
+        derive_missing_alarms(settings_log, older - without_averages(folder, today, written.keep_days), record)
+    recovered = _derive_from(settings_log, start, record, now)
     last = settings_log.at(days[-1], folder.count("raw", days[-1]))
-    return windows if shape(last) == shape(settings) else {}
+    return recovered if last.shape == settings.shape else recovered._replace(windows={})
 
 
 def _sync_newest(folder: Folder) -> None:
@@ -82,7 +94,7 @@ def derive_missing(settings_log: SettingsLog, days: Iterable[str], record: Recor
     for day in sorted({*days} - {*folder.days("averages")}):
         with suppress(*DAMAGED_GZIP):
             lines = Derivation(settings_log, Place(day, 1, 0)).day(day)
-            if replace_averages(folder, day, lines):
+            if replace_lines(folder, "averages", day, lines):
                 file = str(folder.path("averages", day).relative_to(folder.root))
                 record("repaired", reason="averages", file=file)
 
@@ -117,49 +129,19 @@ def _tail(folder: Folder, days: list[str], deleted: Collection[str]) -> Place:
     return place
 
 
-def _derive_from(settings_log: SettingsLog, start: Place, record: Record, now: float) -> Windows:
-    """Derive the averages from `start` on and make the files equal to them."""
+def _derive_from(settings_log: SettingsLog, start: Place, record: Record, now: float) -> Recovered:
+    """Derive the averages and alarms from `start` on and make the files equal to them, those of the alarms first.
+
+    So whoever finds an averages line finds the alarms lines of the same reading.
+    """
+    alarms = AlarmsAtEnd(AlarmFold(settings_log.default), [])
+    if has_alarms(settings_log):
+        alarms = recover_alarms(settings_log, start, record, now)
     folder, derivation = settings_log.folder, Derivation(settings_log, start, now)
     for day in [day for day in folder.days("raw") if day >= start.day]:
         line, offset = (start.line, start.offset) if day == start.day else (1, 0)
-        agrees = _rewrite_end(folder, day, line, derivation.day(day, line, offset), record)
+        agrees = rewrite_end(folder, "averages", day, line, derivation.day(day, line, offset), record)
         if not agrees and line > 1:
             # Not even the first line agrees: damaged lines further up may have shifted the line numbers.
             return _derive_from(settings_log, Place(day, 1, 0), record, now)
-    return derivation.windows
-
-
-def _rewrite_end(folder: Folder, day: str, line: int, derived: Iterator[bytes], record: Record) -> bool:
-    """Make a day's averages from line `line` on equal to `derived`.
-
-    False, with nothing changed, where the very first line to compare differs. A compressed file is left unchanged.
-    """
-    path = folder.path("averages", day)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    if is_new and folder.packed_path("averages", day).exists():
-        deque(derived, 0)  # only the windows are needed: a file is complete before it is compressed
-        return True
-    with open(path, "ab+", opener=open_regular) as file:
-        start = end = nth_place(folder, day, line, "averages").offset
-        file.seek(start)
-        different: list[bytes] = []
-        for averages in derived:
-            stored = file.readline()
-            if stored != averages:
-                if stored and end == start and line > 1:
-                    return False
-                different = [averages]
-                break
-            end += len(averages)
-        size = path.stat().st_size
-        if not different and end == size:
-            return True
-        file.truncate(end)
-        written = sum(file.write(averages) for averages in chain(different, derived))
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
-        sync(path.parent)
-    record("repaired", reason="averages", file=str(path.relative_to(folder.root)), cut=size - end, written=written)
-    return True
+    return Recovered(derivation.windows, *alarms)
