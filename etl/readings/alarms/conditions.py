@@ -79,7 +79,7 @@ def step(conditions: Conditions, sample: Sample, rules: Rules, silence: int) -> 
     changes: list[Change] = []
     for rule, column in rules:
         value = sample.status if column is None else sample.averages[column]
-        previous = conditions.get(rule.name)
+        previous = conditions.get(rule.name) if conditions else None
         condition = _next(previous, sample.at, rule, value, silence)
         if condition:
             following[rule.name] = condition
