@@ -1,15 +1,16 @@
 """The output folder checked against its raw log, derived again from it, and extended by recorded readings.
 
-    verify        checks that averages and reports follow from the raw log
+    verify        checks that averages, alarms and reports follow from the raw log
     snapshot      how far the folder reached when the check began
-    logs          the averages of a day against its raw log
+    logs          the averages and alarms of a day against its raw log
     reports       a report against the one computed again
     differences   where two JSON values differ
     findings      the results of a check, listed up to a limit
-    rebuild       derives averages and reports again
+    rebuild       derives averages, alarms and reports again
     replay        imports recorded readings
     recording     reads the files of a replay
     tables        CSV rows as JSON objects
+    backtest      what alarms would have raised on the recorded averages
     epochs        timestamps that are numbers
 
 Imported by `cli` only.

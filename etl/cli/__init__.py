@@ -14,6 +14,7 @@
     verify         etl verify
     rebuild        etl rebuild
     status         etl status
+    alarms         etl alarms
     progress       progress bars
     logs           the log on stderr
 

@@ -1,6 +1,6 @@
 """CPU of a reading without the network: parse, check, step, encode both lines, its share of a write; and a profile.
 
-python -m tests.benchmarks.hot_path [--batch 100] [--fsync never]
+python -m tests.benchmarks.hot_path [--batch 100] [--fsync never] [--alarms 3]
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from etl.live.pipeline import SYNC_DELAYS_S
 from etl.live.poller import Poller
 from etl.live.standing import Standing
@@ -22,7 +24,7 @@ from etl.readings.answers import parse
 from etl.readings.averages.fold import derive, fold_of
 from etl.readings.days import day_finder
 from etl.readings.lines import raw_line
-from etl.readings.records import Answer, Poll, Settings
+from etl.readings.records import AlarmRule, Answer, Poll, Settings
 from etl.storage.appender import Appender
 from etl.storage.events import Events
 from etl.storage.folder import Folder
@@ -33,6 +35,12 @@ BODY = (
     b'"temperature":49.44,"timestamp":"2026-11-23T01:12:03.045386+00:00"}'
 )
 SETTINGS = Settings(5, {"temperature": "temperature", "speed": "fan_speed"}, "UTC", 10.0, 0.2)
+ALARMS = (
+    AlarmRule("hot", parameter="temperature", above=80.0, deadband=2.0, hold_ms=30_000),
+    AlarmRule("slow", parameter="speed", below=100.0),
+    AlarmRule("fault", status="ERROR", hold_ms=60_000),
+)
+"""Alarms of which the readings raise none, as nearly always."""
 READINGS = 10_000
 START = 1_795_341_600.123
 
@@ -80,7 +88,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--batch", type=int, default=100)
     options.add_argument("--fsync", choices=SYNC_DELAYS_S, default="never")
+    options.add_argument("--alarms", type=int, default=0, choices=range(len(ALARMS) + 1))
     arguments = options.parse_args()
+    settings = msgspec.structs.replace(SETTINGS, alarms=ALARMS[: arguments.alarms])
     for what, work in (("parse", parse_all), ("encode raw", encode_all), ("derive: step, encode", derive_all)):
         print(f"{what:24} {best(work):6.2f} us")
     with tempfile.TemporaryDirectory(dir=RAM) as aside:
@@ -89,7 +99,7 @@ def main() -> None:
         logs = Logs(Appender(folder, "raw"), Appender(folder, "averages"), Appender(folder, "alarms"), events, day_of)
         logs.use(SYNC_DELAYS_S[arguments.fsync])
         poller, standing = Poller(time.time, SETTINGS.interval), Standing(folder.root, events.record)
-        writer = Writer(logs, poller, standing, SETTINGS, time.time)
+        writer = Writer(logs, poller, standing, settings, lambda: START)
         writer.sinks = [lambda batch: standing.wrote(batch.updates)]
         work = whole(poller, writer, arguments.batch)
         print(f"{'all, with its write':24} {best(work):6.2f} us")

@@ -1,9 +1,10 @@
 """Start of `etl run` with a big raw log of today: seconds and CPU until its first line, beside an empty folder.
 
-python -m tests.benchmarks.start [--megabytes 100] [--rounds 5]
+python -m tests.benchmarks.start [--megabytes 100] [--rounds 5] [--for 0s]
 
 The process reads the end of today's files, derives the last averages again and polls; the log itself it only counts.
-Both starts are measured in turn; what counts is the difference.
+With `--for` there are alarms that hold for so long, and files of theirs. Both starts are measured in turn; what counts
+is the difference.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ from tests.benchmarks.idle import cpu_seconds
 from tests.support.days import write_big_day
 
 MACHINES = 50
+ALARMS = """alarms:
+  - {name: low, parameter: temperature, below: 1000, for: %s}
+  - {name: high, parameter: temperature, above: 1000}
+"""
+"""One that is raised for every machine once it has held, and one that is never raised."""
 BYTES_A_TICK = 9040
 """Bytes of raw lines that `write_big_day` writes for 50 machines, about."""
 
@@ -45,7 +51,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--megabytes", type=int, default=100)
     options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--for", dest="hold")
     arguments = options.parse_args()
+    alarms = ALARMS % arguments.hold if arguments.hold else ""
     starts: dict[str, list[tuple[float, float]]] = {"empty folder": [], "big day": []}
     size = 0
     for _ in range(arguments.rounds):
@@ -54,11 +62,15 @@ def main() -> None:
                 root = Path(aside)
                 (root / "one.json").write_bytes(b'{"id":0,"temperature":21.5}')
                 (root / "config.yaml").write_text(
-                    "timezone: UTC\nsources: [{name: new, file: one.json}]\napi: {serve: false}\n"
+                    "timezone: UTC\nsources: [{name: new, file: one.json}]\napi: {serve: false}\n" + alarms
                 )
                 if name == "big day":
                     ticks = arguments.megabytes * 1_000_000 // BYTES_A_TICK
                     size = write_big_day(Folder(root / "output"), ticks, MACHINES)
+                    if alarms:
+                        subprocess.run(
+                            [sys.executable, "-m", "etl", "rebuild"], cwd=root, capture_output=True, check=True
+                        )
                     os.sync()
                 measured.append(start(root))
                 shutil.rmtree(root / "output")

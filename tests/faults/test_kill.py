@@ -18,6 +18,7 @@ import pytest
 from etl.config import load as config
 from etl.nightly.due import due_days
 from etl.nightly.report import encode
+from etl.readings.alarms.fold import AlarmFold, alarm_line
 from etl.readings.answers import parse
 from etl.readings.lines import settings_line
 from etl.readings.records import SettingsEntry
@@ -127,6 +128,10 @@ class Rig:
         self.site.save(
             interval="100ms",
             timezone="UTC",
+            alarms=[
+                {"name": "warm", "parameter": "temperature", "above": 23, "deadband": 0.5},
+                {"name": "slow", "parameter": "speed", "below": 5, "for": "200ms", "sources": "[tba]*"},
+            ],
             sources=[
                 {"name": "array", "file": "array.json"},
                 {"name": "object", "file": "object.json"},
@@ -290,9 +295,14 @@ def finish(rig: Rig) -> None:
         until(lambda: rig.prints() and is_read() and not due(rig))
         end(process)
     rig.check()
-    derivation = Derivation(SettingsLog(folder, rig.settings))
+    settings_log = SettingsLog(folder, rig.settings)
+    derivation = Derivation(settings_log)
+    derivation.alarms = AlarmFold(settings_log.at(folder.days("raw")[0], 0))
     for day in folder.days("raw"):
         assert b"".join(derivation.day(day)) == b"".join(line for _, line in folder.lines("averages", day))
+        changes = b"".join(map(alarm_line, derivation.changes))
+        assert changes == b"".join(line for _, line in folder.lines("alarms", day))
+    assert folder.count("alarms", folder.days("raw")[-1])
     written = {line for day in folder.days("averages") for _, line in folder.lines("averages", day)}
     assert rig.averages <= written
     assert set(folder.reports()) >= rig.closed.keys()
@@ -300,7 +310,8 @@ def finish(rig: Rig) -> None:
     for day, data in rig.closed.items():
         assert b"".join(line for _, line in folder.lines("raw", day)) == data
     for kind in KINDS:
-        assert all(path.read_bytes().endswith(b"\n") for path in (folder.root / kind).glob("*.jsonl"))
+        contents = [path.read_bytes() for path in (folder.root / kind).glob("*.jsonl")]
+        assert all(data.endswith(b"\n") for data in contents if data)
 
 
 def due(rig: Rig) -> list[str]:

@@ -72,7 +72,7 @@ def test_a_raised_alarm_survives_a_silence_and_a_pending_one_does_not():
 def test_a_rule_applies_to_the_sources_of_its_pattern():
     """`sources` is a shell pattern over the names of sources, in the case they are written in."""
     rules = [HOT, AlarmRule("presses", status="ERROR", sources="press-*"), AlarmRule("one", status="E", sources="Oven")]
-    names = [[rule.name for rule, _ in rules_for(rules, PARAMETERS, source)] for source in ("press-7", "oven", "Oven")]
+    names = [[rule.name for rule, *_ in rules_for(rules, PARAMETERS, source)] for source in ("press-7", "oven", "Oven")]
     assert names == [["hot", "presses"], ["hot"], ["hot", "one"]]
 
 

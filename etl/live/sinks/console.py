@@ -218,7 +218,7 @@ class Console:
 def _limits(settings: Settings, source: str) -> dict[str, list[float]]:
     """The limits of the alarms of a source, by parameter."""
     limits: dict[str, list[float]] = {parameter: [] for parameter in settings.parameters}
-    for rule, _ in rules_for(settings.alarms, settings.parameters, source):
+    for rule, *_ in rules_for(settings.alarms, settings.parameters, source):
         if rule.parameter is not None:
             limits[rule.parameter] += [limit for limit in (rule.above, rule.below) if limit is not None]
     return limits

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
@@ -39,8 +40,11 @@ Conditions = Mapping[str, Condition]
 """The conditions of a machine by the name of their rule; most machines have none."""
 States = dict[Machine, Conditions]
 """The state of the fold from averages lines to alarms lines: the machines that have conditions."""
-Rules = Sequence[tuple[AlarmRule, int | None]]
-"""The rules for a source in the order of the config, each with the column of its average; None: the status."""
+Rules = Sequence[tuple[AlarmRule, int | None, float, float]]
+"""The rules for a source in the order of the config.
+
+Each has the column of its average (None: the status) and its limits, infinite where it has none.
+"""
 
 
 class Change(NamedTuple):
@@ -64,7 +68,12 @@ def rules_for(rules: Iterable[AlarmRule], parameters: Iterable[str], source: str
     columns: dict[str | None, int | None] = {parameter: column for column, parameter in enumerate(parameters)}
     columns[None] = None
     return [
-        (rule, columns[rule.parameter])
+        (
+            rule,
+            columns[rule.parameter],
+            -inf if rule.below is None else rule.below,
+            inf if rule.above is None else rule.above,
+        )
         for rule in rules
         if rule.parameter in columns and fnmatchcase(source, rule.sources)
     ]
@@ -77,9 +86,13 @@ def step(conditions: Conditions, sample: Sample, rules: Rules, silence: int) -> 
     """
     following: dict[str, Condition] = {}
     changes: list[Change] = []
-    for rule, column in rules:
+    for rule, column, below, above in rules:
         value = sample.status if column is None else sample.averages[column]
-        previous = conditions.get(rule.name)
+        previous = conditions.get(rule.name) if conditions else None
+        if previous is None and (
+            value is None or (value != rule.status if column is None else below <= value <= above)
+        ):
+            continue  # nearly every reading, so it is decided here
         condition = _next(previous, sample.at, rule, value, silence)
         if condition:
             following[rule.name] = condition
