@@ -111,7 +111,7 @@ def _next(previous: Condition | None, at: int, rule: AlarmRule, value: Any, sile
     average without a value did, too.
     """
     if previous and previous.raised:
-        if value is None or not _is_inside(rule, value):
+        if value is None or not ends(rule, value):
             return msgspec.structs.replace(previous, at=at, value=previous.value if value is None else value)
         return None
     if value is None:
@@ -130,7 +130,7 @@ def _next(previous: Condition | None, at: int, rule: AlarmRule, value: Any, sile
     return Condition(since, at, value, limit, at - since >= rule.hold_ms)
 
 
-def _is_inside(rule: AlarmRule, value: Any) -> bool:
+def ends(rule: AlarmRule, value: Any) -> bool:
     """Whether a value ends a raised alarm: back inside of the limits by the deadband, or another status."""
     if rule.status is not None:
         return bool(value != rule.status)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from etl.readings.alarms.conditions import Conditions, Rules, Sample, States, rules_for, step
+from etl.readings.alarms.conditions import Conditions, Rules, Sample, States, ends, rules_for, step
 from etl.readings.alarms.fold import sample_decoder
 from etl.readings.averages.window import silence_s
 from etl.readings.records import AlarmRule, Machine, RejectedError, Settings
@@ -48,7 +48,7 @@ class _History:
 
     def add(self, sample: Sample, rules: Rules, era: _Era) -> None:
         """Add the reading before those added so far."""
-        for rule, column in rules:
+        for rule, column, *_ in rules:
             value = sample.status if column is None else sample.averages[column]
             if value is not None and rule.name in self.raised:
                 self.values.setdefault(rule.name, value)
@@ -63,7 +63,7 @@ class _History:
         self.readings.append((sample, pending, era))
         holds, _ = step({}, sample, pending, era.silence_ms)
         span = self.readings[0][0].at - sample.at
-        still = {rule.name for rule, _ in pending if rule.name in holds and span <= rule.hold_ms}
+        still = {rule.name for rule, *_ in pending if rule.name in holds and span <= rule.hold_ms}
         self._open = still if self._open is None else self._open & still
         self.is_done = not self._open
 
@@ -122,7 +122,7 @@ def _joined(current: Settings, raised: States, histories: Mapping[Machine, _Hist
             for name, value in history.values.items():
                 known[name] = msgspec.structs.replace(known[name], value=value)
             conditions, is_sound = history.conditions()
-            agrees = agrees and is_sound and not _is_ended(current, machine, known)
+            agrees = agrees and is_sound and not _is_ended(current, known)
             known |= conditions
         if known:
             # In the order of the config, as the fold keeps them.
@@ -130,15 +130,10 @@ def _joined(current: Settings, raised: States, histories: Mapping[Machine, _Hist
     return states, agrees
 
 
-def _is_ended(current: Settings, machine: Machine, raised: Conditions) -> bool:
+def _is_ended(current: Settings, raised: Conditions) -> bool:
     """Whether the last value of an alarm that is said to be raised would have ended it."""
-    for rule in current.alarms:
-        if condition := raised.get(rule.name):
-            sample = Sample(machine, condition.at, [condition.value], condition.value)
-            column = None if rule.status is not None else 0
-            if not step({rule.name: condition}, sample, [(rule, column)], 0)[0]:
-                return True
-    return False
+    conditions = [(rule, raised[rule.name]) for rule in current.alarms if rule.name in raised]
+    return any(condition.value is not None and ends(rule, condition.value) for rule, condition in conditions)
 
 
 def _samples_before(settings_log: SettingsLog, place: Place) -> Iterator[tuple[str, _Era, Sample]]:
