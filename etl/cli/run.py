@@ -40,6 +40,8 @@ WRITER_PATIENCE_S = 2.0
 """The writer gets this long to write the last answers; a signal must end the process within 5 s."""
 STDOUT_PATIENCE_S = 0.5
 """A reader of stdout gets this long to take the last lines: the files have them."""
+RECOVERY_PATIENCE_S, RECOVERY_CHECK_S = 30.0, 0.1
+"""The nightly job waits so long for the recovery at a start, without which no day can be closed; it checks so often."""
 GAP_AFTER_INTERVALS = 2
 """Intervals between the last reading and a start from which on the start records a gap."""
 
@@ -88,7 +90,12 @@ def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
             lambda summary: notifier.send(report_message(summary, time.time())),
             signals.stopping,
         )
-        schedule = Schedule(loaded.config.interval, pipeline.poller.poll, night.run, time.time)
+
+        def nightly() -> None:
+            _wait_for_recovery(pipeline, signals)
+            night.run()
+
+        schedule = Schedule(loaded.config.interval, pipeline.poller.poll, nightly, time.time)
         schedule.set_sources(pipeline.names)
         schedule.start()
         polling = f"Polling {plural(len(pipeline.names), 'source')} every {loaded.config.interval:g} s"
@@ -219,6 +226,15 @@ def _write(pipeline: Pipeline, signals: Signals) -> None:
     except Exception:
         log.critical("The writer failed; the process stops so that its supervisor can restart it", exc_info=True)
         signals.stop("failed", failed=True)
+
+
+def _wait_for_recovery(pipeline: Pipeline, signals: Signals) -> None:
+    end = time.monotonic() + RECOVERY_PATIENCE_S
+    while time.monotonic() < end and not signals.stopping():
+        with pipeline.writer.paused() as is_consistent:
+            if is_consistent:
+                return
+        time.sleep(RECOVERY_CHECK_S)
 
 
 def _record_start(pipeline: Pipeline, now: float) -> None:
