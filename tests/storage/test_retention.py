@@ -8,6 +8,7 @@ from etl.storage.folder import Folder
 from etl.storage.recovery.derivation import Derivation
 from etl.storage.retention import compress, delete_old
 from etl.storage.settings_log import SettingsLog
+from tests.support.folders import prove
 from tests.support.reports import make_report
 
 MIDNIGHT = 1_795_392_000.0
@@ -153,3 +154,27 @@ def test_compression_stops_where_it_is_when_the_process_ends(plant):
     assert compress(here.folder, lambda: True) == []
     assert here.bytes_of("raw") == before
     assert not [path for path in (here.folder.root / "raw").iterdir() if path.suffix != ".jsonl"]
+
+
+def test_alarms_are_compressed_and_deleted_like_averages(plant):
+    """A week with an alarm that stays raised: the compressed files read as before, deleted days are no fault."""
+    here = plant(start=MIDNIGHT - 20, alarms=[{"name": "busy", "parameter": "speed", "above": 0}])
+    for day in range(7):
+        here.clock.now = MIDNIGHT - 20 + day * DAY
+        here.tick(4)
+    here.clock.now += 400
+    here.night()
+    here.pipeline.writer.finish()
+    folder = here.folder
+    days = folder.days("alarms")
+    assert days == folder.days("averages")
+    before = {day: [line for _, line in folder.lines("alarms", day)] for day in days}
+    assert all(b'"continued":true' in lines[0] for lines in list(before.values())[1:])
+    compress(folder, never)
+    assert not folder.path("alarms", days[0]).exists()
+    assert {day: [line for _, line in folder.lines("alarms", day)] for day in days} == before
+    delete_old(SettingsLog(folder, here.loaded.settings), days[-1], 2)
+    assert folder.days("alarms") == folder.days("averages") == days[-3:]
+    here.close()
+    here.settings = here.loaded.settings
+    assert [text for text in prove(here, deleted=days[:-3])[0] if "alarms" in text] == []
