@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 
 from etl.readings.alarms.conditions import Change
-from etl.readings.alarms.fold import AlarmFold, alarm_line, sample_of
+from etl.readings.alarms.fold import AlarmFold, alarm_line
 from etl.readings.averages.fold import Update
 from etl.readings.records import Machine, Settings
 from etl.storage.appender import Appender
@@ -31,7 +31,7 @@ class AlarmLog:
         """Queue the changes that readings of a day cause; with alarms, each day with readings gets a file."""
         if not updates or not (settings.alarms or self._fold.states):
             return
-        changes = [change for update in updates for change in self._fold.add(day, settings, sample_of(update))]
+        changes = [change for update in updates for change in self._fold.add_update(day, settings, update)]
         if changes or (settings.alarms and day != self._day):
             self._day = day
             self._changes.append(changes)

@@ -47,6 +47,16 @@ class SettingsLog:
                 return entry.settings
         return self.default
 
+    def before(self, day: str, line: int) -> Settings:
+        """The settings that govern the line before this one, which for the first one is the last of the day before.
+
+        An entry behind the last line of a day governs only the next day.
+        """
+        previous = max((each for each in self.folder.days("raw") if each < day), default="")
+        if line > 1 or not previous:
+            return self.at(day, line - 1)
+        return self.at(previous, max(1, self.folder.count("raw", previous)))
+
     def of_day(self, day: str) -> Settings:
         """The settings of a day's last line, which its report uses."""
         has_entry = any(entry.day == day for entry in self.entries)

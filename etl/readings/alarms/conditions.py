@@ -86,13 +86,9 @@ def step(conditions: Conditions, sample: Sample, rules: Rules, silence: int) -> 
     """
     following: dict[str, Condition] = {}
     changes: list[Change] = []
-    for rule, column, below, above in rules:
+    for rule, column, *_ in rules:
         value = sample.status if column is None else sample.averages[column]
-        previous = conditions.get(rule.name) if conditions else None
-        if previous is None and (
-            value is None or (value != rule.status if column is None else below <= value <= above)
-        ):
-            continue  # nearly every reading, so it is decided here
+        previous = conditions.get(rule.name)
         condition = _next(previous, sample.at, rule, value, silence)
         if condition:
             following[rule.name] = condition
@@ -102,6 +98,15 @@ def step(conditions: Conditions, sample: Sample, rules: Rules, silence: int) -> 
             last = msgspec.structs.replace(previous, value=value)
             changes.append(Change(sample.machine, sample.at, rule, last, "ended"))
     return following, changes
+
+
+def is_quiet(averages: Sequence[float | None], status: Any, rules: Rules) -> bool:
+    """Whether a reading of a machine without conditions begins none: nearly every reading, so it must cost little."""
+    for rule, column, below, above in rules:
+        value = status if column is None else averages[column]
+        if value is not None and (value == rule.status if column is None else not below <= value <= above):
+            return False
+    return True
 
 
 def _next(previous: Condition | None, at: int, rule: AlarmRule, value: Any, silence: int) -> Condition | None:

@@ -1,6 +1,6 @@
 """The fold from averages lines to alarms lines. Live polling, start, replay, rebuild and verify share it. Pure."""
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
@@ -15,6 +15,7 @@ from etl.readings.alarms.conditions import (
     States,
     continued,
     end_changed,
+    is_quiet,
     rules_for,
     step,
 )
@@ -88,6 +89,20 @@ class AlarmFold:
             changes += following
         return changes
 
+    def add_update(self, day: str, settings: Settings, update: Update) -> Sequence[Change]:
+        """Do what `add` does, with a reading that was just averaged; at little cost where nothing changes."""
+        rules = self._rules.get(update.machine[0])
+        if (
+            rules is not None
+            and day == self._day
+            and settings is self._settings
+            and update.machine not in self.states
+            and is_quiet(update.means, update.status, rules)
+        ):
+            return ()
+        at = round(update.window.at * 1000)
+        return self.add(day, settings, Sample(update.machine, at, update.means, update.status))
+
     def _use(self, settings: Settings, at: int) -> list[Change]:
         """Go on under other settings: raised alarms of changed rules end; where windows start over, conditions do."""
         before, self._settings = self._settings, settings
@@ -99,11 +114,6 @@ class AlarmFold:
                 self.states[machine] = {name: each for name, each in conditions.items() if each.raised}
         self.states = {machine: conditions for machine, conditions in self.states.items() if conditions}
         return changes
-
-
-def sample_of(update: Update) -> Sample:
-    """What alarms depend on in a reading that was just averaged."""
-    return Sample(update.machine, round(update.window.at * 1000), update.means, update.status)
 
 
 def sample_decoder(parameters: Iterable[str]) -> Callable[[bytes], Sample]:

@@ -95,7 +95,7 @@ def derivation_from(settings_log: SettingsLog, day: str) -> Derivation:
 
 def alarms_at_start(settings_log: SettingsLog, day: str) -> AlarmFold:
     """The fold before the first line of a day: raised is what was at the end of the day before."""
-    folder, settings = settings_log.folder, settings_log.at(day, 0)
+    folder, settings = settings_log.folder, settings_log.before(day, 1)
     previous = _day_before(folder, day)
     if previous in folder.days("alarms"):
         return AlarmFold(settings, "", _raised(settings, _records(folder, previous)))
@@ -115,7 +115,7 @@ def continue_alarms(settings_log: SettingsLog, day: str, fold: AlarmFold, delete
     if not is_deleted or previous in days or day not in days:
         return
     records = takewhile(lambda record: record.is_continued, _records(folder, day))
-    fold.set_raised(_raised(settings_log.at(day, 0), records))
+    fold.set_raised(_raised(settings_log.before(day, 1), records))
 
 
 def _day_before(folder: Folder, day: str) -> str:
@@ -131,7 +131,7 @@ def _rewrite(folder: Folder, day: str, lines: int, derivation: Derivation, recor
 
 def _before(settings_log: SettingsLog, place: Place, at: int, derivation: Derivation) -> _Start | None:
     """The fold before a line polled `at`; None if the alarms file is lost, or contradicts the averages before it."""
-    folder, settings = settings_log.folder, settings_log.at(place.day, place.line - 1)
+    folder, settings = settings_log.folder, settings_log.before(place.day, place.line)
     if place.line == 1:
         raised, lines = alarms_at_start(settings_log, place.day).states, 0
         day, values_from = "", _day_before(folder, place.day)
@@ -151,8 +151,12 @@ def _before(settings_log: SettingsLog, place: Place, at: int, derivation: Deriva
 
 
 def _had_alarms(settings_log: SettingsLog, place: Place) -> bool:
-    """Whether a line of the day before this one was governed by settings with alarms."""
-    return any(settings.alarms for first, _, settings in settings_log.segments(place.day) if first < place.line)
+    """Whether the day has a file because of the lines before this one: they are under alarms, or end raised ones."""
+    if any(settings.alarms for first, _, settings in settings_log.segments(place.day) if first < place.line):
+        return True
+    previous = _day_before(settings_log.folder, place.day)
+    settings = settings_log.before(place.day, 1)
+    return bool(_raised(settings, _records(settings_log.folder, previous)))
 
 
 def _records(folder: Folder, day: str) -> Iterator[AlarmRecord]:

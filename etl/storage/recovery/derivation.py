@@ -6,7 +6,7 @@ from itertools import islice
 from math import inf
 
 from etl.readings.alarms.conditions import Change
-from etl.readings.alarms.fold import AlarmFold, sample_of
+from etl.readings.alarms.fold import AlarmFold
 from etl.readings.averages.fold import Windows, derive, fold_of, forget
 from etl.readings.averages.rewind import Rewind
 from etl.readings.averages.window import silence_s
@@ -60,7 +60,7 @@ class Derivation:
             for update in derive(self.windows, segment, fold_of(settings)):
                 if alarms:
                     self.has_alarms |= bool(settings.alarms)
-                    self.changes += alarms.add(day, settings, sample_of(update))
+                    self.changes += alarms.add_update(day, settings, update)
                 yield update.averages
 
 

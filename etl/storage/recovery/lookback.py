@@ -91,7 +91,7 @@ def conditions_before(
     whether what is raised agrees with the averages: a machine whose last average is inside raises nothing, one that is
     beyond a limit for long enough does.
     """
-    current = settings_log.at(place.day, place.line - 1)
+    current = settings_log.before(place.day, place.line)
     watched = {source: bool(rules_for(current.alarms, current.parameters, source)) for source, _ in machines}
     histories: dict[Machine, _History] = {}
     open_ones = {machine for machine in machines if watched[machine[0]]}
