@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.readings.alarms.conditions import Sample, continued, end_changed, rules_for, step
-from etl.readings.records import AlarmRule
+from etl.readings.alarms.fold import AlarmFold
+from etl.readings.averages.fold import Update
+from etl.readings.averages.window import Window
+from etl.readings.records import AlarmRule, Settings
 
 PRESS = ("press-7", 7)
 PARAMETERS = ["temperature", "speed"]
@@ -92,6 +95,23 @@ def test_raised_alarms_are_continued_and_end_when_their_rule_changes():
         (("oven", None), "ended", "settings"), (PRESS, "ended", "settings"),
     ]  # fmt: skip
     assert all(set(conditions) == {"fault"} for conditions in states.values())
+
+
+def test_the_first_reading_of_a_day_continues_the_alarms_of_other_machines():
+    """Also a reading that itself changes nothing, of a machine that was seen before; the next one continues nothing."""
+    governing = Settings(1, {"temperature": "temperature"}, "UTC", 10.0, 0.2, (), (HOT,))
+    fold = AlarmFold(governing)
+
+    def add(day: str, machine: str, temperature: float, at: float) -> list[tuple[str, bool]]:
+        line = b"%d" % temperature
+        window = Window(1, at, ((temperature,),), (at,))
+        update = Update((machine, None), line, window, [temperature], line, [temperature], None)
+        return [(change.machine[0], change.continued) for change in fold.add_update(day, governing, update)]
+
+    assert add("2026-11-22", "oven", 90.0, 10.0) == [("oven", False)]
+    assert add("2026-11-22", "press", 20.0, 20.0) == []
+    assert add("2026-11-23", "press", 20.0, 86_410.0) == [("oven", True)]
+    assert add("2026-11-23", "press", 20.0, 86_420.0) == []
 
 
 averages = st.none() | st.floats(60, 100)
