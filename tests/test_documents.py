@@ -222,8 +222,12 @@ def test_every_room_and_module_is_on_the_map():
     assert sorted(listed) == sorted(f"`{room}`" for room in [*rooms, "../api"])
     for room in rooms:
         assert re.search(rf"^ +{room}\b", text("etl/__init__.py"), re.MULTILINE), room
-        for module in ROOT.glob(f"etl/{room}/[a-z]*.py"):
-            assert re.search(rf"\b{module.stem}\b", text(f"etl/{room}/__init__.py")), module
+        folders = [path.parent for path in ROOT.glob(f"etl/{room}/*/__init__.py")]
+        for module in [*ROOT.glob(f"etl/{room}/[a-z]*.py"), *folders]:
+            assert re.search(rf"^ +{module.stem} ", text(f"etl/{room}/__init__.py"), re.MULTILINE), module
+        for folder in folders:
+            for module in folder.glob("[a-z]*.py"):
+                assert re.search(rf"^ *{module.stem} ", (folder / "__init__.py").read_text(), re.MULTILINE), module
 
 
 def test_the_modules_named_for_contributors_exist():

@@ -7,7 +7,7 @@
     alarms     the alarms that follow from written readings, and their log
     standing   what is known of every source: up, silent, down; whether readings are written
     night      the nightly job: reports by a child process, retention
-    sinks      what takes each written batch: stdout, console, the check for numbers
+    sinks      what takes each written batch: stdout, console, raised alarms, the check for numbers
     metrics    Prometheus text
     notifications  what notifications say, and who gets them
     signals    SIGTERM, SIGINT, SIGHUP

@@ -6,6 +6,7 @@
     lines     the lines of our own log, and positions in followed files
     blocks    blocks of raw lines decoded into columns
     averages  the moving-average window, and the fold from raw lines to averages lines
+    alarms    when alarms are raised and ended, and the fold from averages lines to alarms lines
     times     moments as RFC 3339
     days      local days
     clock     clock jumps
