@@ -54,3 +54,25 @@ def test_what_is_raised_is_read_from_the_newest_file(here):
     raised = raised_alarms(here.folder)
     assert ("busy", "machine-1") in {(alarm["alarm"], alarm["source"]) for alarm in raised}
     assert all(alarm["state"] == "raised" for alarm in raised)
+
+
+def test_a_lost_file_of_a_day_that_only_ends_alarms_is_derived_at_the_next_start(plant, monkeypatch):
+    """Its lines are under settings without alarms; it continues and ends what the day before had raised."""
+    monkeypatch.setattr("etl.storage.recovery.start.TAIL_BYTES", 1)  # so that the day is not derived again anyway
+    here = plant(start=1_795_392_000.0 - 15, alarms=RULES)
+    here.tick(2)
+    here.config["alarms"] = []
+    here.reload()
+    here.tick(2)
+    here.clock.now += 86_400
+    here.tick(2)
+    here.pipeline.writer.finish()
+    path = here.folder.path("alarms", "2026-11-23")
+    whole = path.read_bytes()
+    assert b'"continued":true' in whole
+    assert b'"reason":"settings"' in whole
+    here.close()
+    path.unlink()
+    here.open()
+    here.tick()
+    assert path.read_bytes() == whole

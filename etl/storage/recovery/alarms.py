@@ -72,10 +72,7 @@ def derive_missing_alarms(settings_log: SettingsLog, days: Iterable[str], record
     folder = settings_log.folder
     present = {*folder.days("alarms")}
     for day in sorted({*days} - present):
-        if not any(
-            settings.alarms and (first == 1 or first <= folder.count("raw", day))
-            for first, _, settings in settings_log.segments(day)
-        ):
+        if not _had_alarms(settings_log, Place(day, max(1, folder.count("raw", day)) + 1, 0)):
             continue
         with suppress(*DAMAGED_GZIP):
             derivation = derivation_from(settings_log, day)
