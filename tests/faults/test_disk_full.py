@@ -294,8 +294,8 @@ def test_a_reader_never_meets_a_damaged_line_but_the_last(site, numbers):
             counts += read_while_polled(site, numbers)
         counts += read_while_polled(site, numbers)
         end(process)
-    assert counts == sorted(counts)
-    assert counts[-1] > counts[0]
+    # A write that fails half-way is taken back, with lines that a reader may have seen whole; they are written again.
+    assert counts[-1] == max(counts) > counts[0]
 
 
 def read_while_polled(site: Site, numbers: Numbers):
