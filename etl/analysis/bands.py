@@ -55,8 +55,8 @@ def band_of(series: Floats, resolution: float, needed: int = MIN_READINGS) -> Ba
     hides its noise.
     """
     finite = np.isfinite(series)
-    least, most = _third_lowest(np.where(finite, series, np.inf)), -_third_lowest(np.where(finite, -series, np.inf))
-    sizes = baseline_sizes(finite)
+    least, most = (_third_lowest(np.where(finite, side, np.inf)) for side in (series, -series))
+    most, sizes = -most, baseline_sizes(finite)
     with np.errstate(invalid="ignore"):
         middle, half = least / 2 + most / 2, most / 2 - least / 2
         half = np.where(half > 0, np.maximum(half * SIGMAS / _sigmas()[sizes], half + 1.5 * resolution), 0.0)
@@ -98,9 +98,27 @@ def baseline_sizes(used: Bools) -> Ints:
 def _third_lowest(series: Floats) -> Floats:
     """For each block the third-lowest value of its baseline; infinite if that has fewer than three."""
     lowest = np.partition(_blocks(series, np.inf), (0, 1, 2), axis=1)[:, :3]
-    windows = sliding_window_view(lowest, BASELINE_BLOCKS, axis=0)
-    third: Floats = np.partition(windows.reshape(len(windows), -1), 2, axis=1)[:, 2]
-    return third
+    return _lowest(np.ascontiguousarray(lowest.T), BASELINE_BLOCKS)[2]
+
+
+def _lowest(blocks: Floats, width: int) -> Floats:
+    """The three lowest values of each `width` neighbouring blocks; `blocks` has a row each for the three of a block.
+
+    Merging the three of neighbouring windows takes a tenth of the time of partitioning every window.
+    """
+    if width == 1:
+        return blocks
+    half, shift = _lowest(blocks, width // 2), width // 2
+    windows = _merged(half[:, :-shift], half[:, shift:])
+    return _merged(windows[:, :-1], blocks[:, width - 1 :]) if width % 2 else windows
+
+
+def _merged(left: Floats, right: Floats) -> Floats:
+    """The three lowest of two times three values in ascending order, column by column."""
+    (a, b, c), (x, y, z) = left, right
+    second = np.minimum(np.maximum(a, x), np.minimum(b, y))
+    third = np.minimum(np.minimum(np.maximum(a, y), np.maximum(b, x)), np.minimum(c, z))
+    return np.array((np.minimum(a, x), second, third))
 
 
 def _blocks(series: Floats, fill: float) -> Floats:
