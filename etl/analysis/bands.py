@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from math import floor, log10
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -71,16 +71,17 @@ def at_least(band: Band, share: float, reference: Band) -> Band:
     return band._replace(low=middle - half, high=middle + half)
 
 
-def deviation_from(series: Floats, band: Band, values: Band) -> Floats:
+def deviation_from(series: Floats, band: Band, values: Band, places: Any = ...) -> Floats:
     """The distance from the centre of the band in units of its half width: 1 at its edges, 0 without a band.
 
-    A band narrower than MIN_RELATIVE_WIDTH, relative to the edges of the band of `values`, does not count as one.
+    `places` are the indices of the band of each item. A band narrower than MIN_RELATIVE_WIDTH, relative to the edges of
+    the band of `values`, does not count as one.
     """
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        half = band.high / 2 - band.low / 2
-        distance = np.abs(series - (band.low / 2 + band.high / 2)) / half
-        usable = (half > MIN_RELATIVE_WIDTH * (np.abs(values.low) + np.abs(values.high))) & np.isfinite(series)
-        return np.where(usable, np.minimum(distance, MAX_DEVIATION), 0.0)
+    middle, half = band.low / 2 + band.high / 2, band.high / 2 - band.low / 2
+    half = np.where(half > MIN_RELATIVE_WIDTH * (np.abs(values.low) + np.abs(values.high)), half, np.nan)
+    with np.errstate(over="ignore"):
+        distance = np.abs(series - middle[places]) / half[places]
+    return np.where(np.isnan(distance), 0.0, np.minimum(distance, MAX_DEVIATION))
 
 
 def block_numbers(size: int) -> Ints:
@@ -97,8 +98,9 @@ def baseline_sizes(used: Bools) -> Ints:
 
 def _third_lowest(series: Floats) -> Floats:
     """For each block the third-lowest value of its baseline; infinite if that has fewer than three."""
-    lowest = np.partition(_blocks(series, np.inf), (0, 1, 2), axis=1)[:, :3]
-    return _lowest(np.ascontiguousarray(lowest.T), BASELINE_BLOCKS)[2]
+    lowest = np.sort(_blocks(series, np.inf), axis=1)[:, :3]
+    third: Floats = _lowest(np.ascontiguousarray(lowest.T), BASELINE_BLOCKS)[2]
+    return third
 
 
 def _lowest(blocks: Floats, width: int) -> Floats:

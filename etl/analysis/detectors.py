@@ -5,7 +5,9 @@ constant is fitted to a data set; the reason for each stands beside it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -46,7 +48,8 @@ HOLE_FACTOR = 3
 """A time between two readings of more than this many times the median is a hole: no step is computed across it."""
 
 
-class Series(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Series:
     """The readings of one parameter that have a number: those of a day, from `start` on, and the ones before it.
 
     There is at least one. `times` are in seconds since the epoch, `values` within ±1e300, `codes` are indices into
@@ -60,24 +63,33 @@ class Series(NamedTuple):
     start: int
     interval: float
 
+    @cached_property
+    def resolution(self) -> float:
+        """The smallest step of the sensor."""
+        return resolution_of(self.values)
+
+    @cached_property
+    def band(self) -> Band:
+        """The rolling band of all readings, whatever their status; a column per block."""
+        return band_of(self.values, self.resolution, needed_readings(self.interval))
+
 
 class Detection(NamedTuple):
-    """The result of a rule or a detector, with an item for each reading of the series.
+    """The result of a rule or a detector.
 
-    `deviation` is finite: 1 at the limit and larger beyond it, 0 where nothing can be compared. `low` to `high` is the
-    expected range, finite where the deviation exceeds 1. `explain(i)` is a sentence about reading i, and `first(i)` is
-    the reading with which began what is flagged at reading i.
+    `deviation` has an item for each reading of the series: 1 at the limit and larger beyond it, 0 where nothing can be
+    compared, always finite. Where it exceeds 1, `expected(i)` is the expected range of reading i, `explain(i)` is a
+    sentence about it, and `first(i)` the reading with which began what is flagged there.
     """
 
     deviation: Floats
-    low: Floats
-    high: Floats
+    expected: Callable[[int], tuple[float, float]]
     explain: Callable[[int], str]
     first: Callable[[int], int] = int
 
 
 class Bands(NamedTuple):
-    """The bands of groups of readings: `table` has a row per group and a column per block.
+    """The bands of groups of readings: `table` has a row per group and a column per block, or one for all blocks.
 
     `keys` name the groups, alike on every day; `baselines` say what they are compared with; `groups` are indices into
     both, for each reading.
@@ -88,19 +100,26 @@ class Bands(NamedTuple):
     groups: Ints
     table: Band
 
-    def rolling(self) -> Band:
-        """The band of each reading."""
-        return Band(*(column[self.groups, block_numbers(len(self.groups))] for column in self.table))
+    def at(self, i: int) -> Band:
+        """The band of reading i."""
+        block = min(i // BLOCK_READINGS, self.table.low.shape[1] - 1)
+        return Band(*(column[self.groups[i], block] for column in self.table))
+
+    def deviation(self, values: Floats) -> Floats:
+        """The deviation of each reading from its band."""
+        blocks = np.minimum(block_numbers(len(values)), self.table.low.shape[1] - 1)
+        return deviation_from(values, self.table, self.table, (self.groups, blocks))
 
     def freeze(self, i: int) -> FrozenBands:
         """The bands of all groups at reading i."""
         rows = np.stack([column[:, i // BLOCK_READINGS] for column in self.table], axis=1).tolist()
         return {key: row for key, row in zip(self.keys, rows, strict=True) if np.isfinite(row).all()}
 
-    def frozen(self, bands: FrozenBands) -> Band:
-        """The band of each reading if these are the bands of the groups."""
+    def frozen(self, bands: FrozenBands) -> Self:
+        """These are the bands of the groups, for all blocks."""
         unknown = [np.nan] * len(Band._fields)
-        return Band(*np.array([bands.get(key, unknown) for key in self.keys])[self.groups].T)
+        columns = np.array([bands.get(key, unknown) for key in self.keys]).T
+        return self._replace(table=Band(*columns[:, :, np.newaxis]))
 
 
 def telemetry(series: Series) -> tuple[Detection, Bands]:
@@ -109,20 +128,19 @@ def telemetry(series: Series) -> tuple[Detection, Bands]:
     Readings in a status that hardly occurs in the baseline are not flagged: a machine that is switched on in the
     morning is no incident.
     """
-    table = band_of(series.values, resolution_of(series.values), needed_readings(series.interval))
     groups = np.zeros(len(series.values), np.int64)
-    bands = Bands([""], ["readings before it"], groups, Band(*(column[np.newaxis] for column in table)))
-    band = bands.rolling()
-    rules = values_outside(series, bands, band), _steps_outside(series, band), _flatlines(series, band)
-    deviations = np.where(_has_baseline(series.codes), [rule.deviation for rule in rules], 0.0)
-    strongest = np.argmax(deviations, axis=0)
-    low, high = (np.choose(strongest, edges) for edges in zip(*(rule[1:3] for rule in rules), strict=True))
+    bands = Bands([""], ["readings before it"], groups, Band(*(column[np.newaxis] for column in series.band)))
+    rules = values_outside(series, bands), _steps_outside(series), _flatlines(series)
+    deviations = [rule.deviation for rule in rules]
+
+    def strongest(i: int) -> Detection:
+        return rules[int(np.argmax([deviation[i] for deviation in deviations]))]
+
     detection = Detection(
-        deviations.max(axis=0),
-        low,
-        high,
-        lambda i: rules[strongest[i]].explain(i),
-        lambda i: rules[strongest[i]].first(i),
+        np.where(_has_baseline(series.codes), np.maximum(np.maximum(*deviations[:2]), deviations[2]), 0.0),
+        lambda i: strongest(i).expected(i),
+        lambda i: strongest(i).explain(i),
+        lambda i: strongest(i).first(i),
     )
     return detection, bands
 
@@ -133,21 +151,21 @@ def status_band(series: Series) -> tuple[Detection, Bands]:
     A fan at rest is normal while IDLE and abnormal while STARTED; both are normal just after the change. Nothing is
     flagged if the status never changes.
     """
-    resolution = resolution_of(series.values)
-    numbers, groups = np.unique(series.codes * len(PHASES) + _phases(series), return_inverse=True)
-    names = [(series.statuses[number // len(PHASES)], PHASES[number % len(PHASES)]) for number in numbers]
-    whole = band_of(series.values, resolution, needed_readings(series.interval))
-    table = Band(*np.full((len(Band._fields), len(names), len(whole.low)), np.nan))
-    if np.any(series.codes != series.codes[:1]):
+    numbers = series.codes * len(PHASES) + _phases(series)
+    used = np.bincount(numbers) > 0
+    groups = (np.cumsum(used) - 1)[numbers]
+    names = [(series.statuses[n // len(PHASES)], PHASES[n % len(PHASES)]) for n in np.flatnonzero(used).tolist()]
+    table = Band(*np.full((len(Band._fields), len(names), block_numbers(len(groups))[-1] + 1), np.nan))
+    if np.any(series.codes != series.codes[0]):
         for group in np.flatnonzero(np.bincount(groups) > MIN_READINGS):
-            group_band = band_of(np.where(groups == group, series.values, np.nan), resolution)
-            for row, column, reference in zip(table, group_band, whole, strict=True):
+            band = band_of(np.where(groups == group, series.values, np.nan), series.resolution)
+            for row, column, reference in zip(table, band, series.band, strict=True):
                 row[group] = np.where(np.isnan(reference), np.nan, column)
-        table = at_least(table, MIN_STATUS_BAND_SHARE, whole)
+        table = at_least(table, MIN_STATUS_BAND_SHARE, series.band)
     keys = [f"{phase} {status!r}" for status, phase in names]
     bands = Bands(keys, [f"earlier readings {phase} the status became {status}" for status, phase in names],
                   groups, table)  # fmt: skip
-    return values_outside(series, bands, bands.rolling()), bands
+    return values_outside(series, bands), bands
 
 
 DETECTORS: dict[DetectorName, Callable[[Series], tuple[Detection, Bands]]] = {
@@ -156,42 +174,45 @@ DETECTORS: dict[DetectorName, Callable[[Series], tuple[Detection, Bands]]] = {
 }
 
 
-def values_outside(series: Series, bands: Bands, band: Band) -> Detection:
-    """Values compared with the band of each reading, which is one of `bands`, rolling or frozen."""
-    text = formatter(resolution_of(series.values))
+def values_outside(series: Series, bands: Bands) -> Detection:
+    """Values compared with the band of each reading, rolling or frozen."""
+
+    def expected(i: int) -> tuple[float, float]:
+        band = bands.at(i)
+        return float(band.low), float(band.high)
 
     def explain(i: int) -> str:
-        value, least, most = text(series.values[i]), text(band.least[i]), text(band.most[i])
+        text, band, baseline = formatter(series.resolution), bands.at(i), bands.baselines[bands.groups[i]]
+        value, least, most = map(text, (series.values[i], float(band.least), float(band.most)))
         position = f"far from {least}" if least == most else f"outside {least} to {most}"
-        baseline = bands.baselines[bands.groups[i]]
-        return f"{value} is {position}, the range of nearly all {band.readings[i]:,.0f} {baseline}"
+        return f"{value} is {position}, the range of nearly all {band.readings:,.0f} {baseline}"
 
-    return Detection(deviation_from(series.values, band, band), band.low, band.high, explain)
+    return Detection(bands.deviation(series.values), expected, explain)
 
 
-def _steps_outside(series: Series, band: Band) -> Detection:
-    """The step from the reading before compared with earlier steps; `band` is that of the values."""
+def _steps_outside(series: Series) -> Detection:
+    """The step from the reading before compared with earlier steps."""
     times, values = series.times, series.values
     intervals = np.diff(times, prepend=times[:1])
-    usual = np.median(intervals) if len(times) else 0.0
-    steps = np.where(intervals > HOLE_FACTOR * usual, np.nan, np.diff(values, prepend=np.nan))
-    resolution, previous = resolution_of(values), np.concatenate(([np.nan], values[:-1]))[: len(values)]
-    rows = band_of(steps, resolution, needed_readings(series.interval))
-    expected = Band(*(column[block_numbers(len(values))] for column in rows))
-    text = formatter(resolution)
+    steps = np.where(intervals > HOLE_FACTOR * np.median(intervals), np.nan, np.diff(values, prepend=np.nan))
+    band = band_of(steps, series.resolution, needed_readings(series.interval))
+
+    def expected(i: int) -> tuple[float, float]:
+        before, block = float(values[i - 1]), i // BLOCK_READINGS
+        return before + float(band.low[block]), before + float(band.high[block])
 
     def explain(i: int) -> str:
+        text, block = formatter(series.resolution), i // BLOCK_READINGS
+        least, most, readings = text(band.least[block]), text(band.most[block]), band.readings[block]
         return (
-            f"changed from {text(previous[i])} to {text(values[i])} in one reading; nearly all "
-            f"{expected.readings[i]:,.0f} steps before it were within {text(expected.least[i])} to "
-            f"{text(expected.most[i])}"
+            f"changed from {text(values[i - 1])} to {text(values[i])} in one reading; nearly all {readings:,.0f} "
+            f"steps before it were within {least} to {most}"
         )
 
-    deviation = deviation_from(steps, expected, band)
-    return Detection(deviation, previous + expected.low, previous + expected.high, explain)
+    return Detection(deviation_from(steps, band, series.band, block_numbers(len(steps))), expected, explain)
 
 
-def _flatlines(series: Series, band: Band) -> Detection:
+def _flatlines(series: Series) -> Detection:
     """The same value for more than FLATLINE_READINGS, and FLATLINE_FACTOR times longer than any earlier flatline.
 
     Not flagged where the value was constant for BLOCK_READINGS in the same status before. Nor is 0, the value of a
@@ -207,12 +228,17 @@ def _flatlines(series: Series, band: Band) -> Detection:
         earlier = slice(int(np.searchsorted(ends, oldest, side="right")), run)
         lengths = ends[earlier] - np.maximum(starts[earlier], oldest)
         lengths = lengths[codes[starts[earlier]] == codes[start]]
-        if values[start] and np.isfinite(band.low[start]) and np.all(lengths < BLOCK_READINGS):
+        is_judged = np.isfinite(series.band.low[start // BLOCK_READINGS])
+        if values[start] and is_judged and np.all(lengths < BLOCK_READINGS):
             # At the end of a flatline of BASELINE_READINGS no baseline shows a movement: constant is normal by then.
             end = min(end, start + BASELINE_READINGS - MIN_READINGS)
             longest[start:end] = lengths.max(initial=1)
             limit = max(FLATLINE_READINGS, FLATLINE_FACTOR * lengths.max(initial=1))
             deviation[start:end] = np.arange(1, end - start + 1) / limit
+
+    def expected(i: int) -> tuple[float, float]:
+        block = i // BLOCK_READINGS
+        return float(series.band.low[block]), float(series.band.high[block])
 
     def first(i: int) -> int:
         return int(starts[np.searchsorted(starts, i, side="right") - 1])
@@ -223,13 +249,13 @@ def _flatlines(series: Series, band: Band) -> Detection:
             f"the longest earlier run of equal values was {longest[i]:,}"
         )
 
-    return Detection(deviation, band.low, band.high, explain, first)
+    return Detection(deviation, expected, explain, first)
 
 
 def _has_baseline(codes: Ints) -> Bools:
     """For each reading: whether its baseline has MIN_READINGS in the same status."""
     sufficient = np.zeros(len(codes), np.bool_)
-    for code in np.unique(codes):
+    for code in np.flatnonzero(np.bincount(codes)):
         members = codes == code
         sufficient |= members & (baseline_sizes(members) >= MIN_READINGS)[block_numbers(len(codes))]
     return sufficient

@@ -1,15 +1,14 @@
 """Incidents: flagged readings grouped for people, lasting changes, and silences."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from itertools import pairwise
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
 
-from etl.analysis.bands import decimals, formatter, resolution_of
+from etl.analysis.bands import decimals, formatter
 from etl.analysis.columns import Floats
 from etl.analysis.detectors import Bands, Detection, Series, values_outside
 from etl.analysis.past import BASELINE_READINGS, BLOCK_READINGS, LASTING_DAYS, OpenIncident, Tail
@@ -81,7 +80,7 @@ def incidents(series: Series, detections: Detections, tail: Tail, zone: ZoneInfo
         current = None
     changes = [_lasting(series, detections, change, zone) for change in lasting]
     result += [item for item, _ in changes if item]
-    places = decimals(resolution_of(series.values))
+    places = decimals(series.resolution)
     rounded = [_rounded(incident, places) for incident in sorted(result, key=lambda incident: incident["start"])]
     return DayIncidents(rounded, current, [change for _, change in changes if change])
 
@@ -89,7 +88,7 @@ def incidents(series: Series, detections: Detections, tail: Tail, zone: ZoneInfo
 def _frozen(series: Series, detections: Detections, incident: OpenIncident) -> Detection:
     """The readings compared with the bands as they were before an incident."""
     _, bands = detections[incident.detector]
-    return values_outside(series, bands, bands.frozen(incident.bands))
+    return values_outside(series, bands.frozen(incident.bands))
 
 
 def _opened(series: Series, detections: Detections, deviations: Floats, position: int) -> OpenIncident:
@@ -143,7 +142,7 @@ def _continued(
 def _peak(series: Series, detection: Detection, i: int) -> dict[str, Any]:
     return {
         "peak": float(series.values[i]),
-        "expected": [float(detection.low[i]), float(detection.high[i])],
+        "expected": list(detection.expected(i)),
         "deviation": float(detection.deviation[i]),
     }
 
@@ -163,7 +162,7 @@ def _lasting(
         return None, following
     comparable = np.array(bands.keys)[bands.groups[outside]] == change.key
     level = float(np.median(series.values[outside][comparable if np.any(comparable) else slice(None)]))
-    text, since = formatter(resolution_of(series.values)), datetime.fromtimestamp(start, zone)
+    text, since = formatter(series.resolution), datetime.fromtimestamp(start, zone)
     sign = "+" if level > change.level else ""
     why = f"{sign}{text(level - change.level)} since {since:%Y-%m-%d %H:%M}: about {text(level)}, before it"
     peak = outside[np.argmax(frozen.deviation[outside])]
@@ -187,7 +186,7 @@ def _rounded(incident: Incident, places: int) -> Incident:
     return incident | figures
 
 
-def silences(times: Iterable[float], interval: float, last: float | None, end: float) -> list[Incident]:
+def silences(times: Floats, interval: float, last: float | None, end: float) -> list[Incident]:
     """The silences of a machine in a day, as incidents of the detector "silence". All times in seconds.
 
     A silence lasts from the reading before it to the one after it, or to `end`, the end of the day. `last` is the time
@@ -195,18 +194,18 @@ def silences(times: Iterable[float], interval: float, last: float | None, end: f
     machine, which was not silent before its first reading.
     """
     limit = max(SILENCE_INTERVALS * interval, SILENCE_S)
-    moments = [*([] if last is None else [last]), *times, end]
+    moments = np.concatenate(([] if last is None else [last], times, [end]))
+    before = np.flatnonzero(np.diff(moments) > limit)
     return [
         {
-            "start": before,
-            "end": after,
+            "start": start,
+            "end": end,
             "readings": 0,
             "peak": None,
             "expected": None,
-            "deviation": (after - before) / limit,
+            "deviation": (end - start) / limit,
             "detector": "silence",
-            "why": f"no reading for {duration(after - before)}; the interval is {duration(interval)}",
+            "why": f"no reading for {duration(end - start)}; the interval is {duration(interval)}",
         }
-        for before, after in pairwise(moments)
-        if after - before > limit
+        for start, end in zip(moments[before].tolist(), moments[before + 1].tolist(), strict=True)
     ]

@@ -41,7 +41,7 @@ def analyze_machine(columns: Columns, past: Past | None, settings: Settings, sta
         past = None
     tails = past.tails if past else [Tail()] * len(columns.values)
     parameters = [_analyze_parameter(columns, place, tail, settings, start) for place, tail in enumerate(tails)]
-    silent = silences(columns.times.tolist(), settings.interval, past.last if past else None, end)
+    silent = silences(columns.times, settings.interval, past.last if past else None, end)
     return MachineDay(silent, parameters, Past(float(columns.times[-1]), [entry.tail for entry in parameters]))
 
 
@@ -68,7 +68,7 @@ def _series(columns: Columns, values: Floats, tail: Tail, interval: float, start
         (same_code[np.frombuffer(tail.codes, np.uint8)][recent], columns.codes[numbers].astype(np.int64))
     )
     statuses = [*texts, *["another"] * (OTHER_STATUS_CODE + 1 - len(texts))]
-    if len(np.unique(codes)) > MAX_STATUSES:
+    if np.count_nonzero(np.bincount(codes)) > MAX_STATUSES:
         codes, statuses = np.zeros_like(codes), [None]
     return Series(
         np.concatenate((tail_times[recent], columns.times[numbers])),

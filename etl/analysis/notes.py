@@ -25,7 +25,7 @@ MIN_SWITCHES = 4
 
 def lacking_note(lacks: Bools, field: str) -> list[str]:
     """A sentence if a day's readings lack a number for a parameter, several in a row; `lacks` has an item for each."""
-    if len(lacks) < NO_NUMBER_READINGS or not sliding_window_view(lacks, NO_NUMBER_READINGS).all(axis=1).any():
+    if lacks.sum() < NO_NUMBER_READINGS or not sliding_window_view(lacks, NO_NUMBER_READINGS).all(axis=1).any():
         return []
     readings = plural(len(lacks), "reading")
     lacking = "none" if lacks.all() else f"{len(lacks) - int(lacks.sum()):,}"
@@ -43,16 +43,16 @@ def notes(values: Floats, threshold: float, has_incidents: bool = False) -> list
     if len(values) < FEW_READINGS:
         readings = plural(len(values), "reading")
         sentences.append(f"only {readings}: the average, and with it the anomalies, are unreliable")
+    if has_incidents:
+        return sentences
     # Scaled to the largest value, so that no square overflows.
     unit = float(np.max(np.abs(values))) or 1.0
     scaled = values / unit
     average, spread = float(scaled.mean()), float(scaled.std())
     flagged = np.mean(np.abs(scaled - average) > threshold * abs(average))
     text = formatter(unit * spread / 10)
-    levels = _levels(np.sort(scaled)) if len(values) >= FEW_READINGS else None
-    if has_incidents:
-        return sentences
-    if levels and flagged > MIN_LEVEL_SHARE and _switches(scaled, levels) >= MIN_SWITCHES:
+    levels = _levels(np.sort(scaled)) if len(values) >= FEW_READINGS and flagged > MIN_LEVEL_SHARE else None
+    if levels and _switches(scaled, levels) >= MIN_SWITCHES:
         low, high = (text(unit * level) for level in levels)
         sentences.append(
             f"the values alternate between two levels, about {low} and {high}, like a machine that switches on and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,8 +63,9 @@ def test_every_reading_gets_a_finite_deviation_and_an_explanation(name, parts, b
     assert len(detection.deviation) == len(values)
     assert np.all((detection.deviation >= 0) & (detection.deviation <= MAX_DEVIATION))
     for i in np.flatnonzero(detection.deviation > 1)[:20]:
-        assert np.isfinite([detection.low[i], detection.high[i]]).all()
-        assert detection.low[i] <= detection.high[i]
+        low, high = detection.expected(int(i))
+        assert np.isfinite([low, high]).all()
+        assert low <= high
         assert detection.explain(int(i))
         assert detection.first(int(i)) <= i
         assert set(bands.freeze(int(i))) <= set(bands.keys)
@@ -79,7 +81,10 @@ def test_deviations_do_not_depend_on_date_and_unit(name):
     larger = detect(name, 1024 * values, statuses)
     assert np.array_equal(plain.deviation, later.deviation)
     assert np.array_equal(plain.deviation, larger.deviation)
-    assert np.array_equal(1024 * plain.low, larger.low, equal_nan=True)
+    places = np.flatnonzero(plain.deviation > 1)
+    assert len(places)
+    for i in places:
+        assert np.array_equal(1024 * np.array(plain.expected(i)), larger.expected(i))
 
 
 def test_plain_noise_is_no_anomaly():
@@ -124,6 +129,21 @@ def test_the_band_of_a_block():
     assert (band_of(noise(size), 0.0).high[-1] - 50) == pytest.approx(5.0, rel=0.2)
     coarse = band_of(np.resize([20.0, 21.0], 500), 1.0)
     assert (coarse.low[-1], coarse.high[-1]) == (18.5, 22.5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 3 * BASELINE_READINGS), distinct=st.integers(1, 1000))
+def test_the_extremes_of_a_band_are_those_of_the_sorted_baseline(seed, size, distinct):
+    """For any readings, equal ones and ones that are left out among them, and for every block."""
+    dice = np.random.default_rng(seed)
+    series = np.where(dice.random(size) < dice.random(), dice.integers(0, distinct, size) * 1e290, np.nan)
+    band = band_of(series, 0.0)
+    for block in range(len(band.low)):
+        end = max(block - 1, 0) * BLOCK_READINGS
+        baseline = series[max(end - BASELINE_READINGS, 0) : end]
+        ascending = np.sort(baseline[np.isfinite(baseline)])
+        expected = (ascending[2], ascending[-3], len(ascending)) if len(ascending) >= MIN_READINGS else [np.nan] * 3
+        assert np.array_equal((band.least[block], band.most[block], band.readings[block]), expected, equal_nan=True)
 
 
 def test_a_stuck_sensor_is_a_flatline():
@@ -204,7 +224,7 @@ def test_no_step_is_computed_across_missing_readings():
     size = TAIL_READINGS + DAY
     whole = series_of(50 + 10 * np.sin(np.arange(size) / DAY * 2 * np.pi) + 0.05 * noise(size))
     kept = np.r_[: TAIL_READINGS + 500, TAIL_READINGS + 900 : size]
-    with_hole = whole._replace(times=whole.times[kept], values=whole.values[kept], codes=whole.codes[kept])
+    with_hole = replace(whole, times=whole.times[kept], values=whole.values[kept], codes=whole.codes[kept])
     assert not np.any(DETECTORS["telemetry"](with_hole)[0].deviation > 1)
 
 

@@ -36,10 +36,9 @@ def series_of(deviations, start: int = 0, interval: float = 300.0) -> Series:
 def detected(deviations, low: float = -1.0, edges: tuple[float, float] = (-FAR, FAR)) -> tuple[Detection, Bands]:
     """Given deviations, expected in `low` to `low` + 2; the band before each incident has these edges."""
     deviations = np.array(deviations, float)
-    expected = np.full(len(deviations), low)
     columns = [np.full((1, len(deviations) // 30 + 1), value) for value in (*edges, *edges, 500.0)]
     bands = Bands([""], ["readings before it"], np.zeros(len(deviations), np.int64), Band(*columns))
-    return Detection(deviations, expected, expected + 2, lambda i: f"reading {i} of {low}"), bands
+    return Detection(deviations, lambda _: (low, low + 2), lambda i: f"reading {i} of {low}"), bands
 
 
 def group(deviations, detections, tail: Tail | None = None, start: int = 0, interval: float = 300.0):
