@@ -49,15 +49,15 @@ class Columns(NamedTuple):
 class Part(NamedTuple):
     """The rows of a part of a day, grouped by machine in order of first appearance.
 
-    `length` is the number of lines, damaged ones included. `machines`, `names`, `statuses` and `counts` (rows) have an
-    item per machine, the other fields one per row. `lines` are counted from 0 in the part; `codes` are indices into the
-    machine's `statuses`; times and values are as in Columns.
+    `length` is the number of lines, damaged ones included. `machines`, `names` and `counts` (rows) have an item per
+    machine; `lines` (counted from 0 in the part), `times`, `values` and `codes` (indices into `statuses`) have one per
+    row. Times and values are as in Columns.
     """
 
     length: int
     machines: list[Machine]
     names: list[Any]
-    statuses: list[list[str | None]]
+    statuses: list[str | None]
     counts: list[int]
     lines: NDArray[np.uint32]
     times: Floats
@@ -80,16 +80,17 @@ def collect(blocks: Iterable[Rows], parameters: int) -> Part:
     """Group the rows of blocks by machine, in order of first appearance; of damaged lines only the number remains."""
     # By machine, in order of first appearance; damaged lines belong to the machine (None, None).
     numbers: dict[tuple[str | None, Any], int] = defaultdict(count(1).__next__, {(None, None): 0})
-    names, statuses = list[Any](), list[str | None]()
-    owners, times = [np.empty(0, np.uint32)], [np.empty(0)]
+    names, statuses = dict[int, Any](), defaultdict[str | None, int](count().__next__)
+    owners, codes, times = [np.empty(0, np.uint32)], [np.empty(0, np.uint32)], [np.empty(0)]
     columns = [[np.empty(0)] for _ in range(parameters)]
     for rows in blocks:
         # No Python code runs per row here: a loop over the rows would take longer than decoding them.
-        block_owners = map(numbers.__getitem__, zip(rows.sources, rows.ids, strict=True))
-        owners.append(np.fromiter(block_owners, np.uint32, len(rows.ids)))
-        names.extend(rows.names)
+        block_owners = list(map(numbers.__getitem__, zip(rows.sources, rows.ids, strict=True)))
+        owners.append(np.array(block_owners, np.uint32))
+        named = zip(block_owners, rows.names, strict=True)
+        names.update(named if None not in rows.names else (pair for pair in named if pair[1] is not None))
         times.append(np.array(rows.times or (), float))
-        statuses.extend(rows.statuses or ())
+        codes.append(np.array(list(map(statuses.__getitem__, rows.statuses or ())), np.uint32))
         for column, values in zip(columns, rows.values, strict=True):
             column.append(np.array(values, float))
     machines = [(source, key) for source, key in numbers if source is not None]
@@ -97,30 +98,18 @@ def collect(blocks: Iterable[Rows], parameters: int) -> Part:
     damaged, *counts = np.bincount(owner, minlength=len(numbers)).tolist()
     # numpy sorts integers of up to 16 bits by radix sort, several times as fast as longer ones.
     lines = np.argsort(owner.astype(np.min_scalar_type(len(numbers))), kind="stable")[damaged:]
-    machine_lines = np.split(lines, np.cumsum(counts))[:-1]
-    polled = np.concatenate(times)
-    machine_codes: list[dict[str | None, int]] = [{} for _ in machines]
-    codes = list[int]()
-    if statuses:
-        for code_of, its_lines in zip(machine_codes, machine_lines, strict=True):
-            codes += [code_of.setdefault(statuses[line], len(code_of)) for line in its_lines.tolist()]
+    polled, code = np.concatenate(times), np.concatenate(codes)
     return Part(
-        len(names),
+        len(owner),
         machines,
-        [_last_name(names, its_lines) for its_lines in machine_lines],
-        list(map(list, machine_codes)),
+        [names.get(number) for number in range(1, len(numbers))],
+        list(statuses),
         counts,
         lines.astype(np.uint32),
         polled[lines] if len(polled) else polled,
         [np.concatenate(column)[lines] for column in columns],
-        np.array(codes, np.uint32),
+        code[lines] if len(code) else code,
     )
-
-
-def _last_name(names: list[Any], lines: Lines) -> Any:
-    """The name in the last of these lines that has one, or None."""
-    name = names[lines[-1]]
-    return name if name is not None else next((names[n] for n in lines[::-1].tolist() if names[n] is not None), None)
 
 
 def figures(column: Floats, threshold: float) -> Figures:

@@ -69,11 +69,13 @@ class ColumnStore:
 
     def _day_codes(self, part: Part) -> NDArray[np.uint8]:
         """The status codes of a part, translated to those of the day."""
-        codes = []
+        codes, table = [], np.zeros(len(part.statuses), np.uint8)
         split = np.split(part.codes, np.cumsum(part.counts))[:-1]
-        for machine, statuses, part_codes in zip(part.machines, part.statuses, split, strict=True):
+        for machine, part_codes in zip(part.machines, split, strict=True):
             day_codes = self._statuses.setdefault(machine, Codes())
-            codes.append(np.array([day_codes[status] for status in statuses], np.uint8)[part_codes])
+            for code in dict.fromkeys(part_codes.tolist()):  # in order of first appearance
+                table[code] = day_codes[part.statuses[code]]
+            codes.append(table[part_codes])
         return np.concatenate(codes)
 
     def _write(self, column: NDArray[Any]) -> int:
