@@ -89,7 +89,7 @@ def collect(blocks: Iterable[Rows], parameters: int) -> Part:
         owners.append(np.array(block_owners, np.uint32))
         named = zip(block_owners, rows.names, strict=True)
         names.update(named if None not in rows.names else (pair for pair in named if pair[1] is not None))
-        times.append(np.array(rows.times or (), float))
+        times.append(np.array(() if rows.times is None else rows.times, float))
         codes.append(np.array(list(map(statuses.__getitem__, rows.statuses or ())), np.uint32))
         for column, values in zip(columns, rows.values, strict=True):
             column.append(np.array(values, float))

@@ -20,6 +20,7 @@ from etl.analysis.past import Past
 from etl.nightly.column_store import ColumnStore
 from etl.nightly.executors import Mapper
 from etl.nightly.history import History, first_baseline_day, inputs_of, newest_stored
+from etl.nightly.polled_at import polled_times
 from etl.readings.blocks import block_decoder
 from etl.readings.days import begins, day_after
 from etl.readings.lines import raw_decoder, timestamp_of
@@ -173,19 +174,21 @@ def _read_part(root: Path, day: str, selection: Selection, start: int, end: int 
 
 
 def _read(blocks: Iterable[tuple[int, bytes]], selection: Selection) -> tuple[list[Block], Part]:
-    decode = block_decoder(*selection)
+    fields, with_times, with_statuses = selection
+    decode, decode_timed = block_decoder(fields, False, with_statuses), block_decoder(*selection)
     starts: list[Block] = []
     lines = 0
 
     def decoded() -> Iterator[Rows]:
         nonlocal lines
         for offset, block in blocks:
-            rows = decode(block)
+            times = polled_times(block) if with_times else None
+            rows = decode_timed(block) if times is None else decode(block)._replace(times=times)
             starts.append(Block(lines, offset))
             lines += len(rows.sources)
             yield rows
 
-    return starts, collect(decoded(), len(selection[0]))
+    return starts, collect(decoded(), len(fields))
 
 
 def timestamps(task: DayTask, analyzed: AnalyzedDay) -> dict[int, Any]:

@@ -58,7 +58,7 @@ def thin(
     kept = [np.array([0, count - 1]), after_gaps, after_gaps - 1]
     for extreme in (np.minimum, np.maximum):
         equal = np.flatnonzero(values == extreme.reduceat(values, firsts)[buckets])
-        kept.append(equal[np.unique(buckets[equal], return_index=True)[1]])
+        kept.append(equal[np.searchsorted(equal, firsts)])  # the first of each bucket
     rows = np.unique(np.concatenate(kept))
     segments = np.split(rows, np.searchsorted(rows, after_gaps))
     return [list(zip(times[part].tolist(), values[part].tolist(), strict=True)) for part in segments]

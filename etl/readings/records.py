@@ -1,6 +1,6 @@
 """The records that pass between the rooms. They have no behaviour."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
@@ -104,7 +104,7 @@ class Rows(NamedTuple):
     ids: list[str | int | float | None]
     names: list[Any]
     values: list[list[float | None]]
-    times: list[float] | None = None
+    times: Collection[float] | None = None
     statuses: list[str | None] | None = None
 
 

@@ -79,7 +79,7 @@ def windows_before(settings_log: SettingsLog, place: Place, now: float = inf) ->
     for day, lines in blocks_before(settings_log.folder, place, first):
         oldest, at = day, None
         rows = decode(b"".join([line + b"\n" for line in lines]))
-        times = rows.times or []
+        times = list(rows.times or ())
         for i in reversed(range(len(times))):
             source = rows.sources[i]
             if source is None:
