@@ -2,6 +2,7 @@
 
     values       analyze_values: average, maximum, minimum, anomalies
     columns      the same for many machines at once
+    polled_at    the times of a block of raw lines
     bands        the range in which a value is expected
     detectors    how far each reading deviates from the earlier readings of its machine
     incidents    flagged readings grouped into incidents; silences

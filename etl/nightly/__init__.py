@@ -5,7 +5,6 @@
     run           runs a job
     report        the report of a day, made and written
     day           reads and analyzes a day's raw log
-    polled_at     the times of a block of lines
     column_store  the day's columns in a temporary file, read back by machine
     thinning      a day's series thinned for its charts
     history       what passes from one night to the next

@@ -17,10 +17,10 @@ import numpy as np
 from etl.analysis.columns import Columns, Figures, Part, collect, figures
 from etl.analysis.machine_day import MachineDay, analyze_machine
 from etl.analysis.past import Past
+from etl.analysis.polled_at import polled_times
 from etl.nightly.column_store import ColumnStore
 from etl.nightly.executors import Mapper
 from etl.nightly.history import History, first_baseline_day, inputs_of, newest_stored
-from etl.nightly.polled_at import polled_times
 from etl.readings.blocks import block_decoder
 from etl.readings.days import begins, day_after
 from etl.readings.lines import raw_decoder, timestamp_of

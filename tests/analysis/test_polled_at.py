@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.nightly.polled_at import polled_times
+from etl.analysis.polled_at import polled_times
 from etl.readings.blocks import block_decoder
 from etl.readings.lines import position_at, raw_line
 from etl.readings.times import FIRST_S, LAST_S
