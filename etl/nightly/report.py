@@ -1,7 +1,7 @@
 """The report of a day: made from its analysis, and written whole or not at all."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import floor, inf, log10
 from pathlib import Path
@@ -32,6 +32,9 @@ DETECTOR_KEYS = ("rules", "incidents", "notes", "alarms")
 DEVIATION_DIGITS = 2
 """Significant digits of an incident's deviation; a limit is no more exact. Rounding hides the last bits, in which
 processors differ."""
+
+INDENT = b"    "
+"""The indentation of a machine in the report, whose key "machines" is the last one."""
 
 
 class DayReport(NamedTuple):
@@ -68,17 +71,29 @@ def write(folder: Folder, day_report: DayReport) -> Path:
         else:
             write_whole(folder.page_path(day), [page])
     path = folder.report_path(day)
-    write_whole(path, [encode(report)])
+    write_whole(path, _encoded(report))
     return path
 
 
 def encode(report: dict[str, Any]) -> bytes:
     """The report as the bytes of its file."""
+    return b"".join(_encoded(report))
+
+
+def _encoded(report: dict[str, Any]) -> Iterator[bytes]:
+    """The same machine by machine: the bytes of all of them take as much memory as the report itself."""
+    yield _json({**report, "machines": []}).removesuffix(b"]\n}")
+    for number, machine in enumerate(report["machines"]):
+        yield (b",\n" if number else b"\n") + INDENT + _json(machine).replace(b"\n", b"\n" + INDENT)
+    yield b"\n  ]\n}\n" if report["machines"] else b"]\n}\n"
+
+
+def _json(record: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(record, option=orjson.OPT_INDENT_2)
     except orjson.JSONEncodeError:
         # orjson refuses integers beyond 64 bits and names nested too deep; msgspec encodes whatever it decoded.
-        return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+        return msgspec.json.format(msgspec.json.encode(record), indent=2)
 
 
 def make(

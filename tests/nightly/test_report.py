@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from etl.cli.rebuild import rebuild
 from etl.cli.report import report as report_command
 from etl.live.night import Night
 from etl.nightly.executors import Mapper
+from etl.nightly.report import encode
 from etl.pages import report as pages
 from etl.readings.averages.window import number
 from etl.readings.lines import raw_line
@@ -82,6 +84,20 @@ def test_the_report_has_the_contracts_keys(plant, detectors, rules, silences, pa
     assert (machine["readings"], machine["expected"]) == (3, 8640)
     assert list(machine["parameters"]) == ["temperature", "speed"]
     assert list(machine["parameters"]["speed"]) == ["average", "max", "min", "anomalies", *parameter_keys]
+
+
+values = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.integers(-(2**63), 2**63)
+machines = st.lists(st.dictionaries(st.text(), values | st.lists(values) | st.dictionaries(st.text(), values)))
+
+
+@settings(deadline=None)
+@given(machines)
+def test_a_report_is_encoded_machine_by_machine_as_all_at_once(machines):
+    """The bytes are those of indented JSON, whatever a machine sent as its name."""
+    report = {"date": "2026-11-22", "machines": machines}
+    assert encode(report) == msgspec.json.format(orjson.dumps(report), indent=2) + b"\n"
+    beyond_64_bits = {**report, "machines": [*machines, {"name": 2**64}]}
+    assert msgspec.json.decode(encode(beyond_64_bits)) == beyond_64_bits
 
 
 def test_a_field_without_numbers_has_a_note(plant):
