@@ -1,9 +1,10 @@
-"""The night of a day's file, in paired runs: `etl report` with one process, with two, with its page; DuckDB, Polars.
+"""The night of a day's file, in paired runs: the report alone, by two processes, with its page; DuckDB, Polars.
 
 python -m tests.benchmarks.night FOLDER [VARIANT ...] [--day 2026-01-05] [--rounds 5]
 
-tests.benchmarks.generate writes FOLDER. Each variant (one two page duckdb polars) is a process of its own; CPU is that
-of the process and its children, memory that of the largest of them. The last two need the extra `bench`.
+tests.benchmarks.generate writes FOLDER. Each variant is a process of its own: `one` is the report of one process, `two`
+of two, `page` has the page too, `detectors` has page and detectors; `duckdb` and `polars` compute the same figures and
+anomalies and need the extra `bench`. CPU is that of the process and its children, memory that of the largest of them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from etl.nightly.report import make, write
 from etl.readings.records import Settings
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
-settings = Settings(5, {{"temperature": "temperature", "speed": "fan_speed"}}, "UTC", 10.0, 0.2)
+settings = Settings(5, {{"temperature": "temperature", "speed": "fan_speed"}}, "UTC", 10.0, 0.2, {detectors})
 folder = Folder(Path({folder!r}))
 def report(mapper):
     write(folder, make(SettingsLog(folder, settings), {day!r}, mapper, charted={page}))
@@ -99,9 +100,10 @@ def main() -> None:
             "file": str(Path(arguments.folder, "raw", f"{arguments.day}.jsonl")),
         }  # fmt: skip
         scripts = {
-            "one": ETL.format(**names, workers=1, page=False),
-            "two": ETL.format(**names, workers=2, page=False),
-            "page": ETL.format(**names, workers=1, page=True),
+            "one": ETL.format(**names, workers=1, page=False, detectors=()),
+            "two": ETL.format(**names, workers=2, page=False, detectors=()),
+            "page": ETL.format(**names, workers=1, page=True, detectors=()),
+            "detectors": ETL.format(**names, workers=1, page=True, detectors=("telemetry", "status_band")),
             "duckdb": DUCKDB.format(**names),
             "polars": POLARS.format(**names),
         }
@@ -111,9 +113,11 @@ def main() -> None:
                 measured.append(measure(scripts[variant]))
     medians = {variant: Run(*map(statistics.median, zip(*measured, strict=True))) for variant, measured in runs.items()}
     for variant, run in medians.items():
-        peer = medians.get("duckdb", run)
-        ratios = f"{run.cpu / peer.cpu:.2f} CPU {run.wall / peer.wall:.2f} wall {run.mib / peer.mib:.2f} memory"
-        print(f"{variant:8} {run.cpu:6.2f} s CPU {run.wall:6.2f} s {run.mib:6.0f} MiB   to duckdb: {ratios}")
+        print(f"{variant:10}{run.cpu:6.2f} s CPU {run.wall:6.2f} s {run.mib:6.0f} MiB", end="")
+        for peer in {"one", "duckdb"} & medians.keys() - {variant}:
+            cpu, wall, mib = (mine / theirs for mine, theirs in zip(run, medians[peer], strict=True))
+            print(f"   to {peer}: {cpu:.2f} CPU {wall:.2f} wall {mib:.2f} memory", end="")
+        print()
 
 
 if __name__ == "__main__":
