@@ -15,8 +15,9 @@ CONSOLE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-"""The page of a report has a policy of its own, with the hash of its style; the browser enforces both."""
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'"
+"""The page of a report has a policy of its own, with the hashes of its style and script; the browser enforces both.
+That of a page of version 0.2 allows no script."""
 
 
 class Views(NamedTuple):
