@@ -6,6 +6,9 @@ import orjson
 
 from etl.readings.times import rfc3339
 
+CODES = ("event", "source", "reason")
+"""Attributes of a record, from `extra`, that are fields of the JSON object: those of the event that it tells of."""
+
 
 def log_to_stderr(log_format: str) -> None:
     """Configure the root logger to write to stderr, as text or, for the format "json", as JSON."""
@@ -20,6 +23,7 @@ def log_to_stderr(log_format: str) -> None:
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"at": rfc3339(record.created), "level": record.levelname, "message": record.getMessage()}
+        line |= {key: code for key in CODES if isinstance(code := getattr(record, key, None), str)}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         # A lone surrogate, as in a file name that is not UTF-8, is escaped: orjson would refuse the line.
