@@ -178,7 +178,7 @@ def _notify_alarms(pipeline: Pipeline, notifier: Notifier, changes: Sequence[Cha
         return
     machines = Counter(source for source, _ in pipeline.standing.latest)
     shared = {source for source, count in machines.items() if count > 1}
-    if news := alarm_news(changes, shared, pipeline.loaded.zone):
+    if news := alarm_news(changes, shared, pipeline.loaded.zone, pipeline.loaded.config.units):
         notifier.send(news)
 
 
