@@ -63,6 +63,24 @@ def test_a_log_line_has_the_codes_of_its_event(site):
     assert not re.search("s3cret|t0ken", (site.root / "stderr").read_text())
 
 
+PARENT = """
+import subprocess, sys
+from etl.cli.logs import log_to_stderr
+log_to_stderr(sys.argv[1])
+subprocess.run([sys.executable, "-m", "etl", "report"])
+"""
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_child_process_logs_in_the_format_of_its_parent(site, log_format):
+    """Both write to the same stderr."""
+    site.save(sources=[file_source(site, "oven", "{}")])
+    with site.running("-c", PARENT, log_format) as process:
+        process.wait()
+    (line,) = (site.root / "stderr").read_text().splitlines()
+    assert ("No report is due" in json.loads(line)["message"]) if log_format == "json" else line.split()[2] == "INFO"
+
+
 def test_text_lines_have_no_codes(site):
     """As text a line is time, level and message, as without events."""
     site.save(sources=[file_source(site, "oven", "[1]")])
