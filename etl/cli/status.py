@@ -28,13 +28,7 @@ from etl.readings.records import Settings
 from etl.readings.text import natural_key, plural, printable, shortened, with_unit
 from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
-from etl.storage.latest import (
-    Lacking,
-    LastReading,
-    down_events,
-    last_readings,
-    raised_alarms,
-)
+from etl.storage.latest import Lacking, LastReading, down_events, last_readings, raised_alarms
 from etl.storage.lock import is_held
 from etl.storage.space import not_written
 

@@ -72,15 +72,14 @@ def last_reading_at(folder: Folder) -> float | None:
     return None
 
 
-def last_line_at(folder: Folder) -> float | None:
-    """When the last reading was polled or the last event recorded, whichever is later; None in an empty folder."""
+def newest_event(folder: Folder) -> tuple[float, str] | None:
+    """When the newest event was recorded (seconds since the epoch), and its name; None if there is none."""
     decode = msgspec.json.Decoder(_EventLine).decode
-    moments = [at] if (at := last_reading_at(folder)) is not None else []
     for line in last_lines(folder, "events", TAIL_BYTES):
         with suppress(*UNREADABLE):
-            moments.append(decode(line).at.timestamp())
-            break
-    return max(moments, default=None)
+            event = decode(line)
+            return event.at.timestamp(), event.event
+    return None
 
 
 def ended_cleanly(folder: Folder) -> bool:

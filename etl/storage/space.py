@@ -7,11 +7,13 @@ from typing import Any
 from etl.readings.times import rfc3339
 from etl.storage.appender import MAX_WRITE_BYTES
 from etl.storage.folder import Folder
-from etl.storage.latest import ended_cleanly, last_line_at
+from etl.storage.latest import last_reading_at, newest_event
 from etl.storage.lock import held_since
 
 FULL_BYTES = MAX_WRITE_BYTES
 """With less space a disk counts as full: the appender frees again what a rejected write has filled, up to a write."""
+UNKNOWN_AFTER_S = 3.0
+"""Without a line for a shorter time nothing is said where no cause is seen: a start or a busy machine takes that."""
 
 
 def not_written(
@@ -27,12 +29,13 @@ def not_written(
     problem, free_bytes = obstacle(folder.root)
     if not running:
         return {"problem": problem, "free_bytes": free_bytes, "since": None} if problem else None
-    since = max(last_line_at(folder) or 0.0, held_since(folder.root) or 0.0)
-    if now - since <= patience_s:
-        return None
-    if problem is None and (not is_expected or ended_cleanly(folder)):  # cleanly: a rebuild holds the folder, no run
-        return None
-    return {"problem": problem or "unknown", "free_bytes": free_bytes, "since": rfc3339(since)}
+    event_at, event = newest_event(folder) or (0.0, "")
+    since = max(last_reading_at(folder) or 0.0, event_at, held_since(folder.root) or 0.0)
+    if problem is None:
+        if not is_expected or event in ("", "stop"):  # not `etl run` but, for example, a rebuild holds the folder
+            return None
+        problem, patience_s = "unknown", max(patience_s, UNKNOWN_AFTER_S)
+    return {"problem": problem, "free_bytes": free_bytes, "since": rfc3339(since)} if now - since > patience_s else None
 
 
 def obstacle(root: Path) -> tuple[str | None, int]:

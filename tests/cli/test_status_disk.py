@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -10,6 +11,8 @@ from datetime import datetime
 
 import pytest
 
+from etl.storage.lock import take_lock
+from etl.storage.space import UNKNOWN_AFTER_S
 from tests.support.plant import FIXTURE
 from tests.support.process import Site, end, until
 from tests.support.small_disk import full, limited, mount, mounted, small_disk
@@ -35,6 +38,11 @@ def summary(site: Site) -> list[str]:
 def last_line(site: Site) -> str:
     """The time of the newest line of the raw log and the events log."""
     return max([line["_polled_at"] for line in site.lines("raw")] + [event["at"] for event in site.lines("events")])
+
+
+def is_old(moment: str) -> bool:
+    """Whether a time is so long ago that a running process should have written a line since."""
+    return time.time() - datetime.fromisoformat(moment).timestamp() > UNKNOWN_AFTER_S + 1
 
 
 def test_a_full_disk_is_named_with_the_time_of_the_last_line(site):
@@ -91,9 +99,27 @@ def test_sources_without_readings_are_no_problem_of_the_disk(site, source):
     site.save(interval="100ms", sources=[{"name": "m", **source}])
     with site.running() as process:
         until(lambda: site.lines("events"))
-        until(lambda: time.time() - datetime.fromisoformat(last_line(site)).timestamp() > 1)
+        until(lambda: is_old(last_line(site)))
         assert disk(site) is None
         end(process)
+
+
+@pytest.mark.parametrize("command", ["run", "once"])
+def test_another_process_that_holds_the_folder_is_no_problem(site, command):
+    """A rebuild, for example, holds the folder after `etl run` stopped, or where it never ran, and writes no lines."""
+    if command == "run":
+        with site.running() as process:
+            until(lambda: site.lines("raw"))
+            end(process)
+    else:
+        site.etl("once")
+    lock = take_lock(site.root / "output")
+    try:
+        os.utime(site.root / "output" / ".lock", (0, 0))
+        until(lambda: is_old(last_line(site)))
+        assert disk(site) is None
+    finally:
+        os.close(lock)
 
 
 def test_without_a_process_a_disk_without_space_is_named(site):
