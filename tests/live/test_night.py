@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from etl.live import night
-from etl.live.night import StoppedError, in_child
+from etl.live.children import night
+from etl.live.children.night import StoppedError, in_child
 from etl.nightly.job import Job
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
