@@ -77,7 +77,7 @@ def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
         pipeline = Pipeline(loaded, time.time, stdout, traces)
         if traces:
             pipeline.restore_events()
-            serve_pipeline(pipeline, traces)
+            serve_pipeline(pipeline, traces, signals.stopping)
         _record_start(pipeline, time.time())
         notifier = Notifier(pipeline.events.record)
         notifier.use(loaded.config.notify.addresses)
