@@ -33,7 +33,6 @@ log = logging.getLogger("etl")
 
 def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
     """Make what an order asks for: the head of the answer, and its parts."""
-    settings_log = SettingsLog(Folder(Path(order.folder)), order.settings)
     make_parts: dict[type, Callable[[SettingsLog, Any], list[bytes]]] = {
         DayOrder: _day,
         MachineDayOrder: lambda log, machine_order: [machine_day(log, machine_order)],
@@ -41,7 +40,7 @@ def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
         SummariesOrder: lambda log, newest: [msgspec.json.encode(summaries(log.folder, newest.since))],
     }
     try:
-        parts = make_parts[type(order)](settings_log, order)
+        parts = make_parts[type(order)](SettingsLog(Folder(Path(order.folder)), order.settings), order)
     except PageError as error:
         return PageHead(status=error.status, error=str(error)), []
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from etl.live.children import child_queue
-from etl.live.children.child_queue import MAX_KEPT, BusyError, ChildQueue
+from etl.live.children.child_queue import BusyError, ChildQueue
 from etl.live.children.content import Content
 from etl.nightly.job import PageHead
 from tests.support.process import until
@@ -26,7 +26,7 @@ class Kitchen:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.queue = ChildQueue(lambda: self.now)
+        self.queue = ChildQueue(lambda: self.now, kept=3)
         self.made: list[str] = []
         self.working = 0
         self.most_working = 0
@@ -134,11 +134,11 @@ def test_an_error_is_not_kept(kitchen):
 
 
 def test_few_pages_are_kept(kitchen):
-    """The oldest page gives way to a new one."""
-    for number in range(MAX_KEPT + 1):
-        kitchen.get(str(number))
-    assert kitchen.get(str(MAX_KEPT)) == b"%d %d" % (MAX_KEPT, MAX_KEPT + 1)
-    assert kitchen.get("0") == b"0 %d" % (MAX_KEPT + 2)
+    """A new page takes the place of the one that was asked for longest ago."""
+    for key in "abcad":
+        kitchen.get(key)
+    assert kitchen.made == list("abcd")
+    assert [kitchen.get(key) for key in "acdb"] == [b"a 1", b"c 3", b"d 4", b"b 5"]
 
 
 def test_a_part_is_read_from_any_position():

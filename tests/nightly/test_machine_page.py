@@ -264,11 +264,12 @@ def test_a_report_that_is_damaged_leaves_the_detectors(week, tmp_path):
     assert "1 incident" in page(Folder(root), "fan", day=DAYS[4], settings=WEEK, now=NIGHT + 30 * 86_400)
 
 
-@pytest.mark.parametrize("kind", ["raw", "averages", "alarms", "reports"])
+@pytest.mark.parametrize("kind", ["raw", "averages", "alarms", "reports", "settings"])
 def test_a_fifo_is_an_error_and_no_wait(tmp_path, kind):
     """Where a day's file is a FIFO, the page says so at once."""
     folder = folder_of(tmp_path, [reading("m", START)])
-    path = folder.report_path(DAY) if kind == "reports" else folder.path(kind, DAY)
+    places = {"reports": folder.report_path(DAY), "settings": folder.settings_path}
+    path = places.get(kind, folder.path(kind, DAY))
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     os.mkfifo(path)
