@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -25,6 +24,7 @@ from etl.nightly.report import make, write
 from etl.readings.days import begins
 from etl.readings.lines import averages_encoder, raw_decoder, raw_line
 from etl.readings.records import AlarmRule, RejectedError, Settings
+from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
 from etl.storage.recovery.derivation import Derivation
 from etl.storage.settings_log import SettingsLog
@@ -118,13 +118,14 @@ def test_the_readings_of_a_machine_are_those_of_the_report(tmp_path_factory, row
     """Whatever ids and sources the lines have, and in which form of JSON, each machine's figures equal the report's."""
     lines = []
     for place, (source, machine_id, value) in enumerate(rows):
-        line = {"id": machine_id, "temperature": value, "_source": source, "_polled_at": stamp(START + 10 * place)}
+        line = {"id": machine_id, "temperature": value, "_source": source, "_polled_at": rfc3339(START + 10 * place)}
         lines.append(json.dumps(line, ensure_ascii=escaped, separators=(", ", ": ") if escaped else None).encode())
     root = tmp_path_factory.mktemp("folder")
     folder = Folder(root)
     folder.path("raw", DAY).parent.mkdir()
     folder.path("raw", DAY).write_bytes(b"".join([*(line + b"\n" for line in lines), *damaged]))
     report = make(SettingsLog(folder, PLAIN), DAY).report
+    assert sum(machine["readings"] for machine in report["machines"]) == len(rows)
     for machine in report["machines"]:
         name = machine_of(machine["source"], msgspec.json.encode(machine["id"]).decode())
         columns = raw_columns(folder, DAY, name, tuple(FIELDS.values()))
@@ -133,10 +134,6 @@ def test_the_readings_of_a_machine_are_those_of_the_report(tmp_path_factory, row
             column = figures(values, PLAIN.threshold)
             assert (column.average, column.highest, column.lowest) == (entry["average"], entry["max"], entry["min"])
             assert column.deviations.tolist() == [anomaly["deviation"] for anomaly in entry["anomalies"]]
-
-
-def stamp(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat()[:23].replace("+00:00", "") + "Z"
 
 
 @pytest.mark.parametrize("sent", ["1e999", "-1e999", "[1]", "true", "null", '{"a":1}'])
@@ -217,7 +214,7 @@ def test_the_alarms_of_the_machine_are_listed(tmp_path):
     lines = [reading(source, START + 10 * n, 70 if n > 20 else 20) for n in range(40) for source in ("a", "b")]
     folder = folder_of(tmp_path, lines, settings=alarmed)
     (tmp_path / "alarms").mkdir()
-    at = stamp(START + 210)
+    at = rfc3339(START + 210)
     change = {"at": at, "alarm": "hot <1>", "state": "raised", "id": 1, "parameter": "temperature", "value": 60.0,
               "limit": 50.0, "since": at}  # fmt: skip
     changes = [msgspec.json.encode({**change, "source": source}) + b"\n" for source in ("a", "b", "b")]
