@@ -6,24 +6,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from hashlib import sha256
+from math import inf
 from operator import itemgetter
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from etl.pages.charts import Axis, Band, Marks, Segments, chart, decimals_of, time_axis
+from etl.pages.charts import Band, Marks, Segments, chart, decimals_of, time_axis
 from etl.pages.console import TEMPLATES, shared_script, shared_styles
+from etl.pages.entries import Day, alarm_shown, details, fragment, incidents, periods
 from etl.pages.headline import anomaly_count, headline
+from etl.pages.links import machine_query
 from etl.pages.text import (
     MAX_REASON_CHARACTERS,
     NO_UNITS,
-    clock,
     count,
     figure,
-    local_time,
     plain,
     share,
     unbroken,
@@ -51,32 +51,22 @@ MAX_TELLING = 1000
 
 Report = dict[str, Any]
 
-_ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-_ENVIRONMENT.filters.update(plain=plain, amount=count, plural=plural, share=share, unbroken=unbroken)
+ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+"""The templates of the pages; everything a machine sent is escaped."""
+ENVIRONMENT.filters.update(plain=plain, amount=count, plural=plural, share=share, unbroken=unbroken)
 
 
-class Day(NamedTuple):
-    """The day of a report, its zone and time axis, and what holds for all machines: the units and the threshold."""
-
-    date: date
-    zone: ZoneInfo
-    axis: Axis
-    units: Mapping[str, str]
-    threshold: float
-
-    def clock(self, timestamp: Any) -> str:
-        """The local time of a timestamp, with its date if that is another day."""
-        return clock(timestamp, self.date, self.zone)
-
-
-def report_page(report: Report, series: Sequence[Mapping[str, Segments]], units: Mapping[str, str] = NO_UNITS) -> bytes:
-    """Render the page of a JSON report.
+def report_page(
+    report: Report, series: Sequence[Mapping[str, Segments]], units: Mapping[str, str] = NO_UNITS, until: float = inf
+) -> bytes:
+    """Render the page of a JSON report; the charts end at `until` (seconds since the epoch), if the day is not over.
 
     `series` has the readings of each machine by parameter, in the order of the report, each thinned for its chart. Only
     the machines with charts are read from it. `units` are those of the parameters, by name.
     """
     zone = ZoneInfo(report["timezone"])
-    axis = time_axis(begins(report["date"], zone), begins(day_after(report["date"]), zone), zone, report["interval"])
+    start, end = begins(report["date"], zone), begins(day_after(report["date"]), zone)
+    axis = time_axis(start, min(end, until), zone, report["interval"])
     day = Day(
         date.fromisoformat(report["date"]),
         zone,
@@ -99,14 +89,16 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]], units:
     for machine in machines:
         entry = report["machines"][machine["place"]]
         machine["rows"] = [_row(name, entry, places, day) for name, places in machine["places"].items()]
-        alarms += [{**_alarm(change, machine["places"], day), "machine": machine} for change in entry.get("alarms", ())]
+        alarms += [
+            {**alarm_shown(change, machine["places"], day), "machine": machine} for change in entry.get("alarms", ())
+        ]
     alarms.sort(key=itemgetter("at"))
     style, script = (shared_styles() + (TEMPLATES / "report.css").read_bytes()).decode(), shared_script().decode()
     context = {
         "report": report,
         "day": day.date,
         "sentence": unbroken(headline(report)),
-        "hours": (axis.end - axis.start) / 3600,
+        "hours": (end - start) / 3600,
         "machines": machines,
         "charted": charted,
         "not_charted": len(notable) - len(charted),
@@ -125,23 +117,20 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]], units:
             "alarms": MAX_ALARMS,
         },
     }
-    return _ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
+    return ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
 
 
 def _machine(place: int, machine: Report, day: Day) -> dict[str, Any]:
     """The machine at a place of the report, with what the page shows of it."""
-    details = [f"id {plain(machine['id'])}"] if machine["id"] is not None else []
-    if machine["name"] is not None:
-        details.append(plain(machine["name"]))
     return {
         "place": place,
         "source": plain(machine["source"]),
-        "details": ", ".join(details),
+        "details": details(machine),
         "page": _day_page(machine, day),
         "readings": machine["readings"],
         "expected": machine["expected"],
         "anomalies": anomaly_count(machine),
-        "incidents": _incidents(machine, day),
+        "incidents": incidents(machine, day),
         "has_alarms": bool(machine.get("alarms")),
         "places": {parameter: _decimals(result) for parameter, result in machine["parameters"].items()},
     }
@@ -149,8 +138,7 @@ def _machine(place: int, machine: Report, day: Day) -> dict[str, Any]:
 
 def _day_page(machine: Report, day: Day) -> str:
     """The address of the machine's day, relative to that of the report."""
-    query = {"source": machine["source"], "id": json.dumps(machine["id"]), "date": day.date.isoformat()}
-    return f"../machines/day?{urlencode(query, errors='replace')}"
+    return f"../machines/day?{machine_query(machine['source'], json.dumps(machine['id']))}&date={day.date}"
 
 
 def _decimals(result: Report) -> int:
@@ -195,70 +183,18 @@ def _anomalies(result: Report, machine: Report) -> str:
     return f"{anomalies:,}" if anomalies <= MAX_TELLING else f"{anomalies:,} of {machine['readings']:,}"
 
 
-def _incidents(machine: Report, day: Day) -> list[dict[str, str]]:
-    """The incidents of a machine and of its parameters, the strongest first."""
-    entries = [("", machine), *machine["parameters"].items()]
-    incidents = [(parameter, incident) for parameter, entry in entries for incident in entry.get("incidents", ())]
-    incidents.sort(key=lambda incident: -(incident[1].get("deviation") or 0))
-    return [_incident(parameter, incident, day) for parameter, incident in incidents]
-
-
-def _incident(parameter: str, incident: Report, day: Day) -> dict[str, str]:
-    """What the page shows of an incident; if it began on another day, both its times have their date."""
-    start = local_time(incident["start"], day.zone)
-    shown = day._replace(date=date.min) if start and start.date() != day.date else day
-    return {
-        "parameter": plain(parameter),
-        "unit": day.units.get(parameter, ""),
-        "reason": plain(incident.get("why", ""), MAX_REASON_CHARACTERS),
-        "start": shown.clock(incident["start"]),
-        "end": shown.clock(incident["end"]),
-        "at": _fragment(incident["start"], day),
-    }
-
-
-def _alarm(change: Report, places: Mapping[str, int], day: Day) -> dict[str, Any]:
-    """What the page shows of a change of an alarm."""
-    parameter, unit = change["parameter"], day.units.get(change["parameter"] or "", "")
-    holds = f"status {plain(change['value'])}"
-    if parameter is not None:
-        value = number(change["value"], average_decimals(places.get(parameter, 0)))
-        holds = f"{plain(parameter)} {with_unit(value, unit)}"
-    limit = change["limit"]
-    return {
-        "at": change["at"],
-        "time": day.clock(change["at"]),
-        "name": plain(change["alarm"]),
-        "state": "still raised" if change.get("continued") else plain(change["state"]),
-        "holds": holds if limit is None else f"{holds}, limit {with_unit(number(limit, decimals([limit])), unit)}",
-        "fragment": _fragment(change["at"], day),
-    }
-
-
-def _fragment(timestamp: Any, day: Day) -> str:
-    """The fragment that makes a day page show the values at a time; empty for a time of another day."""
-    time = local_time(timestamp, day.zone)
-    return f"#at={time.timestamp():.0f}" if time and time.date() == day.date else ""
-
-
-def _periods(entry: Report, zone: ZoneInfo) -> list[tuple[float, float]]:
-    """Start and end (seconds since the epoch) of the incidents of a machine or of a parameter."""
-    times = ((local_time(i["start"], zone), local_time(i["end"], zone)) for i in entry.get("incidents", ()))
-    return [(start.timestamp(), end.timestamp()) for start, end in times if start and end]
-
-
 def _figures(machine: Report, segments: Mapping[str, Segments], day: Day) -> Iterable[dict[str, Any]]:
     """A chart of each parameter with anomalies, incidents or alarms; of each one if the machine itself has incidents.
 
     A parameter without a value has none.
     """
-    silences = _periods(machine, day.zone)
+    silences = periods(machine, day.zone)
     for parameter, result in machine["parameters"].items():
         limits = {change["limit"] for change in machine.get("alarms", ()) if change["parameter"] == parameter}
-        periods = _periods(result, day.zone) + silences
-        if result["average"] is None or not (result["anomalies"] or periods or limits):
+        marked = periods(result, day.zone) + silences
+        if result["average"] is None or not (result["anomalies"] or marked or limits):
             continue
-        yield _figure(parameter, machine, segments[parameter], Marks(periods, sorted(limits - {None})), day)
+        yield _figure(parameter, machine, segments[parameter], Marks(marked, sorted(limits - {None})), day)
 
 
 def _figure(parameter: str, machine: Report, segments: Segments, marks: Marks, day: Day) -> dict[str, Any]:
@@ -282,7 +218,7 @@ def _figure(parameter: str, machine: Report, segments: Segments, marks: Marks, d
         "largest": [
             {
                 "time": day.clock(anomaly["timestamp"]),
-                "at": _fragment(anomaly["timestamp"], day),
+                "at": fragment(anomaly["timestamp"], day),
                 "value": with_unit(number(anomaly["value"], places), unit),
                 "deviation": with_unit(number(anomaly["deviation"], average_decimals(places)), unit),
             }

@@ -289,7 +289,7 @@ def test_the_page_links_each_time_to_the_day_of_its_machine():
     machine["alarms"] = [{"at": "2026-11-22T03:00:00Z", "alarm": "fault", "state": "raised", "parameter": None,
                           "value": "ERROR", "limit": None}]  # fmt: skip
     page = Page(report_page(report, series))
-    day = "../machines/day?source=hall+2&id=%22a%26b%22&date=2026-11-22"
+    day = "../machines/day?source=hall%202&id=%22a%26b%22&date=2026-11-22"
     links = [a["href"] for tag, a in page.elements if tag == "a" and a.get("class", "").startswith("served")]
     hour = 3600
     times = [midnight("2026-11-22") + seconds for seconds in (2 * hour, 990, 4 * hour)]
