@@ -51,9 +51,9 @@ MAX_TELLING = 1000
 
 Report = dict[str, Any]
 
-ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 """The templates of the pages; everything a machine sent is escaped."""
-ENVIRONMENT.filters.update(plain=plain, amount=count, plural=plural, share=share, unbroken=unbroken)
+_ENVIRONMENT.filters.update(plain=plain, amount=count, plural=plural, share=share, unbroken=unbroken)
 
 
 def report_page(
@@ -93,7 +93,6 @@ def report_page(
             {**alarm_shown(change, machine["places"], day), "machine": machine} for change in entry.get("alarms", ())
         ]
     alarms.sort(key=itemgetter("at"))
-    style, script = (shared_styles() + (TEMPLATES / "report.css").read_bytes()).decode(), shared_script().decode()
     context = {
         "report": report,
         "day": day.date,
@@ -103,12 +102,6 @@ def report_page(
         "charted": charted,
         "not_charted": len(notable) - len(charted),
         "alarms": alarms,
-        "style": Markup(style),  # noqa: S704  a file of this package
-        "script": Markup(script),  # noqa: S704  a file of this package
-        "hashes": {
-            name: b64encode(sha256(text.encode()).digest()).decode()
-            for name, text in {"style": style, "script": script}.items()
-        },
         "limits": {
             "open": MAX_OPEN,
             "rows": MAX_ROWS,
@@ -117,7 +110,17 @@ def report_page(
             "alarms": MAX_ALARMS,
         },
     }
-    return ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
+    return render("report.html", context, "report.css")
+
+
+def render(template: str, context: Mapping[str, Any], *stylesheets: str) -> bytes:
+    """Render a page with its style and script inline, and their hashes for its policy."""
+    style = b"".join((shared_styles(), *((TEMPLATES / name).read_bytes() for name in stylesheets)))
+    inline = {"style": style, "script": shared_script()}
+    hashes = {name: b64encode(sha256(content).digest()).decode() for name, content in inline.items()}
+    texts = {name: Markup(content.decode()) for name, content in inline.items()}  # noqa: S704  files of this package
+    page = _ENVIRONMENT.get_template(template).render({**context, **texts, "hashes": hashes})
+    return page.encode("utf-8", "replace")
 
 
 def _machine(place: int, machine: Report, day: Day) -> dict[str, Any]:
