@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from hashlib import sha256
+from heapq import nlargest
 from math import inf
 from operator import itemgetter
 from typing import Any
@@ -206,7 +207,8 @@ def _figure(parameter: str, machine: Report, segments: Segments, marks: Marks, d
     average = with_unit(number(result["average"], average_decimals(places)), unit)
     outside = f"{plural(len(anomalies), 'reading')} outside the band"
     label = f"{plain(parameter)} of {plain(machine['source'])} over the day: average {average}, {outside}"
-    largest = sorted(anomalies, key=lambda anomaly: -anomaly["deviation"])[:MAX_DEVIATIONS]
+    listed = anomalies if len(anomalies) <= MAX_TELLING else []
+    largest = nlargest(MAX_DEVIATIONS, listed, key=itemgetter("deviation"))
     noun = (
         "readings are anomalies" if len(anomalies) > MAX_TELLING else "anomaly" if len(anomalies) == 1 else "anomalies"
     )
@@ -226,6 +228,5 @@ def _figure(parameter: str, machine: Report, segments: Segments, marks: Marks, d
                 "deviation": with_unit(number(anomaly["deviation"], average_decimals(places)), unit),
             }
             for anomaly in largest
-            if len(anomalies) <= MAX_TELLING
         ],
     }
