@@ -107,6 +107,7 @@ def report_page(
         "day": day.date,
         "sentence": unbroken(headline(report)),
         "hours": (end - start) / 3600,
+        "so_far": until < end,
         "machines": machines,
         "charted": charted,
         "not_charted": len(notable) - len(charted),

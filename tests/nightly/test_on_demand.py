@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import orjson
@@ -77,12 +78,15 @@ def test_the_day_so_far_is_the_report_of_its_readings(until_noon):
     assert others == [[]] * len(others)
 
 
-def test_the_page_of_the_day_so_far_counts_what_is_expected_until_now(until_noon):
-    """At noon half a day of readings is complete; in the JSON `expected` stays that of the whole day."""
+def test_the_page_of_the_day_so_far_ends_now(until_noon):
+    """At noon half a day of readings is complete, and charts end; in the JSON `expected` is that of the whole day."""
     folder, now = until_noon
     _, report, page = day_so_far(folder, "2026-11-26", now)
     assert {entry["expected"] for entry in report["machines"]} == {8640}
     assert "24,841 of 25,920 expected readings" in page
+    assert ">10:00<" in page
+    assert not {">14:00<", ">15:00<", ">18:00<"} & set(re.findall(">[0-9:]+<", page))
+    assert "until 12:00:01" in page
     assert not folder.report_path("2026-11-26").exists()
 
 
