@@ -10,9 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from etl.nightly import on_demand, stored_reports
-from etl.nightly.job import DayOrder, SummariesOrder
-from etl.nightly.on_demand import MAX_RAW_BYTES, answer
+from etl.nightly.on_demand import answers, stored_reports
+from etl.nightly.on_demand.answers import MAX_RAW_BYTES, answer
+from etl.nightly.on_demand.orders import DayOrder, SummariesOrder
 from etl.nightly.report import encode, make
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
@@ -110,7 +110,7 @@ def test_little_is_read_where_no_history_is_stored(until_noon, monkeypatch):
     _, complete, _ = day_so_far(folder, "2026-11-26", now)
     lasting = [i for m in complete["machines"] for i in m["parameters"]["temperature"]["incidents"] if i.get("lasting")]
     assert len(lasting) == 1
-    monkeypatch.setattr(on_demand, "MAX_HISTORY_BYTES", 1000)
+    monkeypatch.setattr(answers, "MAX_HISTORY_BYTES", 1000)
     read: list[int] = []
     monkeypatch.setattr(Folder, "blocks", _counting(Folder.blocks, read))
     _, report, _ = day_so_far(folder, "2026-11-26", now)
