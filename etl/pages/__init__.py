@@ -6,6 +6,7 @@
     report    the page of a day's report
     entries   what pages show of a machine's incidents and changes of alarms
     machine   the page of one machine and day, the charts of its last hours
+    entries   what pages show of a machine's entry in a report
     links     links between pages
     headline  the sentences with which a page and a notification begin
     console   the charts of one machine in the console, the shared styles and script

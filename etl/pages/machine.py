@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from etl.pages.charts import Band, Marks, chart, decimals_of, time_axis
-from etl.pages.entries import Day, alarm_shown, details, incidents, periods
+from etl.pages.entries import Day, alarm_shown, anomalies_counted, details, incidents, periods
 from etl.pages.links import machine_query
 from etl.pages.report import render
 from etl.pages.text import MAX_REASON_CHARACTERS, figure, plain
@@ -84,7 +84,7 @@ def _figures(view: View, day: Day) -> Iterable[dict[str, Any]]:
             "unit": unit,
             "average": average,
             "extremes": extremes,
-            "anomalies": entry["anomalies"],
+            "anomalies": anomalies_counted(entry["anomalies"], machine["readings"]),
             "notes": [plain(note, MAX_REASON_CHARACTERS) for note in entry["notes"]],
             "chart": chart(segments, day.axis, band, ", ".join(label), marks, unit),
         }
