@@ -8,10 +8,8 @@
     findings      the results of a check, listed up to a limit
     rebuild       derives averages, alarms and reports again
     replay        imports recorded readings
-    recording     reads the files of a replay
-    tables        CSV rows as JSON objects
+    recording     reads the files of a replay: JSON and CSV (a folder)
     backtest      what alarms would have raised on the recorded averages
-    epochs        timestamps that are numbers
 
 Imported by `cli` only.
 """

@@ -1,7 +1,7 @@
 """What a person runs: a file per command, imported when the command is called.
 
     main           the command line
-    command        options, loading the config, locking the output folder, progress bars, exit
+    command        options, loading the config, locking the output folder, progress bars, endings
     exits          exit codes
     run            etl run: the long-lived process
     serving        its API

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import jmespath
 
-from etl.audit.recording import RecordedSource, Recording, Rejection
+from etl.audit.recording.files import RecordedSource, Recording, Rejection
 from etl.audit.replay import RefusedError
 from etl.audit.replay import replay as import_files
 from etl.cli.command import checked, config_option, execute, locked, output_root, progress
