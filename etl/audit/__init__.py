@@ -9,6 +9,7 @@
     rebuild       derives averages, alarms and reports again
     replay        imports recorded readings
     recording     reads the files of a replay: JSON and CSV (a folder)
+    export        lines as a table: CSV and Parquet (a folder)
     backtest      what alarms would have raised on the recorded averages
 
 Imported by `cli` only.

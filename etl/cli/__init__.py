@@ -15,6 +15,7 @@
     rebuild        etl rebuild
     status         etl status
     alarms         etl alarms
+    export         etl export
     logs           the log on stderr
 
 Imported by `etl.__main__` only.

@@ -1,0 +1,121 @@
+"""Lines as columns: blocks of them are decoded at once, and what is damaged is skipped line by line."""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from enum import Enum, auto
+from io import BytesIO
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+
+from etl.readings.lines import UNREADABLE
+
+
+class ColumnType(Enum):
+    """What the cells of a column are. Beside NAME and TIME, any may be null, which a missing key is too."""
+
+    NAME = auto()
+    """The name of a source; a line without it is damaged."""
+    TIME = auto()
+    """A time that this program wrote; a line without it is damaged."""
+    TEXT = auto()
+    DOUBLE = auto()
+    INTEGER = auto()
+    """Integers of 64 bits."""
+    BOOLEAN = auto()
+    NULL = auto()
+    """Nothing but nulls."""
+    MIXED = auto()
+    """Any JSON: a str, an int of 64 bits or None, or the JSON of another value as bytes."""
+
+
+Columns = dict[str, ColumnType]
+"""The columns of a table by their keys, in order."""
+Cells = list[list[Any]]
+"""The cells of some lines: a list for each column."""
+
+_INT64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+_EXACT_INT = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]
+_TYPES: dict[ColumnType, Any] = {
+    ColumnType.NAME: str,
+    ColumnType.TIME: Annotated[datetime, msgspec.Meta(tz=True)],
+    ColumnType.TEXT: str | None,
+    ColumnType.DOUBLE: _EXACT_INT | float | None,
+    ColumnType.INTEGER: _INT64 | None,
+    ColumnType.BOOLEAN: bool | None,
+    ColumnType.NULL: None,
+    ColumnType.MIXED: msgspec.Raw,
+}
+_REQUIRED = (ColumnType.NAME, ColumnType.TIME)
+
+
+class LineDecoder:
+    """Decodes lines with these keys and types, and no others. With `times` as str, they stay as they are written."""
+
+    def __init__(self, columns: Columns, times: Any = None) -> None:
+        self._attributes = {key: f"k{number}" for number, key in enumerate(columns)}
+        types = {key: _TYPES[column] for key, column in columns.items()}
+        if times:
+            types |= {key: times for key, column in columns.items() if column is ColumnType.TIME}
+        required = {key for key, column in columns.items() if column in _REQUIRED}
+        self._decode_any = self._decoder(types, required)
+        self._mixed = [key for key, column in columns.items() if column is ColumnType.MIXED]
+        self._decode = self._decoder(types | dict.fromkeys(self._mixed, str | _INT64 | None), required)
+        self._getters = [attrgetter(name) for name in self._attributes.values()]
+
+    def _decoder(self, types: dict[str, Any], required: Iterable[str]) -> Callable[[bytes], Any]:
+        fields: list[Any] = [
+            (name, types[key]) if key in required else (name, types[key], None)
+            for key, name in self._attributes.items()
+        ]
+        names = {name: key for key, name in self._attributes.items()}
+        line = msgspec.defstruct("Line", fields, rename=names, forbid_unknown_fields=True, kw_only=True, gc=False)
+        return msgspec.json.Decoder(line).decode
+
+    def lines(self, block: bytes) -> list[Any]:
+        """The lines of a block; one of UNREADABLE if any is damaged."""
+        if not block.isascii():
+            block.decode()  # msgspec does not look into what it skips
+        try:
+            return list(map(self._decode, BytesIO(block)))
+        except msgspec.DecodeError:
+            lines = list(map(self._decode_any, BytesIO(block)))
+        for name in map(self._attributes.__getitem__, self._mixed):
+            for line in lines:
+                if (value := getattr(line, name)) is not None:
+                    setattr(line, name, _mixed(bytes(value)))
+        return lines
+
+    def cells(self, lines: list[Any]) -> Cells:
+        """The cells of decoded lines."""
+        return [list(map(getter, lines)) for getter in self._getters]
+
+    def cell(self, line: Any, key: str) -> Any:
+        """The cell of a decoded line in the column of a key."""
+        return getattr(line, self._attributes[key])
+
+
+def _mixed(value: bytes) -> Any:
+    """The cell of a JSON value in a column of type MIXED."""
+    if value == b"null":
+        return None
+    return msgspec.json.decode(value) if value.startswith(b'"') else value
+
+
+def sound_lines(decoder: LineDecoder, blocks: Iterable[bytes], skip: Callable[[int, str], None]) -> Iterator[list[Any]]:
+    """The decoded lines of each block. `skip` is called with each damaged line, counted from 1, and why it is one."""
+    number = 0
+    for block in blocks:
+        try:
+            lines = decoder.lines(block)
+            number += len(lines)
+        except UNREADABLE:
+            lines = []
+            for line in BytesIO(block):
+                number += 1
+                try:
+                    lines += decoder.lines(line)
+                except UNREADABLE as error:
+                    skip(number, str(error))
+        yield lines
