@@ -134,6 +134,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Annotated[dict[str, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: {"temperature": "temperature", "speed": "fan_speed"}
     )
+    units: dict[str, Annotated[str, Meta(min_length=1, max_length=16)]] = {}
     alarms: tuple[Alarm, ...] = ()
     output: Output = Output()
     report: Report = Report()
@@ -169,6 +170,7 @@ HINTS = {
     "transport": "write requests or curl",
     "shard": "write the number of this process, from 0, and how many there are, such as 0/8",
     "parameters": "write a name and the field of the reading it averages, such as speed: fan_speed",
+    "units": "write a name from parameters and its unit, 1 to 16 printable characters, such as temperature: °C",
     "alarms": "write alarms: and below it, for each alarm, - name: hot with parameter: and above:, or with status:",
     "alarms.name": "write 1 to 200 printable characters, different for each alarm",
     "parameter": "write a name from parameters, whose moving average is compared",
