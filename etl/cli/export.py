@@ -172,7 +172,7 @@ def _write(table: Table, output: Output, skip: Skip) -> None:
 
 
 def _csv(table: Table, output: Output, skip: Skip) -> Iterator[bytes]:
-    return csv_pieces(table.columns, chain.from_iterable(table.rows(skip, times=str)), output.decimal)
+    return csv_pieces(table.columns, chain.from_iterable(table.rows(skip, times_as_text=True)), output.decimal)
 
 
 def _gaps(days: Days, exported: list[str]) -> Iterator[str]:

@@ -1,14 +1,14 @@
 """Which columns a table has: the keys of its lines, and a type for each that loses nothing."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import Flag, auto
 from io import BytesIO
 
 import msgspec
 
-from etl.audit.export.rows import Columns, ColumnType, LineDecoder
+from etl.audit.export.rows import Columns, ColumnType, LineDecoder, decode_values
 from etl.readings.lines import UNREADABLE
 from etl.storage.settings_log import SettingsLog
 
@@ -93,7 +93,7 @@ class Survey:
 
     def _add_line(self, line: bytes) -> None:
         line.decode()
-        values = _decode_values(line)
+        values = decode_values(line)
         for key, column_type in self._fixed.items():
             if column_type in _TEXT_TYPES and not bytes(values.get(key, _NULL)).startswith(b'"'):
                 return  # the line is not one of ours
@@ -117,7 +117,6 @@ _KINDS = {
 """By the first byte of a value, but for numbers and null."""
 _TEXT_TYPES = (ColumnType.NAME, ColumnType.TIME)
 _NULL = msgspec.Raw(b"null")
-_decode_values: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _kind(value: bytes) -> _Values:

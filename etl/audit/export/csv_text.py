@@ -34,6 +34,8 @@ def _shown(cells: list[Any], column: ColumnType, decimal: str) -> list[str]:
     match column:
         case ColumnType.NAME | ColumnType.TIME | ColumnType.TEXT:
             return _texts(cells)
+        case ColumnType.BOOLEAN:
+            return ["" if cell is None else str(cell).lower() for cell in cells]
         case ColumnType.MIXED:
             types = {*map(type, cells)} - {type(None)}
             if types <= {str}:
@@ -70,11 +72,10 @@ def _needs_quotes(text: str) -> bool:
 
 
 def _numbers(cells: list[Any], decimal: str) -> list[str]:
-    """Numbers, booleans and nulls: floats by their repr. Without exponents that is their JSON, which is faster."""
+    """Numbers and nulls: floats by their repr. Mostly that is their JSON, which is made at once."""
     text = msgspec.json.encode(cells)[1:-1].decode()
-    if "e" in text.replace("true", "").replace("false", ""):
-        texts = ["" if cell is None else repr(cell) for cell in cells]
-        return [each.replace(".", decimal) for each in texts]
+    if "e" in text or "0.0000" in text:  # with an exponent, or perhaps by repr alone
+        return ["" if cell is None else repr(cell).replace(".", decimal) for cell in cells]
     return text.replace("null", "").replace(",", "\n").replace(".", decimal).split("\n")
 
 

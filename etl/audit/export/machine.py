@@ -7,7 +7,7 @@ import msgspec
 
 from etl.audit.export.columns import averages_columns
 from etl.audit.export.csv_text import csv_pieces
-from etl.audit.export.rows import Cells, LineDecoder, sound_lines
+from etl.audit.export.rows import Cells, LineDecoder, sound_lines, stored_blocks
 from etl.readings.records import Machine
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
@@ -22,15 +22,17 @@ def machine_day_csv(settings_log: SettingsLog, day: str, machine: Machine) -> It
     The day's file is read once, as the pieces are taken, and beside the lines of the machine itself only searched.
     Damaged lines are left out.
     """
+    if day not in settings_log.folder.days("averages"):
+        return None
     columns = averages_columns(settings_log, [day])
-    decoder = LineDecoder(columns, times=str)
+    decoder = LineDecoder(columns, times_as_text=True)
     blocks = filter(None, _of_machine(settings_log.folder, decoder, day, machine))
     first = next(blocks, None)
     return csv_pieces(columns, chain([first], blocks)) if first else None
 
 
 def _of_machine(folder: Folder, decoder: LineDecoder, day: str, machine: Machine) -> Iterator[Cells]:
-    blocks = (_lines_with(block, _needle(machine)) for _, block in folder.blocks("averages", day))
+    blocks = (_lines_with(block, _needle(machine)) for block in stored_blocks(folder, "averages", day))
     for lines in sound_lines(decoder, filter(None, blocks), lambda _number, _why: None):
         # The same bytes could also stand in an object that a machine sent as its timestamp or status.
         own = [line for line in lines if _machine_of(decoder, line) == machine]

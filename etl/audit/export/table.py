@@ -1,13 +1,11 @@
 """The lines of some days as a table."""
 
-import errno
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from etl.audit.export.columns import Survey, averages_columns
-from etl.audit.export.rows import Cells, Columns, LineDecoder, sound_lines
-from etl.storage.folder import DAMAGED_GZIP, Progress
+from etl.audit.export.rows import Cells, Columns, LineDecoder, sound_lines, stored_blocks, stored_path
+from etl.storage.folder import Progress
 from etl.storage.settings_log import SettingsLog
 
 Kind = Literal["averages", "raw", "alarms"]
@@ -36,13 +34,13 @@ class Table:
         self.lines = 0
         self.columns: Columns = averages_columns(settings_log, days) if kind == "averages" else self._surveyed()
 
-    def rows(self, skip: Skip, times: Any = None) -> Iterator[Iterator[Cells]]:
-        """The cells of each day, in blocks; with `times` as str, its times are texts as they are written."""
-        decoder = LineDecoder(self.columns, times)
+    def rows(self, skip: Skip, *, times_as_text: bool = False) -> Iterator[Iterator[Cells]]:
+        """The cells of each day, in blocks; `times_as_text` keeps times as they are written."""
+        decoder = LineDecoder(self.columns, times_as_text=times_as_text)
         return (self._of_day(day, decoder, skip) for day in self._days)
 
     def _of_day(self, day: str, decoder: LineDecoder, skip: Skip) -> Iterator[Cells]:
-        path = str(self._path(day))
+        path = str(stored_path(self._folder, self._kind, day))
         for lines in sound_lines(decoder, self._blocks(day), lambda number, why: skip(path, number, why)):
             self.lines += len(lines)
             yield decoder.cells(lines)
@@ -58,18 +56,11 @@ class Table:
         return survey.columns
 
     def _blocks(self, day: str) -> Iterator[bytes]:
-        path, reported = self._path(day), 0
+        path, reported = stored_path(self._folder, self._kind, day), 0
         stored = path.stat().st_size
-        try:
-            for _, block in self._folder.blocks(self._kind, day, end=self._ends.get(day)):
-                yield block
-                if path.suffix != ".gz":
-                    self._progress(len(block))
-                    reported += len(block)
-        except DAMAGED_GZIP as error:
-            raise OSError(errno.EIO, f"the file is damaged: {error}", str(path)) from None
+        for block in stored_blocks(self._folder, self._kind, day, self._ends.get(day)):
+            yield block
+            if path.suffix != ".gz":
+                self._progress(len(block))
+                reported += len(block)
         self._progress(max(0, stored - reported))
-
-    def _path(self, day: str) -> Path:
-        plain = self._folder.path(self._kind, day)
-        return plain if plain.exists() else self._folder.packed_path(self._kind, day)
