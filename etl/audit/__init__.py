@@ -1,4 +1,4 @@
-"""The output folder checked against its raw log, derived again from it, and extended by recorded readings.
+"""The output folder checked against its raw log, derived again from it, extended by recorded readings, exported.
 
     verify        checks that averages, alarms and reports follow from the raw log
     snapshot      how far the folder reached when the check began

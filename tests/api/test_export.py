@@ -43,7 +43,8 @@ def test_the_name_of_the_file_is_safe(query, name):
     ("path", "code"),
     [("/export/2026-11-21.csv?source=a", 404), ("/export/2026-11-31.csv?source=a", 404),
      ("/export/today.csv?source=a", 404), ("/export/2026-11-22?source=a", 404),
-     ("/export/..%2f2026-11-22.csv?source=a", 404), ("/export/.csv?source=a", 404), (PATH, 400), (f"{PATH}?source=&id=1", 400)],
+     ("/export/..%2f2026-11-22.csv?source=a", 404), ("/export/.csv?source=a", 404), (PATH, 400),
+     (f"{PATH}?source=&id=1", 400)],
 )  # fmt: skip
 def test_what_does_not_exist_is_a_json_error(path, code):
     """A day without lines of the machine, a path without a day, and a query without a source are errors as JSON."""

@@ -27,7 +27,8 @@ _LOOKS_LIKE_JSON = re.compile(r'["\[{]|(true|false|-?(0|[1-9][0-9]*)(\.[0-9]+)?(
 def write_parquet(columns: Columns, days: Iterable[Iterable[Cells]], file: IO[bytes]) -> None:
     """Write the blocks of cells of each day. A row group ends with its day, or when it is at its limits."""
     schema = pa.schema([(key, _TYPES.get(column, pa.string())) for key, column in columns.items()])
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    repeated = [key for key, column in columns.items() if column not in (ColumnType.TIME, ColumnType.DOUBLE)]
+    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeated) as writer:
         for blocks in days:
             batches: list[pa.RecordBatch] = []
             rows = size = 0
@@ -44,10 +45,20 @@ def write_parquet(columns: Columns, days: Iterable[Iterable[Cells]], file: IO[by
 
 
 def _array(cells: list[Any], column: ColumnType) -> pa.Array:
-    if column is ColumnType.MIXED:
+    if column is ColumnType.MIXED and not _are_plain(cells):
         shown = {cell: _mixed(cell) for cell in {*cells}}  # most repeat, as an id and a status do
         cells = [shown[cell] for cell in cells]
     return pa.array(cells, _TYPES.get(column, pa.string()))
+
+
+def _are_plain(cells: list[Any]) -> bool:
+    """Whether all cells are nulls and texts that are certainly no JSON, which is quickly said of times and names."""
+    if not {*map(type, cells)} <= {str, type(None)}:
+        return False
+    starts = {cell[0] for cell in cells if cell}
+    if not starts.isdisjoint('"[{'):
+        return False
+    return starts.isdisjoint("tf-0123456789") or all(":" in cell for cell in cells if cell)
 
 
 def _mixed(value: Any) -> str | None:
