@@ -154,10 +154,10 @@ def _check(output: Output, root: Path) -> None:
 
 def _write(table: Table, output: Output, skip: Skip) -> None:
     if output.path is None:
-        with naming(Path("stdout")):
-            for piece in _csv(table, output, skip):
+        for piece in _csv(table, output, skip):
+            with naming(Path("stdout")):
                 sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+                sys.stdout.buffer.flush()
     elif output.path.suffix.lower() == ".csv":
         with written_aside(output.path) as file:
             file.writelines(_csv(table, output, skip))

@@ -258,6 +258,26 @@ def test_what_is_read_back_is_what_was_sent(tmp_path_factory, readings):
             assert [as_value(cell) for cell in column.to_pylist()] == values
 
 
+@given(raw_readings())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_pandas_and_duckdb_read_hostile_texts(tmp_path_factory, readings):
+    """Both find the cells of the CSV as Python's reader does, and those of Parquet as pyarrow does."""
+    pandas, duckdb = pytest.importorskip("pandas"), pytest.importorskip("duckdb")
+    site = make_site(tmp_path_factory.mktemp("site"))
+    write(site, "raw", *(raw_line(loads(json.dumps(reading).encode()), "m", MIDNIGHT) for reading in readings))
+    rows = table(site, "--kind", "raw")[1:]
+    path = site.root.parent / "out.csv"
+    frame = pandas.read_csv(path, dtype=str, keep_default_na=False, engine="python")
+    assert frame.to_numpy().tolist() == rows
+    options = "header = true, all_varchar = true, delim = ',', quote = '\"', escape = '\"', new_line = '\\r\\n'"
+    found = duckdb.sql(f"select * from read_csv('{path}', {options})").fetchall()
+    assert [[cell or "" for cell in row] for row in found] == rows
+    read = parquet(site, "--kind", "raw").read()
+    columns = [column.to_pylist() for column in read.columns if str(column.type) != "timestamp[ms, tz=UTC]"]
+    query = f"select * exclude (_polled_at) from '{site.root.parent / 'out.parquet'}'"
+    assert [list(row) for row in duckdb.sql(query).fetchall()] == [list(row) for row in zip(*columns, strict=True)]
+
+
 def as_value(cell):
     """The value that a cell of a mixed column stands for: JSON where it is JSON, else a text."""
     if cell is None:
@@ -513,6 +533,16 @@ def test_stdout_gets_csv_and_nothing_else(site):
         failed = subprocess.run(command, cwd=site.root.parent, stdout=full, stderr=subprocess.PIPE, text=True)
     assert failed.returncode == 74
     assert failed.stderr.startswith("stdout: No space left on device")
+
+
+def test_a_line_that_is_being_written_is_no_damage(site):
+    """A running process may write the rest of the last line at any moment."""
+    write(site, "averages", averages_line(), averages_line()[:50])
+    blocks = stored_blocks(site, "averages", DAY)
+    read = next(blocks)
+    with site.path("averages", DAY).open("ab") as file:
+        file.write(averages_line()[50:] + averages_line())
+    assert read + b"".join(blocks) == averages_line()
 
 
 def test_lines_appended_meanwhile_are_left_out(site, monkeypatch):

@@ -10,6 +10,7 @@ its peak. After the last round pandas and DuckDB read both files back: their val
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -101,9 +102,13 @@ def beside_polls(folder: Path, day: str, clients: int, machines: int, seconds: f
             os.link(folder / kind / f"{day}.jsonl", Path(aside, "output", kind, f"{day}.jsonl"))
         Path(aside, "output", "reports").mkdir()
         Path(aside, "output", "reports", f"{day}.json").write_text("{}")
-        with subprocess.Popen(
-            [sys.executable, "-m", "etl", "run"], cwd=aside, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        ) as process:
+        with (
+            subprocess.Popen(
+                [sys.executable, "-m", "etl", "run"], cwd=aside, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            ) as process,
+            contextlib.ExitStack() as ending,
+        ):
+            ending.callback(process.terminate)
             time.sleep(WARM_UP_S)
             late: dict[int, list[float]] = {0: [], clients: []}
             cpu, counts = {0: 0.0, clients: 0.0}, {200: 0, 503: 0}
@@ -119,7 +124,6 @@ def beside_polls(folder: Path, day: str, clients: int, machines: int, seconds: f
                 for thread in threads:
                     thread.join()
             mib = rss_mib(process.pid)
-            process.terminate()
     for number in (0, clients):
         values = sorted(late[number])
         p50, p99 = (1000 * values[int(len(values) * quantile)] for quantile in (0.5, 0.99))
@@ -146,14 +150,16 @@ def ask(port: int, day: str, stopping: threading.Event, counts: dict[int, int]) 
 
 def lateness(log: Path, seconds: float) -> list[float]:
     """How late (seconds) each reading is that comes in meanwhile."""
-    late = []
+    late: list[float] = []
+    unfinished = b""
     end = time.monotonic() + seconds
-    with log.open("rb") as lines:
-        lines.seek(0, os.SEEK_END)
+    with log.open("rb") as file:
+        file.seek(0, os.SEEK_END)
         while time.monotonic() < end:
-            read = lines.readlines()
+            *lines, unfinished = (unfinished + file.read()).split(b"\n")
             now = time.time()
-            late += [(now - crc32(orjson.loads(line)["_source"].encode()) % MAX_SLICES) % 10 for line in read]
+            sources = [orjson.loads(line)["_source"] for line in lines if line.startswith(b"{")]
+            late += [(now - crc32(source.encode()) % MAX_SLICES) % 10 for source in sources]
             time.sleep(0.005)
     return late
 

@@ -26,9 +26,8 @@ FIXED_TYPES = {
 """Columns whose type is the same in every file, whatever the values in it are."""
 EXACT_IN_DOUBLE = 1 << 53
 """Integers up to here, of either sign, are exact as a double."""
-
-
 MAX_INT64_CHARS = 20
+"""Characters of the longest integer of 64 bits; Python takes long over thousands of them."""
 
 
 class TooManyColumnsError(ValueError):

@@ -134,7 +134,7 @@ def _check_times(texts: Iterable[str]) -> None:
             return
     except ValueError:
         pass
-    raise msgspec.ValidationError("a time of this program is not one")
+    raise msgspec.ValidationError("a time is not in RFC 3339")
 
 
 def stored_path(folder: Folder, kind: str, day: str) -> Path:
