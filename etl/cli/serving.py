@@ -26,7 +26,6 @@ from etl.live.sinks.console import Console, Traces, simulated
 from etl.pages.console import machine_charts, shared_styles
 from etl.pages.links import with_links
 from etl.readings.alarms.fold import alarm_line
-from etl.readings.text import plural
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
 
@@ -142,8 +141,6 @@ def _hours(pipeline: Pipeline, pages: Pages, source: str, machine_id: str, hours
         return made
     with made.file as file:
         charts = file.read()
-    if charts == b"{}":
-        return Made(status=404, error=f"No value of this machine in the last {plural(hours, 'hour')}")
     content = b'{"simulated":%b,"charts":%b}' % (msgspec.json.encode(simulated(pipeline.loaded, source)), charts)
     return Made(BytesIO(content), len(content))
 

@@ -33,7 +33,6 @@ log = logging.getLogger("etl")
 
 def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
     """Make what an order asks for: the head of the answer, and its parts."""
-    settings_log = SettingsLog(Folder(Path(order.folder)), order.settings)
     make_parts: dict[type, Callable[[SettingsLog, Any], list[bytes]]] = {
         DayOrder: _day,
         MachineDayOrder: lambda log, machine_order: [machine_day(log, machine_order)],
@@ -41,7 +40,7 @@ def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
         SummariesOrder: lambda log, newest: [msgspec.json.encode(summaries(log.folder, newest.since))],
     }
     try:
-        parts = make_parts[type(order)](settings_log, order)
+        parts = make_parts[type(order)](SettingsLog(Folder(Path(order.folder)), order.settings), order)
     except PageError as error:
         return PageHead(status=error.status, error=str(error)), []
     except FileNotFoundError:
@@ -70,7 +69,7 @@ def _day(settings_log: SettingsLog, order: DayOrder) -> list[bytes]:
     # The page compares with what is expected until now; in the JSON `expected` is that of the whole day, as always.
     share = min(1.0, (order.now - begins(day, ZoneInfo(settings.timezone))) / length(day, ZoneInfo(settings.timezone)))
     machines = [{**machine, "expected": round(machine["expected"] * share)} for machine in report["machines"]]
-    page = report_page({**report, "machines": machines}, series or [])
+    page = report_page({**report, "machines": machines}, series or [], order.units, order.now)
     until = datetime.fromtimestamp(order.now, ZoneInfo(settings.timezone)).strftime("%H:%M:%S")
     note = f"This is the day so far, until {until}."
     return [encode(report), with_links(page, max(folder.reports(), default=None), None, note)]

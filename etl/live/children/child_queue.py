@@ -10,8 +10,6 @@ from etl.live.children.content import Content
 
 KEPT_S = 60.0
 """What was made is kept for a minute: a page that several people look at costs one child."""
-MAX_KEPT = 8
-"""Contents that are kept at the same time; each is a temporary file, and most are small."""
 MAX_WAITING = 3
 """Requests that wait for a child: the one it works for, and two more. The server's other threads stay free."""
 WAIT_S = 50.0
@@ -33,10 +31,14 @@ class _Kept(NamedTuple):
 
 
 class ChildQueue:
-    """Contents by key, each made by a child, one child at a time. `clock` gives seconds on any scale."""
+    """Contents by key, each made by a child, one child at a time.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    `clock` gives seconds on any scale; the `kept` contents that were asked for last are kept, as temporary files.
+    """
+
+    def __init__(self, clock: Callable[[], float], kept: int) -> None:
         self._clock = clock
+        self._max_kept = kept
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="pages")
         self._pending: dict[Hashable, Future[Content]] = {}
@@ -54,7 +56,9 @@ class ChildQueue:
 
         """
         with self._lock:
-            kept = self._kept.get(key)
+            kept = self._kept.pop(key, None)
+            if kept:
+                self._kept[key] = kept  # now the last one
             if kept and self._is_fresh(kept, version):
                 return kept.content
             future = self._pending.get(key)
@@ -86,7 +90,7 @@ class ChildQueue:
             if not content.head.error:
                 self._kept.pop(key, None)
                 self._kept[key] = _Kept(content, self._clock(), version)
-                while len(self._kept) > MAX_KEPT:
+                while len(self._kept) > self._max_kept:
                     del self._kept[next(iter(self._kept))]
         return content
 

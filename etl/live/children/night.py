@@ -65,14 +65,15 @@ class Night:
         for day in due_days(pipeline.folder, pipeline.clock(), report.at, loaded.zone):
             if not pipeline.writer.close_day(day):
                 continue
-            job = Job(str(pipeline.folder.root), day, loaded.settings, report.workers, report.cluster)
+            root, units = str(pipeline.folder.root), loaded.config.units
+            job = Job(root, day, loaded.settings, report.workers, report.cluster, units)
             try:
                 result = self._make_report(job)
             except REPORT_ERRORS as error:
                 self._record_failure(day, str(error))
                 continue
-            log.info("Report of %s written to %s", day, result.path)
-            pipeline.events.record("report", reason="written", day=day)
+            codes = pipeline.events.record("report", reason="written", day=day)
+            log.info("Report of %s written to %s", day, result.path, extra=codes)
             pipeline.poller.wake()
             yield result
 
@@ -81,8 +82,10 @@ class Night:
         if day in self._failed_days:
             return
         self._failed_days.add(day)
-        log.error("The report of %s cannot be made: %s. `etl verify` shows where its raw log is damaged.", day, why)
-        self._pipeline.events.record("report", reason="failed", day=day, why=shortened(why, MAX_WHY_CHARACTERS))
+        cut = shortened(why, MAX_WHY_CHARACTERS)
+        codes = self._pipeline.events.record("report", reason="failed", day=day, why=cut)
+        text = "The report of %s cannot be made: %s. `etl verify` shows where its raw log is damaged."
+        log.error(text, day, why, extra=codes)
         self._pipeline.poller.wake()
 
     def apply_retention(self) -> None:

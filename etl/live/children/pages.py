@@ -19,6 +19,8 @@ MAX_MACHINE_S = 120.0
 """The files of the largest days are read in some 10 s, compressed ones in 30 s."""
 INCIDENT_DAYS = 7
 """The summaries list the incidents of the reports of so many days before today."""
+KEPT_PAGES = 16
+"""Pages of machines that are kept, about 100 kB each; of the day's report, which may have 100 MB, only the last one."""
 MAX_DATED = 1000
 """Newest reports whose change is noticed: those that the summaries may have read."""
 
@@ -43,7 +45,7 @@ class Pages:
     def __init__(self, pipeline: Pipeline, stopping: Stopping, clock: Callable[[], float]) -> None:
         self._pipeline = pipeline
         self._stopping = stopping
-        self._reports, self._machines = ChildQueue(clock), ChildQueue(clock)
+        self._reports, self._machines = ChildQueue(clock, 1), ChildQueue(clock, KEPT_PAGES)
         self.make: MakeContent = in_child
 
     def day_so_far(self) -> Content:
