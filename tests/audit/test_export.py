@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import orjson
 import pytest
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from etl.audit.export.columns import MAX_COLUMNS
 from etl.audit.export.csv_text import FORMULA_STARTS
 from etl.audit.export.rows import stored_blocks
+from etl.audit.export.target import written_aside
 from etl.readings.exact import loads
 from etl.readings.lines import raw_line
 from etl.storage.folder import Folder
@@ -574,3 +576,19 @@ def test_memory_does_not_grow_with_the_day(site):
         assert code == "0"
         peaks.append(int(peak))
     assert peaks[1] < peaks[0] + (4 << 10)
+
+
+@pytest.mark.parametrize("size", [1, 3 << 20])
+def test_an_interrupt_that_python_ignores_leaves_nothing(tmp_path, size):
+    """Python ignores exceptions in some callbacks; the file is not completed all the same."""
+
+    def write_on():
+        with written_aside(tmp_path / "out.csv") as file:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+            file.write(bytes(size))
+
+    with pytest.raises(KeyboardInterrupt):
+        write_on()
+    assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -11,8 +11,8 @@ from typing import IO, Any
 from etl.storage.atomic import irregular_type, open_regular, sync
 
 BUFFER_BYTES = 1 << 20
-ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""End the process by default, without the time to delete what is written aside."""
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The last two end the process by default, without the time to delete what is written aside."""
 
 
 def unusable(path: Path, output: Path) -> str | None:
@@ -22,6 +22,8 @@ def unusable(path: Path, output: Path) -> str | None:
     parent = Path(os.path.realpath(path.parent))
     if not parent.is_dir():
         return f"{path.parent} is not a folder"
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return f"{path.parent} cannot be written"
     if parent.is_relative_to(os.path.realpath(output)):
         return f"{path} is in the output folder, which only `etl` itself writes"
     return None
@@ -31,18 +33,26 @@ def unusable(path: Path, output: Path) -> str | None:
 def written_aside(path: Path) -> Iterator[IO[bytes]]:
     """Open a file to write; it gets its name, durably, when the block ends without an exception, else it is deleted.
 
-    SIGTERM and SIGHUP are KeyboardInterrupt meanwhile. Any OSError of the file names `path`.
+    SIGINT, SIGTERM and SIGHUP are KeyboardInterrupt meanwhile. Any OSError of the file names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    handlers = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    handlers = {number: signal.signal(number, interrupt) for number in ENDING}
     try:
         with naming(path):
-            file = BufferedWriter(_File(temporary, path), BUFFER_BYTES)
+            file = BufferedWriter(_File(temporary, path, received), BUFFER_BYTES)
         with file:
             yield file
             file.flush()
             with naming(path):
                 os.fsync(file.fileno())
+        if received:
+            raise KeyboardInterrupt
         with naming(path):
             temporary.replace(path)
             sync(path.parent)
@@ -62,12 +72,18 @@ def naming(path: Path) -> Iterator[None]:
 
 
 class _File(FileIO):
-    """A new file whose errors name the path that it is to have."""
+    """A new file whose errors name the path that it is to have.
 
-    def __init__(self, temporary: Path, path: Path) -> None:
+    Once a signal was `received`, nothing more is written: Python ignores an exception in some callbacks, as of imports.
+    """
+
+    def __init__(self, temporary: Path, path: Path, received: list[int]) -> None:
         super().__init__(temporary, "wb", opener=open_regular)
         self._path = path
+        self._received = received
 
     def write(self, data: Any) -> int:
+        if self._received:
+            raise KeyboardInterrupt
         with naming(self._path):
             return super().write(data)
