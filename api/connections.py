@@ -13,15 +13,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import orjson
+from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import ChunkedReceiver
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import BadRequest
 
 from api.app import HEADERS, MAX_BODY_BYTES
@@ -33,6 +34,8 @@ IDLE_S = 120.0
 the usual minute between two scrapes."""
 MAX_UNSENT_BYTES = 64 << 20
 """What all clients together have not taken of their answers. Beyond it those that hold most for longest are cut off."""
+SEND_BYTES = 64 << 10
+"""Sent at once, at most. Waitress takes as much as the socket's buffer holds, some MiB, in each thread that answers."""
 MAX_CHUNK_LINE_BYTES = 4 << 10
 """The length of a chunk, or the trailer after the last one: waitress reads these without a limit of its own."""
 SPARE_DESCRIPTORS = 2
@@ -90,6 +93,14 @@ class Request(HTTPRequestParser):  # type: ignore[misc]
         return consumed
 
 
+class Task(WSGITask):  # type: ignore[misc]
+    """Answers a request. The application can ask how much of its answer waits for the client, and wait too."""
+
+    def get_environment(self) -> dict[str, Any]:
+        """The environment of the request."""
+        return {**super().get_environment(), "api.unsent": lambda: self.channel.total_outbufs_len}
+
+
 class Refusal(ErrorTask):  # type: ignore[misc]
     """Answers a request that the application never sees: it is too long, or not HTTP."""
 
@@ -109,18 +120,26 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     """A connection, which knows since when it waits for its client."""
 
     parser_class = Request
+    task_class = Task
     error_task_class = Refusal
     close_when_flushed: bool
+    sendbuf_len: int
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.waiting_since = time.monotonic()
         self.answered = self.refused = False
         super().__init__(*args, **options)
+        self.sendbuf_len = min(self.sendbuf_len, SEND_BYTES)
 
     @property
     def waiting(self) -> bool:
         """Whether the client is to act next: to send a request, or to take the answer."""
         return not self.requests or self.total_outbufs_len > 0
+
+    @property
+    def unsent_bytes(self) -> int:
+        """The memory that the answers take which the client has not taken; files are read as it takes them."""
+        return sum(len(part) for part in list(self.outbufs) if not isinstance(part, ReadOnlyFileBasedBuffer))
 
     @property
     def has_unread(self) -> bool:
@@ -273,13 +292,13 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
 
     def _beyond_memory(self, now: float) -> Iterator[Connection]:
         """The connections that hold most for longest, until the others hold little enough; never the last."""
-
-        def cost(connection: Connection) -> float:
-            return float(connection.total_outbufs_len * (now - connection.waiting_since))
-
-        unsent = sorted((connection for connection in self._waiting() if connection.total_outbufs_len), key=cost)
-        while len(unsent) > 1 and sum(connection.total_outbufs_len for connection in unsent) > MAX_UNSENT_BYTES:
-            yield unsent.pop()
+        waiting = ((connection, connection.unsent_bytes) for connection in self._waiting())
+        unsent = sorted(
+            ((size * (now - connection.waiting_since), size, connection) for connection, size in waiting if size),
+            key=itemgetter(0),
+        )
+        while len(unsent) > 1 and sum(size for _, size, _ in unsent) > MAX_UNSENT_BYTES:
+            yield unsent.pop()[2]
 
     def _warn(self, message: str) -> None:
         now = time.monotonic()

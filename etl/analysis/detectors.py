@@ -182,7 +182,7 @@ def values_outside(series: Series, bands: Bands) -> Detection:
         return float(band.low), float(band.high)
 
     def explain(i: int) -> str:
-        text, band, baseline = formatter(series.resolution), bands.at(i), bands.baselines[bands.groups[i]]
+        text, band, baseline = formatter(series.values), bands.at(i), bands.baselines[bands.groups[i]]
         value, least, most = map(text, (series.values[i], float(band.least), float(band.most)))
         position = f"far from {least}" if least == most else f"outside {least} to {most}"
         return f"{value} is {position}, the range of nearly all {band.readings:,.0f} {baseline}"
@@ -202,7 +202,7 @@ def _steps_outside(series: Series) -> Detection:
         return before + float(band.low[block]), before + float(band.high[block])
 
     def explain(i: int) -> str:
-        text, block = formatter(series.resolution), i // BLOCK_READINGS
+        text, block = formatter(series.values), i // BLOCK_READINGS
         least, most, readings = text(band.least[block]), text(band.most[block]), band.readings[block]
         return (
             f"changed from {text(values[i - 1])} to {text(values[i])} in one reading; nearly all {readings:,.0f} "
@@ -245,7 +245,7 @@ def _flatlines(series: Series) -> Detection:
 
     def explain(i: int) -> str:
         return (
-            f"exactly {values[i]:g} for {i - first(i) + 1:,} readings in a row; "
+            f"exactly {formatter(values)(values[i])} for {i - first(i) + 1:,} readings in a row; "
             f"the longest earlier run of equal values was {longest[i]:,}"
         )
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import click
 
 from etl.audit.rebuild import rebuild as rebuild_folder
-from etl.cli.command import config_option, execute, locked, output_root
+from etl.cli.command import config_option, execute, locked, output_root, progress
 from etl.cli.exits import CANNOT_CREATE, PROBLEM, ExitError
-from etl.cli.progress import progress
 from etl.cli.verify import bytes_to_read, verify
 from etl.config.load import Loaded
 from etl.nightly.due import due_days
@@ -44,7 +43,8 @@ def rebuild(loaded: Loaded) -> int:
         try:
             with progress("rebuild", bytes_to_read(folder, {*folder.reports(), *unreported})) as advance:
                 settings_log = SettingsLog(Folder(folder.root, advance), loaded.settings)
-                for line in rebuild_folder(settings_log, unreported, deleted, events.record):
+                units = loaded.config.units
+                for line in rebuild_folder(settings_log, unreported, deleted, events.record, units):
                     click.echo(line)
             events.flush()
         except BrokenPipeError:

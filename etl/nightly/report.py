@@ -1,7 +1,7 @@
 """The report of a day: made from its analysis, and written whole or not at all."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from math import floor, inf, log10
 from pathlib import Path
@@ -17,6 +17,7 @@ from etl.nightly.day import AnalyzedMachine, DayTask, analyze, history_before, t
 from etl.nightly.executors import SERIAL, Mapper
 from etl.nightly.history import History, first_baseline_day, keep
 from etl.nightly.thinning import ThinnedSeries
+from etl.pages.text import NO_UNITS
 from etl.readings.days import length
 from etl.readings.records import Machine
 from etl.readings.times import rfc3339
@@ -32,7 +33,6 @@ DETECTOR_KEYS = ("rules", "incidents", "notes", "alarms")
 DEVIATION_DIGITS = 2
 """Significant digits of an incident's deviation; a limit is no more exact. Rounding hides the last bits, in which
 processors differ."""
-
 INDENT = b"    "
 """The indentation of a machine in the report, whose key "machines" is the last one."""
 
@@ -49,10 +49,10 @@ class DayReport(NamedTuple):
     provable: bool
 
 
-def write(folder: Folder, day_report: DayReport) -> Path:
+def write(folder: Folder, day_report: DayReport, units: Mapping[str, str] = NO_UNITS) -> Path:
     """Write a report, and before it its history and its page, so that a report always has both; its path.
 
-    Only a page that cannot be rendered is left out.
+    Only a page that cannot be rendered is left out. `units` are those of the parameters, for the page.
     """
     report, series, history, _ = day_report
     day = report["date"]
@@ -65,7 +65,7 @@ def write(folder: Folder, day_report: DayReport) -> Path:
         from etl.pages.report import report_page  # noqa: PLC0415  jinja takes 10 MB, and verify draws no page
 
         try:
-            page = report_page(report, series)
+            page = report_page(report, series, units)
         except Exception:
             log.exception("The page of %s cannot be rendered; the report is written without it", day)
         else:
@@ -177,11 +177,11 @@ def _parameters(machine: AnalyzedMachine, names: Iterable[str], stamps: dict[int
     if not machine.detection:
         return {"parameters": parameters}
     for entry, detected in zip(parameters.values(), machine.detection.parameters, strict=True):
-        entry |= {"incidents": list(map(_incident, detected.incidents)), "notes": detected.notes}
-    return {"parameters": parameters, "incidents": list(map(_incident, machine.detection.silences))}
+        entry |= {"incidents": list(map(incident_record, detected.incidents)), "notes": detected.notes}
+    return {"parameters": parameters, "incidents": list(map(incident_record, machine.detection.silences))}
 
 
-def _incident(incident: dict[str, Any]) -> dict[str, Any]:
+def incident_record(incident: dict[str, Any]) -> dict[str, Any]:
     """An incident with times as text and its deviation rounded."""
     start, end, deviation = (incident[key] for key in ("start", "end", "deviation"))
     deviation = round(deviation, DEVIATION_DIGITS - 1 - floor(log10(deviation)))

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.app import create_app
-from api.console import Views
+from api.console import Made, Views
 from api.guard import Guard
 from api.machines import Machines
-from tests.support.api import ALARM
+from tests.support.api import ALARM, made
 from tests.support.process import Site, closed_day, end, not_refused, until
 
 TOKEN = "hunter2"
@@ -28,6 +28,7 @@ PAGES = {
     "/console_table.js",
     "/console.json",
     "/console/machine",
+    "/console/reports",
     "/docs",
     "/openapi.json",
 }
@@ -62,8 +63,13 @@ def app_with(reasons=()):
         not_ready=lambda: list(reasons),
         metrics=lambda: b"# HELP telemetry_readings Readings taken.\n",
         report_page={"2026-11-22": b"<!doctype html>"}.get,
+        day_so_far=lambda html: made(b"<!doctype html>" if html else REPORT),
+        machine_day=lambda source, key, day: Made(status=404, error="There is no reading"),
+        machine_hours=lambda source, key, hours: Made(status=503, error="This is still being made", retry_s=5),
+        summaries=lambda: made(b"{}"),
         overview=lambda mark: [b"{}"],
         machine=lambda source, key: None,
+        export=lambda day, source, key: iter([b"timestamp\r\n"]) if source == "a" else None,
         styles=b"",
     )
     return create_app(Machines(3), views, guard=Guard(TOKEN))
@@ -122,7 +128,7 @@ def test_the_answers_of_a_real_process_are_as_documented(tmp_path):
         until(lambda: site.lines("averages") and not_refused(site) and site.ask("/reports") == [day])
         document = site.ask("/openapi.json")
         for path, operations in document["paths"].items():
-            if "get" in operations and path != "/metrics":
+            if "get" in operations and path not in ("/metrics", "/machines/day", "/export/{date}.csv"):
                 answer = site.ask(path.replace("{date}", day).replace("{id}", "1"))
                 content = operations["get"]["responses"]["200"]["content"]
                 jsonschema.validate(answer, content["application/json"]["schema"] | document)
@@ -144,7 +150,7 @@ def test_every_route_is_in_the_readme():
     """Each route of the API stands in api/README.md with its method."""
     readme = (Path(__file__).parents[2] / "api" / "README.md").read_text()
     for rule in APP.url_map.iter_rules():
-        path = re.sub("<.*?>", "<id>", rule.rule).replace("/reports/<id>", "/reports/<date>")
+        path = re.sub("<.*?>", "<id>", rule.rule.replace("<day>", "DATE")).replace("DATE", "<date>")
         method = "POST" if "POST" in rule.methods else "GET"
         assert f"`{method} {path}`" in readme
 
@@ -163,6 +169,9 @@ def test_the_polling_process_never_loads_numpy(tmp_path):
     routes = [
         *PAGES - {"/console/machine"},
         "/console/machine?source=machine-1&id=1",
+        "/console/machine?source=machine-1&id=1&hours=24",
+        "/machines/day?source=machine-1&id=1",
+        "/reports/today",
         *("/data", "/machines", "/machines/1/data"),
         *(re.sub("<.*", day, rule.rule) for rule in APP.url_map.iter_rules() if rule.endpoint.startswith("console.")),
     ]
