@@ -1,6 +1,7 @@
 """The readings of a chart as attributes of its element, from which values.js shows times and values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from math import floor
 
 from etl.readings.digits import average_decimals
@@ -19,7 +20,7 @@ def attributes(readings: Points, averages: Points, start: float, end: float, pla
     """The attributes of a chart from `start` to `end`: its range, and its traces as differences from point to point."""
     tick = 0.001 if end - start <= SHORT_RANGE_S else 1.0
     traces = [("readings", readings, places), ("averages", averages, average_decimals(places))]
-    largest = max((abs(value) for _, trace, _ in traces for part in trace for _, value in part), default=0.0)
+    largest = max([abs(value) for _, trace, _ in traces for part in trace for _, value in part], default=0.0)
     if not readings or places > MAX_PLACES or largest * 10.0 ** average_decimals(places) >= MAX_INTEGER:
         return ""
     texts = [
@@ -32,12 +33,14 @@ def attributes(readings: Points, averages: Points, start: float, end: float, pla
 
 def _encoded(trace: Points, start: int, tick: float, places: int) -> str:
     """Pairs of a time, in ticks since the point before, and a value, less that of the point before; ";" at a gap."""
-    parts, time_before, value_before, factor = [], 0, 0, 10**places
+    parts, before, factor = [], (0, 0), 10**places
     for segment in trace:
-        pairs = []
-        for moment, value in segment:
-            time, level = floor((moment - start) / tick), round(value * factor)
-            pairs.append(f"{time - time_before} {level - value_before}")
-            time_before, value_before = time, level
-        parts.append(" ".join(pairs))
+        points = [(floor((moment - start) / tick), round(value * factor)) for moment, value in segment]
+        parts.append(" ".join(steps(points, before)))
+        before = points[-1]
     return ";".join(parts).replace(" -", "-")
+
+
+def steps(points: Iterable[tuple[int, int]], before: tuple[int, int] = (0, 0)) -> list[str]:
+    """The differences from point to point, which take fewer bytes than the points; the first one is from `before`."""
+    return [f"{x - x0} {y - y0}" for (x0, y0), (x, y) in pairwise([before, *points])]

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, floor, inf, isfinite, log10
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -20,9 +21,12 @@ def decimals(values: Sequence[float]) -> int:
 
     One reading of twenty may have more.
     """
-    sample = [value for value in values[:: len(values) // MAX_SAMPLE + 1] if isfinite(value)]
-    if not sample:
-        return 0
+    sample = tuple(value for value in values[:: len(values) // MAX_SAMPLE + 1] if isfinite(value))
+    return _resolved(sample) if sample else 0
+
+
+@lru_cache(maxsize=8)  # a chart, its label and its table ask for the same series
+def _resolved(sample: tuple[float, ...]) -> int:
     try:
         is_single = all(struct.unpack("f", struct.pack("f", value))[0] == value for value in sample)
     except OverflowError:
