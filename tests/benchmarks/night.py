@@ -3,8 +3,9 @@
 python -m tests.benchmarks.night FOLDER [VARIANT ...] [--day 2026-01-05] [--rounds 5]
 
 tests.benchmarks.generate writes FOLDER. Each variant is a process of its own: `one` is the report of one process, `two`
-of two, `page` has the page too, `detectors` has page and detectors; `duckdb` and `polars` compute the same figures and
-anomalies and need the extra `bench`. CPU is that of the process and its children, memory that of the largest of them.
+of two, `page` has the page too; `detectors` has the default detectors, `shipped` these and the page; `duckdb` and
+`polars` compute the same figures and anomalies and need the extra `bench`. CPU is that of the process and its children,
+memory that of the largest of them.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ joined = day.join(figures, on=["_source", "id"]).filter(far).group_by("_source",
   pl.struct("timestamp", *parts).alias("anomalies"))
 figures.join(joined, on=["_source", "id"], how="left").collect().write_json({out!r})
 """
+DETECTORS = ("telemetry", "status_band")
 
 
 class Run(NamedTuple):
@@ -103,7 +105,8 @@ def main() -> None:
             "one": ETL.format(**names, workers=1, page=False, detectors=()),
             "two": ETL.format(**names, workers=2, page=False, detectors=()),
             "page": ETL.format(**names, workers=1, page=True, detectors=()),
-            "detectors": ETL.format(**names, workers=1, page=True, detectors=("telemetry", "status_band")),
+            "detectors": ETL.format(**names, workers=1, page=False, detectors=DETECTORS),
+            "shipped": ETL.format(**names, workers=1, page=True, detectors=DETECTORS),
             "duckdb": DUCKDB.format(**names),
             "polars": POLARS.format(**names),
         }
@@ -114,7 +117,7 @@ def main() -> None:
     medians = {variant: Run(*map(statistics.median, zip(*measured, strict=True))) for variant, measured in runs.items()}
     for variant, run in medians.items():
         print(f"{variant:10}{run.cpu:6.2f} s CPU {run.wall:6.2f} s {run.mib:6.0f} MiB", end="")
-        for peer in {"one", "duckdb"} & medians.keys() - {variant}:
+        for peer in [peer for peer in ("one", "detectors", "duckdb") if peer in medians and peer != variant]:
             cpu, wall, mib = (mine / theirs for mine, theirs in zip(run, medians[peer], strict=True))
             print(f"   to {peer}: {cpu:.2f} CPU {wall:.2f} wall {mib:.2f} memory", end="")
         print()
