@@ -11,6 +11,7 @@ from api.console import Views, page_routes, state_routes
 from api.docs import describe, docs_routes
 from api.guard import Guard, guard_with
 from api.machines import Machines
+from api.pages import page_data_routes
 from api.proxy import trust_proxy
 from api.routes import json_response, machine_routes
 
@@ -52,6 +53,7 @@ def create_app(
     if views:
         app.register_blueprint(state_routes(views))
         app.register_blueprint(page_routes(views))
+        app.register_blueprint(page_data_routes(views))
     app.register_blueprint(docs_routes(describe(len(machines), console=bool(views), token=bool(guard.token))))
     return app
 

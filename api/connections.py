@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import orjson
+from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import ChunkedReceiver
@@ -121,6 +122,11 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     def waiting(self) -> bool:
         """Whether the client is to act next: to send a request, or to take the answer."""
         return not self.requests or self.total_outbufs_len > 0
+
+    @property
+    def unsent_bytes(self) -> int:
+        """The memory that the answers take which the client has not taken; files are read as it takes them."""
+        return sum(len(part) for part in list(self.outbufs) if not isinstance(part, ReadOnlyFileBasedBuffer))
 
     @property
     def has_unread(self) -> bool:
@@ -273,13 +279,13 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
 
     def _beyond_memory(self, now: float) -> Iterator[Connection]:
         """The connections that hold most for longest, until the others hold little enough; never the last."""
-
-        def cost(connection: Connection) -> float:
-            return float(connection.total_outbufs_len * (now - connection.waiting_since))
-
-        unsent = sorted((connection for connection in self._waiting() if connection.total_outbufs_len), key=cost)
-        while len(unsent) > 1 and sum(connection.total_outbufs_len for connection in unsent) > MAX_UNSENT_BYTES:
-            yield unsent.pop()
+        waiting = ((connection, connection.unsent_bytes) for connection in self._waiting())
+        unsent = sorted(
+            ((size * (now - connection.waiting_since), size, connection) for connection, size in waiting if size),
+            key=itemgetter(0),
+        )
+        while len(unsent) > 1 and sum(size for _, size, _ in unsent) > MAX_UNSENT_BYTES:
+            yield unsent.pop()[2]
 
     def _warn(self, message: str) -> None:
         now = time.monotonic()

@@ -1,13 +1,11 @@
 """The console and the state of a running process, read through functions that the caller passes in."""
 
-import json
 from collections.abc import Callable, Iterable
-from datetime import date
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from flask import Blueprint, Response, abort, request
+from flask import Blueprint, Response, request
 
 from api.routes import json_response
 
@@ -15,8 +13,16 @@ CONSOLE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-"""The page of a report has a policy of its own, with the hash of its style; the browser enforces both."""
+
+
+class Made(NamedTuple):
+    """What was made on demand: `file`, from its start, and its `size`. Or an error, and when to ask again (seconds)."""
+
+    file: IO[bytes] | None = None
+    size: int = 0
+    status: int = 200
+    error: str = ""
+    retry_s: int | None = None
 
 
 class Views(NamedTuple):
@@ -37,7 +43,15 @@ class Views(NamedTuple):
     metrics: Callable[[], bytes]
     """Metrics in the Prometheus text format."""
     report_page: Callable[[str], bytes | None]
-    """The HTML page of a day's report, or None."""
+    """The HTML page of a day's report with links to those beside it, or None."""
+    day_so_far: Callable[[bool], Made]
+    """The report of the day that is not over: its page if true, else its JSON."""
+    machine_day: Callable[[str, str, str], Made]
+    """By source, id (JSON) and date, or "today": the page of a machine and day."""
+    machine_hours: Callable[[str, str, int], Made]
+    """By source, id (JSON) and hours: JSON as that of `machine`, with the charts of the last hours."""
+    summaries: Callable[[], Made]
+    """The JSON of the summaries of the reports, and of their incidents."""
     overview: Callable[[int], Iterable[bytes]]
     """The JSON of the console, in parts: what is new since the mark of an earlier answer; 0 for everything."""
     machine: Callable[[str, Any], dict[str, Any] | None]
@@ -55,7 +69,6 @@ def state_routes(views: Views) -> Blueprint:
         "/alarms": lambda: _json_list(views.alarms()),
         "/events": lambda: _json_list(views.events()),
         "/reports": lambda: json_response(views.reports()),
-        "/reports/<day>": lambda day: _report(views, day),
         "/healthz": lambda: json_response({"status": "ok"}),
         "/metrics": lambda: Response(views.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8"),
         "/readyz": lambda: _readiness(views.not_ready()),
@@ -81,55 +94,16 @@ def page_routes(views: Views) -> Blueprint:
 
     @routes.get("/console.json")
     def overview() -> Response:
-        since = _query().get("since", "")
+        since = query().get("since", "")
         mark = int(since) if since.isdecimal() and len(since) < 20 else 0
         return Response(views.overview(mark), mimetype="application/json")
-
-    @routes.get("/console/machine")
-    def machine() -> Response:
-        query = _query()
-        view = views.machine(query.get("source", ""), _machine_id(query.get("id", "null")))
-        if view is None:
-            abort(404, "No reading of this machine is known")
-        return json_response(view)
 
     return routes
 
 
-def _report(views: Views, day: str) -> Response:
-    """The report of a day: its page for a client that prefers HTML, else its JSON."""
-    if not _is_day(day):
-        abort(404, "The path of a report ends with its date, such as /reports/2026-11-22")
-    mimetype = request.accept_mimetypes.best_match(["application/json", "text/html"])
-    page = views.report_page(day) if mimetype == "text/html" and day in views.reports() else None
-    if page:
-        headers = {"Vary": "Accept", "Content-Security-Policy": REPORT_POLICY}
-        return Response(page, headers=headers, mimetype="text/html")
-    content = views.report(day)
-    if content is None:
-        abort(404, f"There is no report of {day}")
-    return Response(content, headers={"Vary": "Accept"}, mimetype="application/json")
-
-
-def _query() -> dict[str, str]:
+def query() -> dict[str, str]:
     """The query as text of one byte per character: Flask's parser raises on bytes that are not UTF-8."""
     return dict(parse_qsl(request.query_string.decode("latin-1")))
-
-
-def _machine_id(text: str) -> str | int | float | None:
-    """Parse the `id` of a machine, which is JSON in the query; None if it is not a string or number."""
-    try:
-        value = json.loads(text)  # with integers of any size
-    except (ValueError, RecursionError):
-        return None
-    return value if type(value) in (str, int, float) else None
-
-
-def _is_day(day: str) -> bool:
-    try:
-        return date.fromisoformat(day).isoformat() == day
-    except ValueError:
-        return False
 
 
 def _readiness(reasons: list[str]) -> Response:

@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import date
 from pathlib import Path
+from typing import IO
 
 import click
 import msgspec
@@ -17,7 +18,7 @@ from etl.cli.logs import log_to_stderr
 from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.nightly.due import REPORT_ERRORS, due_days
-from etl.nightly.job import Job, Result
+from etl.nightly.job import AnyPageOrder, Job, Result
 from etl.nightly.report import encode, make
 from etl.nightly.run import run
 from etl.readings.days import due
@@ -34,13 +35,14 @@ log = logging.getLogger("etl")
 @config_option
 @click.option("--date", "day", metavar="YYYY-MM-DD", help="Report this day; without it, every day that is due.")
 @click.option("--closed", is_flag=True, hidden=True, help="Report the closed day that stdin describes, for `etl run`.")
-def command(file: Path, day: str | None, closed: bool) -> None:
+@click.option("--html", is_flag=True, hidden=True, help="Make the page that stdin describes, for `etl run`.")
+def command(file: Path, day: str | None, closed: bool, html: bool) -> None:
     """Write the anomaly report of closed days, and print the path of each.
 
     The report of a day that is not closed yet goes to stdout, and nothing is written.
     """
-    if closed:
-        leave(report_closed())
+    if closed or html:
+        leave(report_closed() if closed else page_on_demand())
     try:
         day = date.fromisoformat(day).isoformat() if day else None
     except ValueError:
@@ -90,19 +92,10 @@ def _write_reports(loaded: Loaded, folder: Folder, days: list[str]) -> int:
 
 
 def report_closed() -> int:
-    """Report the closed day that the parent process describes on stdin, and answer with one JSON line.
-
-    Stdin stays open; it closes when the parent ends, and then this process ends as well.
-    """
-    log_to_stderr("text")
-    os.nice(LOWEST_PRIORITY)
-    answer = os.dup(1)
-    os.dup2(2, 1)  # what libraries print is not the answer
-    with os.fdopen(os.dup(0), "rb", buffering=0) as stdin:
-        request = stdin.readline()
-    if not request.endswith(b"\n"):
-        return PROBLEM  # the parent was killed before it had asked
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    """Report the closed day that the parent process describes on stdin, and answer with one JSON line."""
+    request, answer = _order_of_parent()
+    if not request:
+        return PROBLEM
     job = msgspec.json.decode(request, type=Job)
     try:
         result = run(job, log.warning)
@@ -111,9 +104,39 @@ def report_closed() -> int:
     except OSError as error:
         log.error("The report of %s cannot be written to %s: %s", job.day, job.folder, error)
         return CANNOT_CREATE
-    with os.fdopen(answer, "wb") as out:
-        out.write(msgspec.json.encode(result) + b"\n")
+    with answer:
+        answer.write(msgspec.json.encode(result) + b"\n")
     return OK
+
+
+def page_on_demand() -> int:
+    """Make the page that the parent process orders on stdin: a JSON line, then the bytes of its parts."""
+    request, answer = _order_of_parent()
+    if not request:
+        return PROBLEM
+    from etl.nightly.on_demand import answer as answer_to  # noqa: PLC0415  jinja takes 10 MB, only pages need it
+
+    head, parts = answer_to(msgspec.json.decode(request, type=AnyPageOrder))
+    with answer:
+        answer.write(msgspec.json.encode(head) + b"\n")
+        answer.writelines(parts)
+    return OK
+
+
+def _order_of_parent() -> tuple[bytes, IO[bytes]]:
+    """Become a child at low priority: the line that the parent sends, and where to write the answer.
+
+    Stdin stays open; it closes when the parent ends, and then this process ends as well. The line is empty if the
+    parent was killed before it had sent it.
+    """
+    log_to_stderr("text")
+    os.nice(LOWEST_PRIORITY)  # the kernel derives the priority of I/O from it
+    answer = os.dup(1)
+    os.dup2(2, 1)  # what libraries print is not the answer
+    with os.fdopen(os.dup(0), "rb", buffering=0) as stdin:
+        request = stdin.readline()
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    return request if request.endswith(b"\n") else b"", os.fdopen(answer, "wb")
 
 
 def _end_with_parent() -> None:

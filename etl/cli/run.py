@@ -19,7 +19,7 @@ from etl.cli.command import config_option, execute, locked, log_format_option, o
 from etl.cli.exits import IO_ERROR, OK, ExitError
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
-from etl.live.night import Night, in_child
+from etl.live.children.night import Night, in_child
 from etl.live.notifications.messages import Notified, alarm_news, disk_changes, outages, report_message
 from etl.live.notifications.notifier import Notifier
 from etl.live.pipeline import DRAIN_S, NeedsRestartError, Pipeline
@@ -77,7 +77,7 @@ def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
         pipeline = Pipeline(loaded, time.time, stdout, traces)
         if traces:
             pipeline.restore_events()
-            serve_pipeline(pipeline, traces)
+            serve_pipeline(pipeline, traces, signals.stopping)
         _record_start(pipeline, time.time())
         notifier = Notifier(pipeline.events.record)
         notifier.use(loaded.config.notify.addresses)

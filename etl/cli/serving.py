@@ -1,23 +1,31 @@
 """The API of a process: simulated machines, console, reports, metrics. Only this module imports `api`."""
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedReader, BytesIO
 from ipaddress import ip_network
 from socket import AI_NUMERICHOST, getaddrinfo
 from typing import Any
 
+import msgspec
+
 from api.app import create_app
-from api.console import Views
+from api.console import Made, Views
 from api.guard import Guard
 from api.machines import Machines
 from api.server import is_about_port, is_loopback, serve
 from etl.cli.exits import BAD_CONFIG, IO_ERROR, ExitError
 from etl.config.model import Api
+from etl.live.children.content import Content
+from etl.live.children.pages import Pages, RefusedError
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
-from etl.live.sinks.console import Console, Traces
+from etl.live.sinks.console import Console, Traces, simulated
 from etl.pages.console import machine_charts, shared_styles
+from etl.pages.links import with_links
 from etl.readings.alarms.fold import alarm_line
+from etl.storage.folder import Folder
 
 RESTORE_PATIENCE_S = 10.0
 """A request waits this long for the last lines of an earlier process, which are read within tenths of a second."""
@@ -50,7 +58,7 @@ def _is_numeric(host: str) -> bool:
         return False
 
 
-def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
+def serve_pipeline(pipeline: Pipeline, traces: Traces, stopping: Callable[[], bool] = lambda: False) -> None:
     """Serve the simulated machines and the state of the pipeline from daemon threads; ExitError if it cannot listen."""
     config, folder = pipeline.loaded.config.api, pipeline.folder
 
@@ -61,6 +69,7 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
     def console() -> Console:
         return Console(restored().loaded, pipeline.standing, traces, pipeline.alarms)  # a reload replaces `loaded`
 
+    pages = Pages(pipeline, stopping, time.monotonic)
     views = Views(
         averages=lambda: list(restored().standing.latest.values()),
         alarms=lambda: [alarm_line(change) for change in restored().alarms.raised()],
@@ -69,7 +78,11 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces) -> None:
         report=lambda day: folder.read(folder.report_path(day)),
         not_ready=pipeline.not_ready,
         metrics=lambda: exposition(pipeline),
-        report_page=lambda day: folder.read(folder.page_path(day)),
+        report_page=lambda day: _report_page(folder, day),
+        day_so_far=lambda html: _made(pages.day_so_far, int(html)),
+        machine_day=lambda *arguments: _made(lambda: pages.machine_day(*arguments)),
+        machine_hours=lambda source, *arguments: _hours(pipeline, pages, source, *arguments),
+        summaries=lambda: _made(pages.summaries),
         overview=lambda mark: console().overview(time.time(), mark, pipeline.not_ready()),
         machine=lambda source, machine_id: _machine(console(), source, machine_id),
         styles=shared_styles(),
@@ -92,6 +105,33 @@ def serve_simulated(api: Api) -> None:
 def _machine(console: Console, source: str, machine_id: Any) -> dict[str, Any] | None:
     readings = console.machine(source, machine_id)
     return readings and {"simulated": readings["simulated"], "charts": machine_charts(readings)}
+
+
+def _report_page(folder: Folder, day: str) -> bytes | None:
+    """The page of a stored report, with links to the reports before and after it."""
+    page, days = folder.read(folder.page_path(day)), folder.reports()
+    previous = max((each for each in days if each < day), default=None)
+    return page and with_links(page, previous, min((each for each in days if each > day), default="today"))
+
+
+def _made(make: Callable[[], Content], part: int = 0) -> Made:
+    """A part of what is made on demand, as the API takes it."""
+    try:
+        file = make().part(part)
+    except RefusedError as error:
+        return Made(status=error.status, error=str(error), retry_s=error.retry_s)
+    return Made(BufferedReader(file), len(file))
+
+
+def _hours(pipeline: Pipeline, pages: Pages, source: str, machine_id: str, hours: int) -> Made:
+    """The charts of a machine's last hours, and its number if this process simulates it."""
+    made = _made(lambda: pages.machine_hours(source, machine_id, hours))
+    if made.file is None:
+        return made
+    with made.file as file:
+        charts = file.read()
+    content = b'{"simulated":%b,"charts":%b}' % (msgspec.json.encode(simulated(pipeline.loaded, source)), charts)
+    return Made(BytesIO(content), len(content))
 
 
 def _cannot_listen(api: Api, error: OSError) -> ExitError:

@@ -6,7 +6,7 @@
     writer     answers become raw lines, then averages lines; each written batch goes to the sinks
     alarms     the alarms that follow from written readings, and their log
     standing   what is known of every source: up, silent, down; whether readings are written
-    night      the nightly job: reports by a child process, retention
+    children   what child processes at low priority do: the nightly job, pages on demand
     sinks      what takes each written batch: stdout, console, raised alarms, the check for numbers
     metrics    Prometheus text
     notifications  what notifications say, and who gets them

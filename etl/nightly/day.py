@@ -81,7 +81,7 @@ def analyze(
     """
     store, blocks = _read_day(task, with_times)
     machines, settings = store.machines, task.settings
-    period = _detection_period(task.day, settings, until) if previous else None
+    period = detection_period(task.day, settings, until) if previous else None
     keys = [msgspec.json.encode(machine).decode() for machine in machines]
     pasts = (previous.machines.get(key) if previous else None for key in keys)
     # Columns are read when a call needs them and not kept. Figures alone cost less than sending columns to a worker.
@@ -103,7 +103,7 @@ def analyze(
     return AnalyzedDay(analyzed, store, blocks, history)
 
 
-def _detection_period(day: str, settings: Settings, until: float) -> tuple[float, float]:
+def detection_period(day: str, settings: Settings, until: float) -> tuple[float, float]:
     """The start of the first day that matters to a day, and the end of the day or `until` (seconds since the epoch)."""
     zone = ZoneInfo(settings.timezone)
     return begins(first_baseline_day(day, settings), zone), min(begins(day_after(day), zone), until)

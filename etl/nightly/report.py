@@ -103,13 +103,13 @@ def make(
     task = DayTask(folder, day, settings, mapper)
     history = history_before(task, previous) if settings.detectors else None
     analyzed = analyze(task, history, until, charted)
-    expected = _integer_if_whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
+    expected = integer_if_whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
     stamps = timestamps(task, analyzed)
     alarms = _alarms(folder, day)
     report = {
         "date": day,
         "timezone": settings.timezone,
-        "interval": _integer_if_whole(settings.interval),
+        "interval": integer_if_whole(settings.interval),
         "threshold": settings.threshold,
         **({"rules": RULES} if settings.detectors else {}),
         "machines": [
@@ -162,11 +162,11 @@ def _parameters(machine: AnalyzedMachine, names: Iterable[str], stamps: dict[int
     if not machine.detection:
         return {"parameters": parameters}
     for entry, detected in zip(parameters.values(), machine.detection.parameters, strict=True):
-        entry |= {"incidents": list(map(_incident, detected.incidents)), "notes": detected.notes}
-    return {"parameters": parameters, "incidents": list(map(_incident, machine.detection.silences))}
+        entry |= {"incidents": list(map(incident_record, detected.incidents)), "notes": detected.notes}
+    return {"parameters": parameters, "incidents": list(map(incident_record, machine.detection.silences))}
 
 
-def _incident(incident: dict[str, Any]) -> dict[str, Any]:
+def incident_record(incident: dict[str, Any]) -> dict[str, Any]:
     """An incident with times as text and its deviation rounded."""
     start, end, deviation = (incident[key] for key in ("start", "end", "deviation"))
     deviation = round(deviation, DEVIATION_DIGITS - 1 - floor(log10(deviation)))
@@ -179,5 +179,6 @@ def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
     return {"average": column.average, "max": column.highest, "min": column.lowest, "anomalies": anomalies}
 
 
-def _integer_if_whole(value: float) -> int | float:
+def integer_if_whole(value: float) -> int | float:
+    """A number as an integer if it is whole, as JSON shows it."""
     return int(value) if value == int(value) else value

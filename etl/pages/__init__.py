@@ -2,6 +2,8 @@
 
     charts    a parameter over time, as SVG
     report    the page of a day's report
+    machine   the page of one machine and day, the charts of its last hours
+    links     links between pages
     headline  the sentences with which a page and a notification begin
     console   the charts of one machine in the console, and the shared styles
     text      values as text

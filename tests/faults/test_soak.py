@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from etl.live.night import in_child
+from etl.live.children.night import in_child
 from etl.nightly.report import encode
 from etl.readings.days import due
 from etl.readings.records import Failure

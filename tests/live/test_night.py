@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from etl.live import night
-from etl.live.night import StoppedError, in_child
+from etl.live.children import child
+from etl.live.children.child import StoppedError
+from etl.live.children.night import in_child
 from etl.nightly.job import Job
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
@@ -63,13 +64,13 @@ def test_a_report_that_cannot_be_made_or_written_is_an_error(day, tmp_path):
 
 def test_a_child_is_killed_when_the_process_stops(day, tmp_path, monkeypatch):
     """Once the process is to stop, it neither waits for the child nor leaves it behind."""
-    monkeypatch.setattr(night, "CHECK_S", 0.0)  # the child is stopped while its interpreter starts
+    monkeypatch.setattr(child, "CHECK_S", 0.0)  # the child is stopped while its interpreter starts
     before = children()
 
     def stopping() -> bool:
-        (child,) = children() - before
-        os.kill(int(child), signal.SIGSTOP)  # it cannot end by itself, although its stdin closes
-        return until(lambda: "(stopped)" in Path(f"/proc/{child}/status").read_text())
+        (pid,) = children() - before
+        os.kill(int(pid), signal.SIGSTOP)  # it cannot end by itself, although its stdin closes
+        return until(lambda: "(stopped)" in Path(f"/proc/{pid}/status").read_text())
 
     with pytest.raises(StoppedError):
         in_child(day, stopping)
@@ -91,11 +92,11 @@ def test_a_child_ends_with_its_parent(tmp_path):
     raw.parent.mkdir()
     raw.write_bytes(raw_line({"temperature": 20}, "a", START) * 2_000_000)  # the child works until it is ended
     request = msgspec.json.encode(Job(str(tmp_path), DAY, SETTINGS)) + b"\n"
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        child.stdin.write(request)
-        child.stdin.flush()
-        stat = Path(f"/proc/{child.pid}/stat")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(request)
+        process.stdin.flush()
+        stat = Path(f"/proc/{process.pid}/stat")
         until(lambda: stat.read_text().rpartition(")")[2].split()[16] == "19")  # at the lowest priority
-        assert child.poll() is None
-        child.stdin.close()
-        assert child.wait(60) == 1
+        assert process.poll() is None
+        process.stdin.close()
+        assert process.wait(60) == 1

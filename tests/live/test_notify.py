@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from etl.cli.run import notify_of_changes
-from etl.live.night import Night
+from etl.live.children.night import Night
 from etl.live.notifications import notifier as notify
 from etl.live.notifications.messages import MAX_LISTED, Notified, outages, report_message
 from etl.live.notifications.notifier import MAX_PENDING, Notifier

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from etl import analyze_values
 from etl.cli.rebuild import rebuild
 from etl.cli.report import report as report_command
-from etl.live.night import Night
+from etl.live.children.night import Night
 from etl.nightly.executors import Mapper
 from etl.pages import report as pages
 from etl.readings.averages.window import number

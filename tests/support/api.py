@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
+from io import BytesIO
 
 from api.app import create_app
-from api.console import Views
+from api.console import Made, Views
 from api.machines import Machines
 
 NOW = datetime(2024, 11, 3, 13, 40, 45, 15069, tzinfo=UTC)
@@ -21,6 +22,11 @@ PAGE = b"<!DOCTYPE html><title>a report</title>"
 EMPTY = Views(*[list] * len(Views._fields))._replace(styles=b"")
 """The views of a process without any data."""
 SHOWN = {"simulated": 7, "charts": {"speed": "<div>a chart</div>"}}
+
+
+def made(content):
+    """What was made on demand, as the views return it."""
+    return Made(BytesIO(content), len(content))
 
 
 def client(machines=3, views=None):
@@ -54,6 +60,10 @@ def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source
         not_ready=lambda: list(reasons),
         metrics=lambda: b"# HELP telemetry_readings Readings taken.\n",
         report_page={"2026-11-22": PAGE}.get,
+        day_so_far=lambda html: made(PAGE if html else REPORT),
+        machine_day=lambda source, key, day: made(f"{source} {key} {day}".encode()),
+        machine_hours=lambda source, key, hours: made(b'{"simulated":null,"charts":{}}'),
+        summaries=lambda: made(b'{"reports":[],"incidents":[],"more":0}'),
         overview=lambda mark: [b'{"mark":', b"%d}" % mark],
         machine=lambda source, key: SHOWN if (source, key) == ("b", None) else None,
         styles=b".chart { display: flex; }\n",

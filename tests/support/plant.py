@@ -10,7 +10,7 @@ import orjson
 import yaml
 
 from etl.config import load as config
-from etl.live.night import Night
+from etl.live.children.night import Night
 from etl.live.pipeline import Pipeline
 from etl.nightly.job import Job, Result
 from etl.nightly.run import run

@@ -15,10 +15,10 @@ import orjson
 from etl.config.load import Loaded
 from etl.live.sinks.alarms import RaisedAlarms
 from etl.live.standing import Standing
-from etl.readings.alarms.conditions import Change, rules_for
+from etl.readings.alarms.conditions import Change, limits_of
 from etl.readings.averages.window import Window, number
 from etl.readings.lines import MAX_TEXT_CHARACTERS
-from etl.readings.records import Machine, Reading, Settings
+from etl.readings.records import Machine, Reading
 from etl.readings.text import shortened
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
 
@@ -212,22 +212,13 @@ class Console:
         return {
             "times": times,
             "values": dict(zip(settings.parameters, columns, strict=True)),
-            "limits": _limits(settings, source),
+            "limits": limits_of(settings.alarms, settings.parameters, source),
             "interval": settings.interval,
             "threshold": settings.threshold,
             "timezone": settings.timezone,
             "units": self._loaded.config.units,
-            "simulated": _simulated(self._loaded, source),
+            "simulated": simulated(self._loaded, source),
         }
-
-
-def _limits(settings: Settings, source: str) -> dict[str, list[float]]:
-    """The limits of the alarms of a source, by parameter."""
-    limits: dict[str, list[float]] = {parameter: [] for parameter in settings.parameters}
-    for rule, *_ in rules_for(settings.alarms, settings.parameters, source):
-        if rule.parameter is not None:
-            limits[rule.parameter] += [limit for limit in (rule.above, rule.below) if limit is not None]
-    return limits
 
 
 def _alarm(change: Change, units: Mapping[str, str]) -> dict[str, str]:
@@ -265,7 +256,7 @@ def _trace(rows: list[Row]) -> bytes:
     )
 
 
-def _simulated(loaded: Loaded, name: str) -> int | None:
+def simulated(loaded: Loaded, name: str) -> int | None:
     """The number of the simulated machine that a source polls, if this process' API serves it."""
     api = loaded.config.api
     url = next((source.url for source in loaded.sources if source.name == name), None)

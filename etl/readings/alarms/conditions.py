@@ -79,6 +79,16 @@ def rules_for(rules: Iterable[AlarmRule], parameters: Iterable[str], source: str
     ]
 
 
+def limits_of(rules: Iterable[AlarmRule], parameters: Iterable[str], source: str) -> dict[str, list[float]]:
+    """The limits of the alarms of a source, by parameter."""
+    parameters = list(parameters)
+    limits: dict[str, list[float]] = {parameter: [] for parameter in parameters}
+    for rule, *_ in rules_for(rules, parameters, source):
+        if rule.parameter is not None:
+            limits[rule.parameter] += [limit for limit in (rule.above, rule.below) if limit is not None]
+    return limits
+
+
 def step(conditions: Conditions, sample: Sample, rules: Rules, silence: int) -> tuple[Conditions, list[Change]]:
     """Add a reading to the conditions of its machine; also the alarms it raises or ends, in the order of the rules.
 

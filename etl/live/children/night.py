@@ -1,27 +1,21 @@
 """The nightly job: closed days are reported by a child process at low priority, then retention is applied."""
 
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from selectors import EVENT_READ, DefaultSelector
+from math import inf
 from typing import Any
 
 import msgspec
 
-import etl
+from etl.live.children.child import StoppedError, Stopping, run_child
 from etl.live.pipeline import Pipeline
 from etl.nightly.due import REPORT_ERRORS, due_days
-from etl.nightly.job import Job, Result, safe_path
+from etl.nightly.job import Job, Result
 from etl.readings.days import day_finder
 from etl.readings.text import plural, shortened
 from etl.storage.retention import compress, delete_old
 from etl.storage.settings_log import SettingsLog
 
-CHECK_S = 0.2
-"""Seconds between two checks whether the process is stopping, while a child works."""
 MAX_WHY_CHARACTERS = 200
 """Characters of an error in an event."""
 
@@ -29,10 +23,6 @@ MakeReport = Callable[[Job], Result]
 """Writes the report of a closed day; OSError if it cannot be written now, REPORT_ERRORS if never from this raw log."""
 
 log = logging.getLogger("etl")
-
-
-class StoppedError(Exception):
-    """The process is stopping: the next start writes the report."""
 
 
 class Night:
@@ -46,7 +36,7 @@ class Night:
         pipeline: Pipeline,
         make_report: MakeReport,
         notify: Callable[[dict[str, Any]], None] = lambda _: None,
-        stopping: Callable[[], bool] = lambda: False,
+        stopping: Stopping = lambda: False,
     ) -> None:
         self._pipeline = pipeline
         self._make_report = make_report
@@ -108,51 +98,19 @@ class Night:
             log.info("Compressed the files of %s", ", ".join(days))
 
 
-def in_child(job: Job, stopping: Callable[[], bool]) -> Result:
-    """Run `etl report` for a closed day in a child process, which ends when this one does.
-
-    A fresh interpreter, not a fork: a forked child would keep the output folder's lock after this process was killed.
+def in_child(job: Job, stopping: Stopping) -> Result:
+    """Report a closed day in a child process.
 
     Raises:
         StoppedError: `stopping` became true; the child is killed.
         ValueError: the report cannot be made from this raw log.
         ChildProcessError: the child ended without a result; its log says why.
     """
-    command = [sys.executable, "-P", "-m", "etl", "report", "--date", job.day, "--closed"]
-    safe = safe_path()
-    # The child runs the same code as this process, and numpy's BLAS library needs no thread per core.
-    path = os.pathsep.join(filter(None, [str(Path(etl.__file__).parents[1]), safe["PYTHONPATH"]]))
-    with subprocess.Popen(  # noqa: S603  this program itself
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        env={**os.environ, **safe, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
-    ) as process:
-        try:
-            line = _exchange(process, msgspec.json.encode(job) + b"\n", stopping)
-        finally:
-            process.kill()
-    if not line:
-        raise ChildProcessError(f"the child process of {job.day} ended with exit code {process.returncode}")
-    result = msgspec.json.decode(line, type=Result)
+    answer = bytearray()
+    code = run_child(["--date", job.day, "--closed"], msgspec.json.encode(job), answer.extend, stopping, inf)
+    if not answer.endswith(b"\n"):
+        raise ChildProcessError(f"the child process of {job.day} ended with exit code {code}")
+    result = msgspec.json.decode(answer, type=Result)
     if result.failure is not None:
         raise ValueError(result.failure)
     return result
-
-
-def _exchange(process: subprocess.Popen[bytes], request: bytes, stopping: Callable[[], bool]) -> bytes:
-    """Send the job, and wait for the line that answers it; stdin stays open, as its end ends the child."""
-    if process.stdin is None or process.stdout is None:
-        raise ChildProcessError("the child process has no pipes")
-    try:
-        process.stdin.write(request)
-        process.stdin.flush()
-    except BrokenPipeError:
-        return b""
-    with DefaultSelector() as selector:
-        selector.register(process.stdout, EVENT_READ)
-        while not selector.select(CHECK_S):
-            if stopping():
-                raise StoppedError
-    return process.stdout.readline()
