@@ -86,6 +86,7 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces, stopping: Callable[[], bo
         overview=lambda mark: console().overview(time.time(), mark, pipeline.not_ready()),
         machine=lambda source, machine_id: _machine(console(), source, machine_id),
         styles=shared_styles(),
+        script=b"",
     )
     try:
         proxy = ip_network(config.proxy) if config.proxy else None

@@ -25,7 +25,7 @@ PAGES = {
     "/",
     "/console.css",
     "/console.js",
-    "/console_table.js",
+    "/values.js",
     "/console.json",
     "/console/machine",
     "/console/reports",
@@ -70,6 +70,7 @@ def app_with(reasons=()):
         overview=lambda mark: [b"{}"],
         machine=lambda source, key: None,
         styles=b"",
+        script=b"",
     )
     return create_app(Machines(3), views, guard=Guard(TOKEN))
 

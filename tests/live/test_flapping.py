@@ -16,7 +16,8 @@ NOW = 1_795_341_600.0
 @pytest.mark.parametrize(
     ("outages_ago_s", "interval", "flapping"),
     [((100, 2000), 10, None), ((0, 100, 3599), 10, Flapping(3, NOW - 3599)), ((0, 100, 3600), 10, None),
-     ((0, 100, 3600), 60, None), ((0, 100, 3600), 61, Flapping(3, NOW - 3600)), ((100, 200, 300, -86_400), 10, Flapping(3, NOW - 300)),
+     ((0, 100, 3600), 60, None), ((0, 100, 3600), 61, Flapping(3, NOW - 3600)),
+     ((100, 200, 300, -86_400), 10, Flapping(3, NOW - 300)),
      ((100, 200, -86_400), 10, None), ((), 10, None)],
 )  # fmt: skip
 def test_a_source_flaps_after_three_outages_within_the_period(outages_ago_s, interval, flapping):
