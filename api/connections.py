@@ -34,6 +34,8 @@ IDLE_S = 120.0
 the usual minute between two scrapes."""
 MAX_UNSENT_BYTES = 64 << 20
 """What all clients together have not taken of their answers. Beyond it those that hold most for longest are cut off."""
+SEND_BYTES = 64 << 10
+"""Sent at once, at most. Waitress takes as much as the socket's buffer holds, some MiB, in each thread that answers."""
 MAX_CHUNK_LINE_BYTES = 4 << 10
 """The length of a chunk, or the trailer after the last one: waitress reads these without a limit of its own."""
 SPARE_DESCRIPTORS = 2
@@ -112,11 +114,13 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     parser_class = Request
     error_task_class = Refusal
     close_when_flushed: bool
+    sendbuf_len: int
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.waiting_since = time.monotonic()
         self.answered = self.refused = False
         super().__init__(*args, **options)
+        self.sendbuf_len = min(self.sendbuf_len, SEND_BYTES)
 
     @property
     def waiting(self) -> bool:

@@ -11,7 +11,8 @@ from api.console import Made, Views, query
 from api.routes import json_response
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'"
-"""A page has a policy of its own, with the hashes of its style and script; the browser enforces both."""
+"""A page has a policy of its own, with the hashes of its style and script; the browser enforces both. That of a page of
+version 0.2 allows no script."""
 HOURS = ("1", "24")
 """The ranges of the console's charts, beside the last readings."""
 

@@ -1,8 +1,7 @@
 """Rolling bands: the range in which a value is expected, derived from the readings before it."""
 
 from collections.abc import Callable
-from functools import cache
-from math import floor, log10
+from functools import cache, partial
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from etl.analysis.columns import Bools, Floats, Ints
 from etl.analysis.past import BASELINE_BLOCKS, BASELINE_READINGS, BLOCK_READINGS
+from etl.readings.digits import MAX_SAMPLE, decimals, number
 
 SIGMAS = 5.0
 """The half width of a band, in sigmas of Gaussian noise. At 8,640 readings a day noise alone leaves a band of 5 sigma
@@ -126,18 +126,11 @@ def resolution_of(values: Floats) -> float:
     return float(np.partition(steps, len(steps) // 100)[len(steps) // 100]) if len(steps) else 0.0
 
 
-def formatter(resolution: float) -> Callable[[float], str]:
-    """Build the function that formats numbers to what a sensor of this resolution resolves."""
-    places = decimals(resolution)
-
-    def text(value: float) -> str:
-        if abs(value) >= 1e15 or places > 9:
-            return f"{value:.3g}"
-        return f"{round(value, places) + 0.0:,.{max(places, 0)}f}"
-
-    return text
+def places_of(values: Floats) -> int:
+    """The decimal places that these readings have."""
+    return decimals(values[:: len(values) // MAX_SAMPLE + 1].tolist())
 
 
-def decimals(resolution: float) -> int:
-    """The decimal places that a sensor of this resolution resolves, negative for tens; 2 where it is unknown."""
-    return -floor(round(log10(resolution), 6)) if resolution > 0 else 2
+def formatter(values: Floats) -> Callable[[float], str]:
+    """Build the function that formats numbers to the decimal places of these readings."""
+    return partial(number, places=places_of(values))

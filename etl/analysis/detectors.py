@@ -158,9 +158,9 @@ DETECTORS: dict[DetectorName, Callable[[Series], tuple[Detection, Bands]]] = {
 
 def values_outside(series: Series, bands: Bands, band: Band) -> Detection:
     """Values compared with the band of each reading, which is one of `bands`, rolling or frozen."""
-    text = formatter(resolution_of(series.values))
 
     def explain(i: int) -> str:
+        text = formatter(series.values)
         value, least, most = text(series.values[i]), text(band.least[i]), text(band.most[i])
         position = f"far from {least}" if least == most else f"outside {least} to {most}"
         baseline = bands.baselines[bands.groups[i]]
@@ -178,9 +178,9 @@ def _steps_outside(series: Series, band: Band) -> Detection:
     resolution, previous = resolution_of(values), np.concatenate(([np.nan], values[:-1]))[: len(values)]
     rows = band_of(steps, resolution, needed_readings(series.interval))
     expected = Band(*(column[block_numbers(len(values))] for column in rows))
-    text = formatter(resolution)
 
     def explain(i: int) -> str:
+        text = formatter(values)
         return (
             f"changed from {text(previous[i])} to {text(values[i])} in one reading; nearly all "
             f"{expected.readings[i]:,.0f} steps before it were within {text(expected.least[i])} to "
@@ -219,7 +219,7 @@ def _flatlines(series: Series, band: Band) -> Detection:
 
     def explain(i: int) -> str:
         return (
-            f"exactly {values[i]:g} for {i - first(i) + 1:,} readings in a row; "
+            f"exactly {formatter(values)(values[i])} for {i - first(i) + 1:,} readings in a row; "
             f"the longest earlier run of equal values was {longest[i]:,}"
         )
 

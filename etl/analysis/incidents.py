@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
-from etl.analysis.bands import decimals, formatter, resolution_of
+from etl.analysis.bands import formatter, places_of
 from etl.analysis.columns import Floats
 from etl.analysis.detectors import Bands, Detection, Series, values_outside
 from etl.analysis.past import BASELINE_READINGS, BLOCK_READINGS, LASTING_DAYS, OpenIncident, Tail
@@ -81,7 +81,7 @@ def incidents(series: Series, detections: Detections, tail: Tail, zone: ZoneInfo
         current = None
     changes = [_lasting(series, detections, change, zone) for change in lasting]
     result += [item for item, _ in changes if item]
-    places = decimals(resolution_of(series.values))
+    places = places_of(series.values)
     rounded = [_rounded(incident, places) for incident in sorted(result, key=lambda incident: incident["start"])]
     return DayIncidents(rounded, current, [change for _, change in changes if change])
 
@@ -163,7 +163,7 @@ def _lasting(
         return None, following
     comparable = np.array(bands.keys)[bands.groups[outside]] == change.key
     level = float(np.median(series.values[outside][comparable if np.any(comparable) else slice(None)]))
-    text, since = formatter(resolution_of(series.values)), datetime.fromtimestamp(start, zone)
+    text, since = formatter(series.values), datetime.fromtimestamp(start, zone)
     sign = "+" if level > change.level else ""
     why = f"{sign}{text(level - change.level)} since {since:%Y-%m-%d %H:%M}: about {text(level)}, before it"
     peak = outside[np.argmax(frozen.deviation[outside])]

@@ -3,12 +3,15 @@
 They change no anomaly.
 """
 
+from functools import partial
+from math import floor, log10
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from etl.analysis.bands import formatter
 from etl.analysis.columns import Bools, Floats
 from etl.readings.averages.no_number import NO_NUMBER_READINGS
+from etl.readings.digits import number
 from etl.readings.text import plural
 
 FEW_READINGS = 30
@@ -48,7 +51,8 @@ def notes(values: Floats, threshold: float, has_incidents: bool = False) -> list
     scaled = values / unit
     average, spread = float(scaled.mean()), float(scaled.std())
     flagged = np.mean(np.abs(scaled - average) > threshold * abs(average))
-    text = formatter(unit * spread / 10)
+    step = unit * spread / 10
+    text = partial(number, places=-floor(round(log10(step), 6)) if step else 2)
     levels = _levels(np.sort(scaled)) if len(values) >= FEW_READINGS else None
     if has_incidents:
         return sentences

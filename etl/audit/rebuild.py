@@ -1,7 +1,7 @@
 """Averages, alarms and reports derived again from the raw log, a day at a time; each file is complete or unchanged."""
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -9,6 +9,7 @@ import msgspec
 from etl.nightly import history
 from etl.nightly.due import REPORT_ERRORS
 from etl.nightly.report import DayReport, contract, encode, make, write
+from etl.pages.text import NO_UNITS
 from etl.readings.alarms.fold import AlarmFold, alarm_line
 from etl.readings.lines import UNREADABLE
 from etl.readings.text import plural
@@ -21,13 +22,17 @@ from etl.storage.staging import replace_lines
 
 
 def rebuild(
-    settings_log: SettingsLog, unreported: list[str], deleted: Collection[str], record: Record
+    settings_log: SettingsLog,
+    unreported: list[str],
+    deleted: Collection[str],
+    record: Record,
+    units: Mapping[str, str] = NO_UNITS,
 ) -> Iterator[str]:
     """Make every derived file follow from the raw log again; yields a line for each file that changed, and counts.
 
     The caller holds the folder's lock. `unreported` are the closed days without a report. The averages and alarms of
-    the days `deleted`, which output.keep_days deletes, are not derived again where they are missing. Interrupted, each
-    day is done or unchanged; the next call does the others.
+    the days `deleted`, which output.keep_days deletes, are not derived again where they are missing. `units` are those
+    of the parameters, for pages. Interrupted, each day is done or unchanged; the next call does the others.
 
     Raises:
         OSError: a file cannot be written.
@@ -37,7 +42,7 @@ def rebuild(
         yield f"{path}: torn or damaged lines were moved to {path.name}.torn"
     settings_log = SettingsLog(settings_log.folder, settings_log.default)  # its entries may have moved
     yield from _averages(settings_log, deleted, record)
-    yield from _reports(settings_log, unreported, record)
+    yield from _reports(settings_log, unreported, record, units)
 
 
 def _averages(settings_log: SettingsLog, deleted: Collection[str], record: Record) -> Iterator[str]:
@@ -76,7 +81,9 @@ def _averages(settings_log: SettingsLog, deleted: Collection[str], record: Recor
     yield from (f"{plural(count, f'{kind} file')} already correct" for kind, count in correct.items())
 
 
-def _reports(settings_log: SettingsLog, unreported: list[str], record: Record) -> Iterator[str]:
+def _reports(
+    settings_log: SettingsLog, unreported: list[str], record: Record, units: Mapping[str, str]
+) -> Iterator[str]:
     folder = settings_log.folder
     correct, previous = 0, None
     for day in sorted({*folder.reports(), *unreported} & {*folder.days("raw")}):
@@ -90,7 +97,7 @@ def _reports(settings_log: SettingsLog, unreported: list[str], record: Record) -
                     history.keep(folder, previous)
                 correct += 1
                 continue
-            write(folder, computed)
+            write(folder, computed, units)
         except REPORT_ERRORS as error:
             previous = None
             yield f"{path}: cannot be computed again: {error}"

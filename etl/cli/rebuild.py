@@ -44,7 +44,8 @@ def rebuild(loaded: Loaded) -> int:
         try:
             with progress("rebuild", bytes_to_read(folder, {*folder.reports(), *unreported})) as advance:
                 settings_log = SettingsLog(Folder(folder.root, advance), loaded.settings)
-                for line in rebuild_folder(settings_log, unreported, deleted, events.record):
+                units = loaded.config.units
+                for line in rebuild_folder(settings_log, unreported, deleted, events.record, units):
                     click.echo(line)
             events.flush()
         except BrokenPipeError:

@@ -73,7 +73,7 @@ def _write_reports(loaded: Loaded, folder: Folder, days: list[str]) -> int:
     options, code = loaded.config.report, OK
     with progress("report", folder.stored_bytes("raw", days)) as advance:
         for day in days:
-            job = Job(str(folder.root), day, loaded.settings, options.workers, options.cluster)
+            job = Job(str(folder.root), day, loaded.settings, options.workers, options.cluster, loaded.config.units)
             try:
                 result = run(job, log.warning, advance)
             # Some damage to a compressed file is an OSError as well, so this comes first.

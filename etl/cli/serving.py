@@ -22,7 +22,7 @@ from etl.live.children.pages import Pages, RefusedError
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
 from etl.live.sinks.console import Console, Traces, simulated
-from etl.pages.console import machine_charts, shared_styles
+from etl.pages.console import machine_charts, shared_script, shared_styles
 from etl.pages.links import with_links
 from etl.readings.alarms.fold import alarm_line
 from etl.storage.folder import Folder
@@ -86,7 +86,7 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces, stopping: Callable[[], bo
         overview=lambda mark: console().overview(time.time(), mark, pipeline.not_ready()),
         machine=lambda source, machine_id: _machine(console(), source, machine_id),
         styles=shared_styles(),
-        script=b"",
+        script=shared_script(),
     )
     try:
         proxy = ip_network(config.proxy) if config.proxy else None

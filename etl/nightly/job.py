@@ -9,13 +9,14 @@ from etl.readings.records import Settings
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A closed day to report: its folder, the settings if settings.jsonl has none, and the workers."""
+    """A closed day to report: its folder, the settings if settings.jsonl has none, the workers, its page's units."""
 
     folder: str
     day: str
     settings: Settings
     workers: int = 1
     cluster: str | None = None
+    units: dict[str, str] = {}
 
 
 def safe_path() -> dict[str, str]:

@@ -72,8 +72,8 @@ def machine_hours(folder: Folder, order: MachineHoursOrder) -> dict[str, str]:
     settings, machine = order.settings, machine_of(order.source, order.id)
     fields = tuple(settings.parameters.values())
     start = order.now - 3600 * order.hours
-    first = day_finder(ZoneInfo(settings.timezone))(start)
-    days = [day for day in folder.days("raw") if day >= first][-MAX_DAYS:]
+    day_of = day_finder(ZoneInfo(settings.timezone))
+    days = [day for day in folder.days("raw") if day >= day_of(start)][-MAX_DAYS:]
     columns = [found for day in days if (found := raw_columns(folder, day, machine, fields))]
     readings = Series.joined([Series(day.times, day.values) for day in columns], len(fields)).since(start)
     averages = Series.joined(
@@ -81,7 +81,7 @@ def machine_hours(folder: Folder, order: MachineHoursOrder) -> dict[str, str]:
     ).since(start)
     entry = _entry(machine, readings, settings)
     view = _view(entry, (start, order.now), readings, averages, settings)
-    return {name: str(chart) for name, chart in range_charts(view | {"units": order.units}).items()}
+    return range_charts(view | {"units": order.units, "date": day_of(order.now)})
 
 
 def _entry(machine: Machine, readings: Series, settings: Settings) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _day(settings_log: SettingsLog, order: DayOrder) -> list[bytes]:
     # The page compares with what is expected until now; in the JSON `expected` is that of the whole day, as always.
     share = min(1.0, (order.now - begins(day, ZoneInfo(settings.timezone))) / length(day, ZoneInfo(settings.timezone)))
     machines = [{**machine, "expected": round(machine["expected"] * share)} for machine in report["machines"]]
-    page = report_page({**report, "machines": machines}, series or [])
+    page = report_page({**report, "machines": machines}, series or [], order.units, order.now)
     until = datetime.fromtimestamp(order.now, ZoneInfo(settings.timezone)).strftime("%H:%M:%S")
     note = f"This is the day so far, until {until}."
     return [encode(report), with_links(page, max(folder.reports(), default=None), None, note)]

@@ -1,7 +1,7 @@
 """The report of a day: made from its analysis, and written whole or not at all."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from math import floor, inf, log10
 from pathlib import Path
@@ -17,6 +17,7 @@ from etl.nightly.day import AnalyzedMachine, DayTask, analyze, history_before, t
 from etl.nightly.executors import SERIAL, Mapper
 from etl.nightly.history import History, first_baseline_day, keep
 from etl.nightly.thinning import ThinnedSeries
+from etl.pages.text import NO_UNITS
 from etl.readings.days import length
 from etl.readings.records import Machine
 from etl.readings.times import rfc3339
@@ -46,10 +47,10 @@ class DayReport(NamedTuple):
     provable: bool
 
 
-def write(folder: Folder, day_report: DayReport) -> Path:
+def write(folder: Folder, day_report: DayReport, units: Mapping[str, str] = NO_UNITS) -> Path:
     """Write a report, and before it its history and its page, so that a report always has both; its path.
 
-    Only a page that cannot be rendered is left out.
+    Only a page that cannot be rendered is left out. `units` are those of the parameters, for the page.
     """
     report, series, history, _ = day_report
     day = report["date"]
@@ -62,7 +63,7 @@ def write(folder: Folder, day_report: DayReport) -> Path:
         from etl.pages.report import report_page  # noqa: PLC0415  jinja takes 10 MB, and verify draws no page
 
         try:
-            page = report_page(report, series)
+            page = report_page(report, series, units)
         except Exception:
             log.exception("The page of %s cannot be rendered; the report is written without it", day)
         else:

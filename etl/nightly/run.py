@@ -24,7 +24,7 @@ def run(job: Job, warn: Callable[[str], None], progress: Progress = no_progress)
 
     def work(mapper: Mapper) -> Result:
         day_report = make(settings_log, job.day, mapper, charted=True)
-        return Result(str(write(settings_log.folder, day_report)), summary(day_report.report))
+        return Result(str(write(settings_log.folder, day_report, job.units)), summary(day_report.report))
 
     return run_parallel(work, job.workers, job.cluster, warn)
 

@@ -1,7 +1,7 @@
 """The page of one machine and day, and the charts of its last hours."""
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
@@ -9,11 +9,13 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from etl.pages.charts import Band, Marks, chart, time_axis
-from etl.pages.console import TEMPLATES, shared_styles
+from etl.pages.charts import Band, Marks, chart, decimals_of, time_axis
+from etl.pages.console import TEMPLATES, shared_script, shared_styles
+from etl.pages.entries import Day, alarm_shown, details, incidents, periods
 from etl.pages.links import machine_query
-from etl.pages.report import _ENVIRONMENT, _alarm, _incidents, _periods
-from etl.pages.text import MAX_REASON_CHARACTERS, number, plain
+from etl.pages.report import ENVIRONMENT
+from etl.pages.text import MAX_REASON_CHARACTERS, figure, plain
+from etl.readings.digits import average_decimals, decimals, number, with_unit
 from etl.readings.text import plural
 
 MAX_ALARMS, MAX_OPEN_ALARMS = 200, 10
@@ -30,55 +32,71 @@ def machine_page(view: View) -> bytes:
     epoch), and `so_far`: whether the day is not over; by parameter `series` and `averages`, both thinned, `limits` of
     alarms and `units`; `previous` and `next` day, or None, and whether there is a `report` of the day.
     """
-    day, zone, machine = date.fromisoformat(view["date"]), ZoneInfo(view["timezone"]), view["machine"]
-    drawn = [parameter for parameter in machine["parameters"] if view["series"][parameter]]
-    charts = range_charts(view)
+    machine, day = view["machine"], _day(view)
+    figures = list(_figures(view, day))
+    drawn = {shown["parameter"] for shown in figures}
+    places = {name: decimals_of(segments) for name, segments in view["series"].items()}
     style = b"".join((shared_styles(), *((TEMPLATES / f"{name}.css").read_bytes() for name in ("report", "machine"))))
+    script = shared_script()
     context = {
         **view,
-        "day": day,
-        "details": [f"id {plain(machine['id'])}"] * (machine["id"] is not None)
-        + [plain(machine["name"])] * (machine["name"] is not None),
+        "day": day.date,
+        "source": plain(machine["source"]),
+        "details": details(machine),
         "query": machine_query(machine["source"], view["id"]),
-        "until": f"{datetime.fromtimestamp(view['end'], zone):%H:%M:%S}",
+        "until": f"{datetime.fromtimestamp(view['end'], day.zone):%H:%M:%S}",
         "hours": (view["end"] - view["start"]) / 3600,
-        "figures": [{**machine["parameters"][name], "name": name, "chart": charts[name]} for name in drawn],
-        "without_values": [plain(name) for name in machine["parameters"] if name not in drawn],
-        "incidents": _incidents(machine, day, zone),
-        "alarms": [_alarm(change, day, zone) for change in machine["alarms"][:MAX_ALARMS]],
+        "figures": figures,
+        "without_values": [name for name in map(plain, machine["parameters"]) if name not in drawn],
+        "incidents": incidents(machine, day),
+        "alarms": [alarm_shown(change, places, day) for change in machine["alarms"][:MAX_ALARMS]],
         "more_alarms": max(0, len(machine["alarms"]) - MAX_ALARMS),
         "max_open_alarms": MAX_OPEN_ALARMS,
-        "max_note": MAX_REASON_CHARACTERS,
         "style": Markup(style.decode()),  # noqa: S704  a file of this package
-        "style_hash": b64encode(sha256(style).digest()).decode(),
+        "script": Markup(script.decode()),  # noqa: S704  a file of this package
+        "hashes": {
+            name: b64encode(sha256(text).digest()).decode() for name, text in (("style", style), ("script", script))
+        },
     }
-    return _ENVIRONMENT.get_template("machine.html").render(context).encode("utf-8", "replace")
+    return ENVIRONMENT.get_template("machine.html").render(context).encode("utf-8", "replace")
 
 
-def range_charts(view: View) -> dict[str, Markup]:
+def range_charts(view: View) -> dict[str, str]:
     """The charts of a machine by parameter, of each that has a value in the range of the view."""
-    zone, machine, series = ZoneInfo(view["timezone"]), view["machine"], view["series"]
+    return {shown["name"]: str(shown["chart"]) for shown in _figures(view, _day(view))}
+
+
+def _day(view: View) -> Day:
+    zone = ZoneInfo(view["timezone"])
     axis = time_axis(view["start"], view["end"], zone, view["interval"])
-    silences = _periods(machine, zone)
-    charts: dict[str, Markup] = {}
+    units = {name: plain(unit) for name, unit in view["units"].items()}
+    return Day(date.fromisoformat(view["date"]), zone, axis, units, view["threshold"])
+
+
+def _figures(view: View, day: Day) -> Iterable[dict[str, Any]]:
+    """The chart of each parameter that has a value, and what stands above it."""
+    machine = view["machine"]
+    silences = periods(machine, day.zone)
     for parameter, entry in machine["parameters"].items():
-        if not series[parameter]:
+        segments, unit = view["series"][parameter], day.units.get(parameter, "")
+        if not segments:
             continue
-        limits = view["limits"].get(parameter, ())
-        marks = Marks(_periods(entry, zone) + silences, limits, view["averages"][parameter])
-        label = _label(plain(machine["source"]), plain(parameter), entry, limits)
-        band = Band.around(entry["average"], view["threshold"])
-        charts[parameter] = chart(series[parameter], axis, band, label, marks, view["units"].get(parameter, ""))
-    return charts
-
-
-def _label(source: str, parameter: str, entry: Mapping[str, Any], limits: Any) -> str:
-    """What a chart shows, for screen readers."""
-    parts = [
-        f"{parameter} of {source}: average {number(entry['average'])}",
-        f"from {number(entry['min'])} to {number(entry['max'])}",
-        f"{plural(entry['anomalies'], 'reading')} outside the band",
-    ]
-    parts += [plural(len(entry["incidents"]), "incident")] if entry["incidents"] else []
-    parts += [f"limits of alarms {', '.join(f'{limit:g}' for limit in limits)}"] if limits else []
-    return ", ".join(parts)
+        limits, places = view["limits"].get(parameter, ()), decimals_of(segments)
+        average = with_unit(figure(entry["average"], average_decimals(places)), unit)
+        extremes = " to ".join(with_unit(figure(entry[key], places), unit) for key in ("min", "max"))
+        label = [f"{plain(parameter)} of {plain(machine['source'])}: average {average}", extremes]
+        label.append(f"{plural(entry['anomalies'], 'reading')} outside the band")
+        if limits:
+            label.append(f"limits of alarms {', '.join(number(limit, decimals([limit])) for limit in limits)}")
+        marks = Marks(periods(entry, day.zone) + silences, limits, view["averages"][parameter])
+        band = Band.around(entry["average"], day.threshold)
+        yield {
+            "name": parameter,
+            "parameter": plain(parameter),
+            "unit": unit,
+            "average": average,
+            "extremes": extremes,
+            "anomalies": entry["anomalies"],
+            "notes": [plain(note, MAX_REASON_CHARACTERS) for note in entry["notes"]],
+            "chart": chart(segments, day.axis, band, ", ".join(label), marks, unit),
+        }

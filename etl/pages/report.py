@@ -1,20 +1,35 @@
 """The report page: a day's JSON report and charts of its machines as one HTML file that refers to no other file."""
 
+import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from hashlib import sha256
+from math import inf
+from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from etl.pages.charts import Axis, Band, Marks, Segments, chart, time_axis
-from etl.pages.console import TEMPLATES, shared_styles
+from etl.pages.charts import Band, Marks, Segments, chart, decimals_of, time_axis
+from etl.pages.console import TEMPLATES, shared_script, shared_styles
+from etl.pages.entries import Day, alarm_shown, details, fragment, incidents, periods
 from etl.pages.headline import anomaly_count, headline
-from etl.pages.text import MAX_REASON_CHARACTERS, clock, count, local_time, number, plain, share
+from etl.pages.links import machine_query
+from etl.pages.text import (
+    MAX_REASON_CHARACTERS,
+    NO_UNITS,
+    count,
+    figure,
+    plain,
+    share,
+    unbroken,
+)
 from etl.readings.days import begins, day_after
+from etl.readings.digits import MAX_SAMPLE, average_decimals, decimals, number, with_unit
 from etl.readings.text import plural
 
 MAX_CHARTED = 50
@@ -25,131 +40,189 @@ MAX_ROWS = 50
 """Machines of the table that are not folded away."""
 MAX_INCIDENTS = 5
 """Incidents of a machine that are not folded away."""
-MAX_ALARMS = 10
-"""Changes of alarms of a machine that the page lists; the JSON report has all of them."""
+MAX_OPEN_ALARMS, MAX_ALARMS = 20, 500
+"""Changes of alarms that are not folded away, and that the page lists; the JSON report has all of them."""
 MAX_DEVIATIONS = 5
 """Anomalies of a parameter that the page lists; the JSON report has all of them."""
+MAX_SAMPLED = 3
+"""Machines whose readings are read for their digits alone, on a day without charts."""
+MAX_TELLING = 1000
+"""With more anomalies the parameter has no normal value, and the largest deviations say nothing: none is listed."""
 
 Report = dict[str, Any]
 
-_ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-_ENVIRONMENT.filters.update(plain=plain, number=number, amount=count, plural=plural, share=share)
+ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+"""The templates of the pages; everything a machine sent is escaped."""
+ENVIRONMENT.filters.update(plain=plain, amount=count, plural=plural, share=share, unbroken=unbroken)
 
 
-def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> bytes:
-    """Render the page of a JSON report.
+def report_page(
+    report: Report, series: Sequence[Mapping[str, Segments]], units: Mapping[str, str] = NO_UNITS, until: float = inf
+) -> bytes:
+    """Render the page of a JSON report; the charts end at `until` (seconds since the epoch), if the day is not over.
 
     `series` has the readings of each machine by parameter, in the order of the report, each thinned for its chart. Only
-    the machines with charts are read from it.
+    the machines with charts are read from it. `units` are those of the parameters, by name.
     """
-    day, zone = date.fromisoformat(report["date"]), ZoneInfo(report["timezone"])
-    axis = time_axis(begins(report["date"], zone), begins(day_after(report["date"]), zone), zone, report["interval"])
-    machines = [_machine(place, machine, day, zone) for place, machine in enumerate(report["machines"])]
+    zone = ZoneInfo(report["timezone"])
+    start, end = begins(report["date"], zone), begins(day_after(report["date"]), zone)
+    axis = time_axis(start, min(end, until), zone, report["interval"])
+    day = Day(
+        date.fromisoformat(report["date"]),
+        zone,
+        axis,
+        {name: plain(unit) for name, unit in units.items()},
+        report["threshold"],
+    )
+    machines = [_machine(place, machine, day) for place, machine in enumerate(report["machines"])]
     machines.sort(key=lambda machine: (-len(machine["incidents"]), -machine["anomalies"], machine["readings"]))
-    notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"] or machine["alarms"]]
+    notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"] or machine["has_alarms"]]
     charted = notable[:MAX_CHARTED]
-    for machine in charted:
-        machine["figures"] = _figures(machine, report, series[machine["place"]], axis)
-    style = (shared_styles() + (TEMPLATES / "report.css").read_bytes()).decode()
+    sampled = charted or machines[:MAX_SAMPLED]
+    for machine in sampled:
+        segments = series[machine["place"]]
+        machine["places"] |= {name: decimals_of(segments[name]) for name in machine["places"]}
+        if machine in charted:
+            machine["figures"] = list(_figures(report["machines"][machine["place"]], segments, day))
+    _complete_decimals(machines, sampled)
+    alarms = []
+    for machine in machines:
+        entry = report["machines"][machine["place"]]
+        machine["rows"] = [_row(name, entry, places, day) for name, places in machine["places"].items()]
+        alarms += [
+            {**alarm_shown(change, machine["places"], day), "machine": machine} for change in entry.get("alarms", ())
+        ]
+    alarms.sort(key=itemgetter("at"))
+    style, script = (shared_styles() + (TEMPLATES / "report.css").read_bytes()).decode(), shared_script().decode()
     context = {
         "report": report,
-        "day": day,
-        "sentence": headline(report),
-        "hours": (axis.end - axis.start) / 3600,
+        "day": day.date,
+        "sentence": unbroken(headline(report)),
+        "hours": (end - start) / 3600,
         "machines": machines,
         "charted": charted,
         "not_charted": len(notable) - len(charted),
+        "alarms": alarms,
         "style": Markup(style),  # noqa: S704  a file of this package
-        "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
+        "script": Markup(script),  # noqa: S704  a file of this package
+        "hashes": {
+            name: b64encode(sha256(text.encode()).digest()).decode()
+            for name, text in {"style": style, "script": script}.items()
+        },
         "limits": {
             "open": MAX_OPEN,
             "rows": MAX_ROWS,
             "incidents": MAX_INCIDENTS,
+            "open_alarms": MAX_OPEN_ALARMS,
             "alarms": MAX_ALARMS,
-            "note": MAX_REASON_CHARACTERS,
         },
     }
-    return _ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
+    return ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
 
 
-def _machine(place: int, machine: Report, day: date, zone: ZoneInfo) -> dict[str, Any]:
+def _machine(place: int, machine: Report, day: Day) -> dict[str, Any]:
     """The machine at a place of the report, with what the page shows of it."""
-    details = [f"id {plain(machine['id'])}"] if machine["id"] is not None else []
-    if machine["name"] is not None:
-        details.append(plain(machine["name"]))
     return {
-        **machine,
         "place": place,
-        "details": ", ".join(details),
+        "source": plain(machine["source"]),
+        "details": details(machine),
+        "page": _day_page(machine, day),
+        "readings": machine["readings"],
+        "expected": machine["expected"],
         "anomalies": anomaly_count(machine),
-        "incidents": _incidents(machine, day, zone),
-        "alarms": [_alarm(change, day, zone) for change in machine.get("alarms", ())],
+        "incidents": incidents(machine, day),
+        "has_alarms": bool(machine.get("alarms")),
+        "places": {parameter: _decimals(result) for parameter, result in machine["parameters"].items()},
     }
 
 
-def _incidents(machine: Report, day: date, zone: ZoneInfo) -> list[dict[str, str]]:
-    """The incidents of a machine and of its parameters, the strongest first."""
-    entries = [("", machine), *machine["parameters"].items()]
-    incidents = [(parameter, incident) for parameter, entry in entries for incident in entry.get("incidents", ())]
-    incidents.sort(key=lambda incident: -(incident[1].get("deviation") or 0))
-    return [_incident(parameter, incident, day, zone) for parameter, incident in incidents]
+def _day_page(machine: Report, day: Day) -> str:
+    """The address of the machine's day, relative to that of the report."""
+    return f"../machines/day?{machine_query(machine['source'], json.dumps(machine['id']))}&date={day.date}"
 
 
-def _incident(parameter: str, incident: Report, day: date, zone: ZoneInfo) -> dict[str, str]:
-    """What the page shows of an incident; if it began on another day, both its times have their date."""
-    start = local_time(incident["start"], zone)
-    shown_day = date.min if start and start.date() != day else day
+def _decimals(result: Report) -> int:
+    """The decimal places of a parameter's readings, as far as the report has readings."""
+    anomalies = [anomaly["value"] for anomaly in result["anomalies"][:MAX_SAMPLE]]
+    return decimals([value for value in (result["max"], result["min"], *anomalies) if value is not None])
+
+
+def _complete_decimals(machines: Iterable[dict[str, Any]], sampled: Iterable[dict[str, Any]]) -> None:
+    """Give each parameter at least the decimal places that it has on most machines: extremes may end in 0 by chance.
+
+    Those of the machines `sampled` are known from their readings.
+    """
+    usual: dict[str, Counter[int]] = {}
+    for machine in machines:
+        for parameter, places in machine["places"].items():
+            usual.setdefault(parameter, Counter())[places] += 1
+    least = {parameter: counter.most_common(1)[0][0] for parameter, counter in usual.items()}
+    exact = {machine["place"] for machine in sampled}
+    for machine in machines:
+        if machine["place"] not in exact:
+            machine["places"] = {name: max(places, least[name]) for name, places in machine["places"].items()}
+
+
+def _row(parameter: str, machine: Report, places: int, day: Day) -> dict[str, Any]:
+    """What the table shows of a parameter; its notes are beside its chart, if it has one."""
+    result, unit = machine["parameters"][parameter], day.units.get(parameter, "")
     return {
-        "parameter": parameter,
-        "reason": plain(incident.get("why", ""), MAX_REASON_CHARACTERS),
-        "start": clock(incident["start"], shown_day, zone),
-        "end": clock(incident["end"], shown_day, zone),
+        "parameter": plain(parameter),
+        "unit": unit,
+        "average": figure(result["average"], average_decimals(places)),
+        "extremes": [figure(result[key], places) for key in ("max", "min")],
+        "anomalies": _anomalies(result, machine),
+        "has_anomalies": bool(result["anomalies"]),
+        "notes": [] if result["anomalies"] else [plain(n, MAX_REASON_CHARACTERS) for n in result.get("notes", ())],
     }
 
 
-def _alarm(change: Report, day: date, zone: ZoneInfo) -> dict[str, str]:
-    """What the page shows of a change of an alarm."""
-    value = change["value"] if change["parameter"] is None else number(change["value"])
-    limit = "" if change["limit"] is None else f", limit {number(change['limit'])}"
-    state = "still raised" if change.get("continued") else change["state"]
-    return {
-        "time": clock(change["at"], day, zone),
-        "name": plain(change["alarm"]),
-        "text": f"{state}: {plain(change['parameter'] or 'status')} {plain(value)}{limit}",
-    }
+def _anomalies(result: Report, machine: Report) -> str:
+    """The number of anomalies of a parameter; a large one beside that of the readings."""
+    anomalies = len(result["anomalies"])
+    return f"{anomalies:,}" if anomalies <= MAX_TELLING else f"{anomalies:,} of {machine['readings']:,}"
 
 
-def _periods(entry: Report, zone: ZoneInfo) -> list[tuple[float, float]]:
-    """Start and end (seconds since the epoch) of the incidents of a machine or of a parameter."""
-    times = ((local_time(i["start"], zone), local_time(i["end"], zone)) for i in entry.get("incidents", ()))
-    return [(start.timestamp(), end.timestamp()) for start, end in times if start and end]
+def _figures(machine: Report, segments: Mapping[str, Segments], day: Day) -> Iterable[dict[str, Any]]:
+    """A chart of each parameter with anomalies, incidents or alarms; of each one if the machine itself has incidents.
 
-
-def _figures(
-    machine: dict[str, Any], report: Report, segments: Mapping[str, Segments], axis: Axis
-) -> list[dict[str, Any]]:
-    """A chart of each parameter with anomalies or incidents; of each parameter if the machine itself has incidents."""
-    day, zone = date.fromisoformat(report["date"]), ZoneInfo(report["timezone"])
-    silences = _periods(report["machines"][machine["place"]], zone)
-    figures = []
+    A parameter without a value has none.
+    """
+    silences = periods(machine, day.zone)
     for parameter, result in machine["parameters"].items():
-        anomalies, periods = result["anomalies"], _periods(result, zone) + silences
-        if not (anomalies or periods):
+        limits = {change["limit"] for change in machine.get("alarms", ()) if change["parameter"] == parameter}
+        marked = periods(result, day.zone) + silences
+        if result["average"] is None or not (result["anomalies"] or marked or limits):
             continue
-        label = (
-            f"{plain(parameter)} of {plain(machine['source'])} over the day: average {number(result['average'])}, "
-            f"{plural(len(anomalies), 'reading')} outside the band"
-        )
-        band = Band.around(result["average"], report["threshold"])
-        largest = sorted(anomalies, key=lambda anomaly: -anomaly["deviation"])[:MAX_DEVIATIONS]
-        figures.append(
+        yield _figure(parameter, machine, segments[parameter], Marks(marked, sorted(limits - {None})), day)
+
+
+def _figure(parameter: str, machine: Report, segments: Segments, marks: Marks, day: Day) -> dict[str, Any]:
+    result, unit, places = machine["parameters"][parameter], day.units.get(parameter, ""), decimals_of(segments)
+    anomalies = result["anomalies"]
+    average = with_unit(number(result["average"], average_decimals(places)), unit)
+    outside = f"{plural(len(anomalies), 'reading')} outside the band"
+    label = f"{plain(parameter)} of {plain(machine['source'])} over the day: average {average}, {outside}"
+    largest = sorted(anomalies, key=lambda anomaly: -anomaly["deviation"])[:MAX_DEVIATIONS]
+    noun = (
+        "readings are anomalies" if len(anomalies) > MAX_TELLING else "anomaly" if len(anomalies) == 1 else "anomalies"
+    )
+    return {
+        "parameter": plain(parameter),
+        "unit": unit,
+        "has_anomalies": bool(anomalies),
+        "anomalies": f"{_anomalies(result, machine)} {noun}",
+        "average": average,
+        "notes": [plain(note, MAX_REASON_CHARACTERS) for note in result.get("notes", ())],
+        "chart": chart(segments, day.axis, Band.around(result["average"], day.threshold), label, marks, unit),
+        "largest": [
             {
-                "parameter": parameter,
-                "anomalies": len(anomalies),
-                "average": result["average"],
-                "notes": [plain(note, MAX_REASON_CHARACTERS) for note in result.get("notes", ())],
-                "chart": chart(segments[parameter], axis, band, label, Marks(periods)),
-                "largest": [{**anomaly, "time": clock(anomaly["timestamp"], day, zone)} for anomaly in largest],
+                "time": day.clock(anomaly["timestamp"]),
+                "at": fragment(anomaly["timestamp"], day),
+                "value": with_unit(number(anomaly["value"], places), unit),
+                "deviation": with_unit(number(anomaly["deviation"], average_decimals(places)), unit),
             }
-        )
-    return figures
+            for anomaly in largest
+            if len(anomalies) <= MAX_TELLING
+        ],
+    }

@@ -1,10 +1,14 @@
 """Values of any kind as text for a page: one line each, in a fixed format."""
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from math import floor
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from etl.readings.digits import NO_BREAK, number
+
+NO_UNITS: Mapping[str, str] = {}
 NO_VALUE = "\N{EN DASH}"
 """Shown where there is no value."""
 MAX_NAME_CHARACTERS, MAX_REASON_CHARACTERS = 100, 400
@@ -18,11 +22,14 @@ def plain(value: Any, limit: int = MAX_NAME_CHARACTERS) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in clipped)
 
 
-def number(value: float | None) -> str:
-    """A value with two decimals, or with three digits where it is very small or very large."""
-    if value is None:
-        return NO_VALUE
-    return f"{value:,.2f}" if value == 0 or 0.01 <= abs(value) < 1e7 else f"{value:.3g}"
+def figure(value: float | None, places: int) -> str:
+    """A value with this many decimal places; a dash where there is none."""
+    return NO_VALUE if value is None else number(value, places)
+
+
+def unbroken(sentence: str) -> str:
+    """A sentence with no line break before its per cent signs."""
+    return sentence.replace(" %", f"{NO_BREAK}%")
 
 
 def count(amount: float) -> str:

@@ -10,6 +10,7 @@
     times     moments as RFC 3339
     days      local days
     clock     clock jumps
+    digits    numbers for people: the digits that a sensor resolves, units
     text      text for people: printable characters, counts with their nouns
 
 Imported by every room.

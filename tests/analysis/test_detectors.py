@@ -136,7 +136,7 @@ def test_a_stuck_sensor_is_a_flatline():
     values[TAIL_READINGS + 300 : TAIL_READINGS + 325] = noise(25, 2)
     detection, place = detect("telemetry", values), TAIL_READINGS + 500 + FLATLINE_READINGS
     assert detection.explain(place) == (
-        "exactly 50 for 61 readings in a row; the longest earlier run of equal values was 1"
+        "exactly 50.000 for 61 readings in a row; the longest earlier run of equal values was 1"
     )
     assert detection.first(place) == TAIL_READINGS + 500
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -167,14 +168,14 @@ def test_the_page_is_written_before_the_report(plant, caplog, monkeypatch, detec
     report_path, page_path = here.folder.report_path("2026-11-22"), here.folder.page_path("2026-11-22")
     calls = []
 
-    def page(report, series):
+    def page(report, series, units):
         assert not report_path.exists()
-        calls.append((report, series))
+        calls.append((report, series, dict(units)))
         return b"a page"
 
     monkeypatch.setattr(pages, "report_page", page)
     write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22")
-    ((report, series),) = calls
+    ((report, series, _),) = calls
     assert report == orjson.loads(report_path.read_bytes())
     raw = here.records("raw")
     (segments,) = series
@@ -184,7 +185,7 @@ def test_the_page_is_written_before_the_report(plant, caplog, monkeypatch, detec
     assert [value for _, value in readings] == [line["fan_speed"] for line in raw]
     assert page_path.read_bytes() == b"a page"
     report_path.unlink()
-    monkeypatch.setattr(pages, "report_page", lambda report, series: b"%d" % (1 // 0))
+    monkeypatch.setattr(pages, "report_page", lambda *_: b"%d" % (1 // 0))
     write_report(SettingsLog(here.folder, here.loaded.settings), "2026-11-22")
     assert orjson.loads(report_path.read_bytes()) == report
     assert "cannot be rendered" in caplog.text
@@ -195,13 +196,15 @@ def test_the_commands_write_the_page_too(plant):
     here = plant(start=MIDNIGHT - 500)
     here.tick(3)
     here.close()
-    assert report_command(here.loaded, "2026-11-22") == 0
+    loaded = here.loaded._replace(config=msgspec.structs.replace(here.loaded.config, units={"speed": "rpm"}))
+    assert report_command(loaded, "2026-11-22") == 0
     page = here.folder.page_path("2026-11-22")
     assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
+    assert b"(rpm)" in page.read_bytes()
     page.unlink()
     here.folder.report_path("2026-11-22").write_bytes(b"{}")
-    assert rebuild(here.loaded) == 0
-    assert b"Report of Sunday, 22 November 2026" in page.read_bytes()
+    assert rebuild(loaded) == 0
+    assert b"(rpm)" in page.read_bytes()
     assert here.folder.reports() == ["2026-11-22"]
 
 

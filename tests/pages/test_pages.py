@@ -8,12 +8,12 @@ import sys
 from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
-from math import isfinite, nan
+from math import nan
 
 import pytest
 
 from etl import analyze_values
-from etl.pages.charts import HEIGHT, Band, Marks, chart, split_at_gaps, time_axis
+from etl.pages.charts import HEIGHT, time_axis
 from etl.pages.console import machine_charts
 from etl.pages.report import MAX_CHARTED, MAX_ROWS, report_page
 from tests.support.reports import BERLIN, HOSTILE, midnight, report_of
@@ -23,13 +23,8 @@ def axis_of(day="2026-11-22"):
     return time_axis(midnight(day), midnight(day, 1), BERLIN, 10.0)
 
 
-def chart_of(times, values, average=50.0, threshold=0.2, label="a day"):
-    """A chart of a day's readings, every 10 s, as they are: without thinning."""
-    return chart(split_at_gaps(times, values, 10.0), axis_of(), Band.around(average, threshold), label)
-
-
 class Page(HTMLParser):
-    """A parsed page: its elements with their attributes, and its text except for the style."""
+    """A parsed page: its elements with their attributes, and its text except for the style and the script."""
 
     def __init__(self, page: bytes) -> None:
         super().__init__()
@@ -42,7 +37,7 @@ class Page(HTMLParser):
         self._inside = tag
 
     def handle_data(self, data):
-        if self._inside != "style":
+        if self._inside not in ("style", "script"):
             self.text += data
 
     def handle_endtag(self, tag):
@@ -57,13 +52,13 @@ def test_the_page_summarizes_the_day_in_a_sentence_and_a_table():
     """The page has the sentence, each figure of the table, the completeness, and a chart of what has anomalies."""
     html = report_page(*report_of([50.0] * 98 + [100.0, 10.0]))
     page = Page(html)
-    assert re.findall(r'class="outside" d="([^"]*)"', html.decode())[-1].count("M") == 2
+    assert re.findall(r'class="outside" d="([^"]*)"', html.decode())[-1].count("h0") == 2
     assert "Report of Sunday, 22 November 2026" in page.text
     assert (
         "1 machine sent 100 of 8,640 expected readings (1.1 %). 2 values of 1 machine deviate by more than 20 % "
         "from the day's average."
     ) in page.text
-    assert "temperature50.10100.0010.002" in page.text.replace(" ", "")
+    assert "temperature50.1100102" in page.text.replace(" ", "")
     assert "100 of 8,640 readings, 1.1 %" in page.text
     assert page.count("div", class_="chart") == 1
     assert page.count("details", class_="machine panel") == 1
@@ -105,7 +100,7 @@ def test_a_report_of_no_machine_is_a_page():
 
 
 def test_nothing_in_a_report_becomes_markup():
-    """Names with markup, control and direction characters are text; the page has no script and loads nothing."""
+    """Names with markup, control and direction characters are text; the page has its own script and loads nothing."""
     report, series = report_of([50.0] * 98 + [90.0], source=HOSTILE, id=HOSTILE, name=HOSTILE)
     machine = report["machines"][0]
     machine["parameters"][HOSTILE] = {
@@ -114,23 +109,29 @@ def test_nothing_in_a_report_becomes_markup():
     }
     machine["parameters"][HOSTILE]["anomalies"][0]["timestamp"] = HOSTILE
     series = [{HOSTILE: series[0]["temperature"]}]
-    html = report_page(report, series)
+    alarm = {"at": HOSTILE, "alarm": HOSTILE, "state": HOSTILE, "parameter": HOSTILE, "value": 1, "limit": 1}
+    machine["alarms"] = [alarm, {**alarm, "parameter": None, "value": HOSTILE, "limit": None}]
+    html = report_page(report, series, {HOSTILE: HOSTILE})
     page = Page(html)
-    assert not {"script", "link", "img", "iframe", "object", "form"} & {tag for tag, _ in page.elements}
+    assert not {"link", "img", "iframe", "object", "form"} & {tag for tag, _ in page.elements}
+    assert page.count("script") == 1
     assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on") or a in ("src", "style")]
-    assert all(a["href"].startswith("#") for tag, a in page.elements if tag == "a")
+    assert all(re.match(r"#m\d+$|\.\./machines/day\?[\w=&%.+-]+$", a["href"]) for tag, a in page.elements if tag == "a")
     assert "http" not in html.decode().replace("http-equiv", "")
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028]", html.decode())
     assert "<script>alert(1)</script>" in page.text
 
 
-def test_the_policy_names_the_pages_own_style_and_nothing_else():
-    """The page's policy allows its style by hash, and nothing else."""
+def test_the_policy_names_the_pages_own_style_and_script_and_nothing_else():
+    """The page's policy allows its style and its script by hash, and nothing else."""
     html = report_page(*report_of([1.0]))
-    style = re.search(rb"<style>(.*?)</style>", html, re.DOTALL)[1]
+    style, script = (
+        b64encode(sha256(re.search(rb"<%b>(.*?)</%b>" % (tag, tag), html, re.DOTALL)[1]).digest()).decode()
+        for tag in (b"style", b"script")
+    )
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html.decode())[1]
     assert policy == (
-        f"default-src 'none'; style-src 'sha256-{b64encode(sha256(style).digest()).decode()}'; "
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -143,7 +144,7 @@ def test_a_thousand_machines_fold():
     page = Page(html)
     assert len(html) < 1_000_000
     assert page.count("div", class_="chart") == MAX_CHARTED
-    assert re.search(r'<details class="machine panel" id="m700" open>', html.decode())
+    assert re.search(r'<details class="machine panel" open>(?:(?!<details).)*<div id="m700">', html.decode(), re.DOTALL)
     assert f"{1000 - MAX_ROWS} more machines" in page.text
     assert f"Those of {1000 - MAX_CHARTED} more machines are in 2026-11-22.json" in page.text
     assert page.count("th", scope="rowgroup") == 1000
@@ -222,83 +223,98 @@ def test_the_axis_shows_local_time_on_days_of_any_length(day, hours, labels):
     assert (f"it had {hours} hours" in text) == (hours != 24)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "labels"),
-    [(0.5, ["00:00:00", "00:00:01"]), (60, ["00:00:00", "00:00:15", "00:00:30", "00:00:45", "00:01:00"]),
-     (600, ["00:00", "00:02", "00:04", "00:06", "00:08", "00:10"]), (60 * 86_400, ["11-22", "11-29", "12-06"])],
-)  # fmt: skip
-def test_an_axis_of_any_length_has_few_round_labels(seconds, labels):
-    """The labels are seconds, minutes or days, depending on the length of the range."""
-    start = midnight("2026-11-22")
-    shown = re.findall(r">([\d:-]+)<", time_axis(start, start + seconds, BERLIN, 10.0).svg)
-    assert (shown[: len(labels)], len(shown) <= 10) == (labels, True)
-
-
-def test_gaps_are_gaps():
-    """Missing readings and values longer than three intervals break the trace and are shaded; shorter ones do not."""
-    times = [axis_of().start + 10 * n for n in range(8640) if not 3000 < n < 3600]
-    values = [nan if 5000 < n < 5003 or 6000 < n < 6600 else 50.0 for n in range(len(times))]
-    svg = chart_of(times, values)
-    assert re.search(r'class="trace" d="([^"]*)"', svg)[1].count("M") == 3
-    assert re.search(r'class="gaps" d="([^"]*)"', svg)[1].count("M") == 2
-
-
-def test_the_moving_averages_are_a_second_trace():
-    """Moving averages are a trace of their own, where a chart has them."""
-    readings, averages = [[(axis_of().start, 1.0), (axis_of().start + 10, 3.0)]], [[(axis_of().start + 10, 2.0)]]
-    svg = chart(readings, axis_of(), None, "a day", Marks(averages=averages))
-    assert re.search(r'class="averages" d="([^"]*)"', svg)[1].endswith("h0")
-    assert 'class="averages"' not in chart(readings, axis_of(), None, "a day")
-
-
-def test_a_chart_without_values_has_no_labels_of_values():
-    """Where no reading has a number, the axis of values is empty: from 0 to 1 would look like a measurement."""
-    labels = re.compile(r'<svg class="values"[^>]*>(.*?)</svg>')
-    assert labels.search(chart_of([axis_of().start], [nan], None))[1] == ""
-    assert "<text" in labels.search(chart_of([axis_of().start], [7.0], None))[1]
-
-
-def test_a_short_series_is_drawn_in_order_of_time():
-    """Readings whose time stepped back, because the clock was set back, are drawn in order of their times."""
-    assert split_at_gaps([30.0, 40.0, 10.0, 20.0, 90.0], [3.0, 4.0, 1.0, nan, 9.0], 10.0) == [
-        [(10.0, 1.0), (30.0, 3.0), (40.0, 4.0)],
-        [(90.0, 9.0)],
-    ]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [[], [nan], [0.0], [1e300, -1e300], [5e-324, 0.0], [-1e-300, 1e-300], [7.0] * 9, [1e16, 1e16 + 2], [1e300]],
-)
-def test_any_values_can_be_drawn(values):
-    """No reading, one reading, constants and the largest values analyzed have a chart with finite coordinates."""
-    average = analyze_values([("", value) for value in values if isfinite(value)])["average"]
-    svg = chart_of([axis_of().start + n for n in range(len(values))], values, average, 1e300, 'a "label"')
-    assert 'aria-label="a &#34;label&#34;"' in svg
-    assert "nan" not in svg
-    assert "inf" not in svg
-
-
 def test_the_charts_of_the_console_have_the_average_of_the_last_readings():
     """Each parameter has a chart labelled with the number of its values, missing ones aside, and their average."""
     columns = {"times": [1e9, 1e9 + 10, 1e9 + 20], "values": {"speed": [1.0, nan, 2.0], "temperature": [nan] * 3}}
     charts = machine_charts({**columns, "limits": {}, "interval": 10, "threshold": 0.2, "timezone": "Europe/Berlin"})
-    assert list(charts) == ["speed", "temperature"]
-    assert 'aria-label="speed: 2 readings, average 1.50"' in charts["speed"]
-    assert 'aria-label="temperature: 0 readings, average \N{EN DASH}"' in charts["temperature"]
+    assert list(charts) == ["speed"]
+    assert 'aria-label="speed: 2 readings, average 1.5"' in charts["speed"]
 
 
-def test_the_limits_of_alarms_are_drawn():
-    """Each limit is a line in the chart of its parameter, within its scale; one beyond all numbers is not drawn."""
+def test_the_limits_of_alarms_are_drawn_where_they_fall_into_the_chart():
+    """A limit among the readings is a line; others are named below, and the readings alone make the scale."""
     columns = {"times": [1e9, 1e9 + 10], "values": {"speed": [1.0, 2.0], "temperature": [1.0, 2.0]},
-               "limits": {"speed": [8.0, -1.0, 1e308]}, "interval": 10, "threshold": 0.2,
-               "timezone": "UTC"}  # fmt: skip
+               "limits": {"speed": [1.5, 8.0, -1.0, 1e308]}, "interval": 10, "threshold": 0.2,
+               "timezone": "UTC", "units": {"speed": "rpm"}}  # fmt: skip
     charts = machine_charts(columns)
-    levels = re.findall(r'class="limit" d="M0 (-?[0-9]+)H', charts["speed"])
-    assert len(levels) == 2
-    assert 0 < int(levels[0]) < int(levels[1]) < HEIGHT
-    assert 'aria-label="speed: 2 readings, average 1.50, limits of alarms 8, -1, 1e+308"' in charts["speed"]
+    assert re.findall(r'class="limit" d="M0 (-?[0-9]+)H', charts["speed"]) == [str(HEIGHT // 2)]
+    words = "limits 8 rpm and 1e+308 rpm are above this chart; limit -1 rpm is below this chart"
+    assert f'<p class="beyond">{words}</p>' in charts["speed"].replace("\xa0", " ")
+    assert "speed: 2 readings, average 1.5\xa0rpm, limits of alarms 1.5\xa0rpm, 8\xa0rpm, " in charts["speed"]
     assert "limit" not in charts["temperature"]
+
+
+def figures_of(html):
+    """The average, maximum, minimum and number of anomalies in each row of the table."""
+    cells = re.findall(r'<td class="value[^>]*>(?:<a[^>]*>)?([^<]*)', html.decode())
+    return [tuple(cells[n : n + 4]) for n in range(0, len(cells), 4)]
+
+
+def test_numbers_of_a_page_have_the_digits_of_the_readings_and_their_unit():
+    """Whole numbers stay whole, an average has one decimal more; units are in the table, captions and deviations."""
+    report, series = report_of([800.0] * 98 + [1200.0, 801.0])
+    report["machines"][0]["alarms"] = [{"at": "2026-11-22T01:00:00Z", "alarm": "fast", "state": "raised",
+                                        "parameter": "temperature", "value": 1000.4444, "limit": 1e3}]  # fmt: skip
+    html = report_page(report, series, {"temperature": "rpm"})
+    text = Page(html).text.replace("\xa0", " ")
+    assert figures_of(html) == [("804.0", "1,200", "800", "1")]
+    assert "temperature (rpm) average 804.0 rpm, 1 anomaly" in text
+    assert "1,200 rpm396.0 rpm" in text
+    assert "temperature 1,000.4 rpm, limit 1,000 rpm" in text
+
+
+def test_extremes_that_end_in_0_have_the_digits_of_the_other_machines():
+    """Of most machines the report has only extremes: each is shown with at least the digits that most of them have."""
+    report, series = report_of([20.5, 21.5], machines=5)
+    report["machines"][4]["parameters"] = {"temperature": analyze_values([("a", 20.0), ("b", 21.0)])}
+    assert figures_of(report_page(report, series))[-1] == ("20.50", "21.0", "20.0", "0")
+
+
+def test_beyond_a_thousand_anomalies_none_is_listed():
+    """A parameter with 1,001 anomalies has their number beside that of the readings, and lists none."""
+    few, many = (report_page(*report_of([0.0, 100.0] * half + [50.0] * 999)) for half in (500, 501))
+    assert "1,000 anomalies in temperature" in Page(few).text
+    assert "Largest deviations" in Page(few).text
+    page = Page(many)
+    assert "1,002 of 2,001 readings are anomalies in temperature" in page.text
+    assert "Largest deviations" not in page.text
+
+
+def test_the_page_links_each_time_to_the_day_of_its_machine():
+    """Rows, incidents, alarms and largest deviations link to the machine's day, those with a time to that time."""
+    report, series = report_of([50.0] * 99 + [100.0], source="hall 2", id="a&b")
+    report["machines"][0]["id"] = "a&b"
+    machine = report["machines"][0]
+    machine["incidents"] = [{"start": "2026-11-22T01:00:00Z", "end": "2026-11-22T02:00:00Z", "why": "silent"}]
+    machine["alarms"] = [{"at": "2026-11-22T03:00:00Z", "alarm": "fault", "state": "raised", "parameter": None,
+                          "value": "ERROR", "limit": None}]  # fmt: skip
+    page = Page(report_page(report, series))
+    day = "../machines/day?source=hall%202&id=%22a%26b%22&date=2026-11-22"
+    links = [a["href"] for tag, a in page.elements if tag == "a" and a.get("class", "").startswith("served")]
+    hour = 3600
+    times = [midnight("2026-11-22") + seconds for seconds in (2 * hour, 990, 4 * hour)]
+    assert links == [day, *(f"{day}#at={time:.0f}" for time in times), day]
+
+
+def test_the_alarms_of_all_machines_are_one_table_in_order_of_time():
+    """Changes of alarms of all machines are rows in their order; those beyond a number are folded away."""
+    report, series = report_of([50.0] * 100, machines=20)
+    for n, machine in enumerate(report["machines"]):
+        changes = [("ended", 20 + n), ("raised", n)]
+        machine["alarms"] = [{"at": f"2026-11-22T00:{minute:02}:00Z", "alarm": f"hot {n}", "state": state,
+                              "parameter": "temperature", "value": 50.0, "limit": 40.0}
+                             for state, minute in changes]  # fmt: skip
+    report["machines"][0]["alarms"][1]["continued"] = True
+    page = Page(report_page(report, series))
+    names = re.findall(r"hot (\d+) (still raised|raised|ended)", page.text)
+    assert names[:2] == [("0", "still raised"), ("1", "raised")]
+    assert names[20:22] == [("0", "ended"), ("1", "ended")]
+    assert "20 more changes of alarms" in page.text
+
+
+def test_the_header_has_a_place_for_links():
+    """The API replaces the comment in the header of a page that it serves."""
+    assert report_page(*report_of([1.0])).count(b"<header>\n  <!-- links -->\n") == 1
 
 
 def test_pages_need_neither_flask_nor_numpy():

@@ -12,7 +12,7 @@ from api.app import create_app
 from api.console import Made, Views
 from api.machines import Machines
 from api.server import serve
-from etl.pages.console import machine_charts, shared_styles
+from etl.pages.console import machine_charts, shared_script, shared_styles
 from etl.readings.times import rfc3339
 from tests.support.api import made
 from tests.support.reports import HOSTILE
@@ -118,7 +118,7 @@ def application(overview, events=EVENTS, token=None, **views):
         "reports": lambda: [f"2026-10-{n:02}" for n in range(1, 31)],
         "summaries": lambda: made(orjson.dumps(report_list(30))),
         "styles": shared_styles(),
-        "script": b"",
+        "script": shared_script(),
     }
     app = create_app(Machines(1), empty._replace(**defaults | views))
 

@@ -65,7 +65,8 @@ class Night:
         for day in due_days(pipeline.folder, pipeline.clock(), report.at, loaded.zone):
             if not pipeline.writer.close_day(day):
                 continue
-            job = Job(str(pipeline.folder.root), day, loaded.settings, report.workers, report.cluster)
+            root, units = str(pipeline.folder.root), loaded.config.units
+            job = Job(root, day, loaded.settings, report.workers, report.cluster, units)
             try:
                 result = self._make_report(job)
             except REPORT_ERRORS as error:

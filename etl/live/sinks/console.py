@@ -213,6 +213,7 @@ class Console:
             "times": times,
             "values": dict(zip(settings.parameters, columns, strict=True)),
             "limits": limits_of(settings.alarms, settings.parameters, source),
+            "units": self._loaded.config.units,
             "interval": settings.interval,
             "threshold": settings.threshold,
             "timezone": settings.timezone,
