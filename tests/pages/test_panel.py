@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from threading import Event
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -200,17 +201,32 @@ def test_the_caption_has_digits_and_unit(page):
     expect(caption).to_contain_text("latest -12,345.6\u00a0°C, average of the last 5 readings: 45.50\u00a0°C")
 
 
-def test_a_chart_keeps_the_focus_while_it_is_updated(page):
-    """New readings change a chart in place: what has the focus in it keeps it."""
+def test_values_are_read_by_keyboard_while_new_ones_come(page):
+    """The values of a chart are chosen by keyboard; a chart that new readings replace keeps focus and chosen time."""
     count = iter(range(10**6))
 
     def machine(source, key):
-        view = machine_view(source, key)
-        chart = view["charts"]["speed"].replace('class="chart"', f'class="chart" tabindex="0" data-n="{next(count)}"')
-        return view | {"charts": {"speed": chart}}
+        speed = machine_view(source, key)["charts"]["speed"]
+        return {"simulated": None, "charts": {"speed": speed.replace("<div", f'<div data-n="{next(count)}"', 1)}}
 
     page.goto(panel_link(application(fleet(3, interval=1), machine=machine), "machine-1", 0))
     chart = page.locator("#charts .chart")
     chart.focus()
-    expect(chart).to_have_attribute("data-n", "3")
-    expect(chart).to_be_focused()
+    page.keyboard.press("Home")
+    for _ in range(3):
+        number = int(chart.get_attribute("data-n"))
+        expect(chart).not_to_have_attribute("data-n", str(number))
+        expect(chart).to_be_focused()
+        expect(page.locator(".readout")).to_contain_text("11:00:00")
+    expect(chart).to_have_attribute("aria-valuetext", re.compile("^11:00:00, 650"))
+    page.keyboard.press("Escape")
+    expect(page.locator(".readout")).to_have_count(0)
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_values_at_the_pointer(page):
+    """Where the pointer is on a chart of the panel, its time and value are shown."""
+    page.goto(panel_link(application(fleet(3)), "machine-1", 0, hours=1))
+    box = page.locator("#charts .plot > svg").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator(".readout")).to_contain_text(re.compile(r"11:\d\d:\d\d4\d"))

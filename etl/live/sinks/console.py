@@ -217,7 +217,6 @@ class Console:
             "interval": settings.interval,
             "threshold": settings.threshold,
             "timezone": settings.timezone,
-            "units": self._loaded.config.units,
             "simulated": simulated(self._loaded, source),
         }
 
