@@ -72,6 +72,7 @@ function showPanel() {
   setText(byId("machine-title"), nameOf(machine));
   showStates(byId("machine-state"), machine.states);
   setText(byId("band"), `average ±${+(100 * overview.threshold).toPrecision(3)} %`);
+  for (const item of document.querySelectorAll(".legend .of-hours")) item.hidden = !opened.hours;
   byId("day").href = `machines/day?${new URLSearchParams({ source: machine.source, id: machine.id })}`;
   for (const button of byId("ranges").children) {
     const hours = Number(button.value);

@@ -36,6 +36,25 @@ def test_a_source_that_goes_down_is_shown_with_its_reason(page, site):
     expect(state).to_have_text(["STARTED"])
 
 
+def test_a_source_that_flaps_is_one_line(page, site):
+    """A source that goes down three times is flapping: in its row, in the summary, and in one line of the events."""
+    visit(page, site)
+    state = row(page, "press").locator(".state")
+    for _ in range(3):
+        put(site, 20.5)
+        expect(state.first).to_have_text("STARTED")
+        site.reading.unlink()
+        expect(state.first).to_contain_text("DOWN since ")
+    expect(state).to_contain_text(["DOWN since ", "flapping: down 3 times since "])
+    lines = page.locator("#events li").filter(has_text="press")
+    expect(lines).to_have_count(1)
+    expect(lines).to_contain_text("press is flapping: down 3 times since ")
+    put(site, 20.5)
+    expect(state).to_contain_text(["STARTED", "flapping: down 3 times since "])
+    expect(page.locator("#summary")).to_have_text("2 machines · 1 flapping")
+    expect(lines).to_contain_text(", answers now")
+
+
 def test_a_raised_alarm_is_shown_first(page, tmp_path):
     """A machine with an alarm comes first, marked, with what holds and since when; the limit is in its chart."""
     site = Site(tmp_path)

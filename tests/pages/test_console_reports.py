@@ -22,7 +22,7 @@ def test_the_reports_are_listed_with_what_they_found(page):
     expect(rows.nth(0)).to_have_text("2026-11-280099.5 %")
     expect(rows.nth(2)).to_have_text("2026-11-2621 lasting2,46899.5 %")
     expect(rows.nth(2).get_by_role("link")).to_have_attribute("href", "reports/2026-11-26")
-    expect(page.locator("#reports thead")).to_have_text("DayIncidentsAnomaliesReadings")
+    expect(page.locator("#reports thead")).to_have_text("DayIncidentsAnomaliesComplete")
     page.get_by_role("button", name="Show 2 earlier days").focus()
     page.keyboard.press("Enter")
     expect(rows).to_have_count(9)

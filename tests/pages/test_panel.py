@@ -11,8 +11,9 @@ import pytest
 
 from api.console import Made
 from tests.support.api import made
-from tests.support.browser import expect, forgive, needs_chromium, row, visit
+from tests.support.browser import expect, forgive, needs_chromium, put, row, visit
 from tests.support.fleet import BUSY, application, fleet, machine_view, troubled
+from tests.support.process import Site, end, not_refused, until
 from tests.support.reports import HOSTILE
 
 pytestmark = needs_chromium
@@ -134,6 +135,29 @@ def test_a_link_to_a_silent_machine_opens_its_panel(page, source, machine_id, st
     expect(page).to_have_title("a page")
     query = parse_qs(urlsplit(page.url).query)
     assert query == {"source": [source], "id": [json.dumps(machine_id)]}
+
+
+def test_the_address_of_a_machine_survives_a_restart(page, tmp_path):
+    """A machine that has sent nothing since the start has its last hour, from the day files, and its day's page."""
+    site = Site(tmp_path)
+    site.reading = tmp_path / "press.json"
+    put(site, 20.5)
+    site.save(interval="1s", sources=[{"name": "press", "file": "press.json"}], output={"stdout": []})
+    with site.running() as process:
+        until(lambda: len(site.lines("averages")) > 4)
+        end(process)
+    site.reading.unlink()
+    with site.running():
+        until(lambda: not_refused(site))
+        page.goto(panel_link(f"http://127.0.0.1:{site.port}/", "press", "hall 2", hours=1))
+        expect(page.locator("#machine-title")).to_have_text("press, id hall 2")
+        expect(page.locator("#machine-state")).to_contain_text("DOWN since ")
+        expect(page.get_by_role("slider", name="temperature")).to_be_visible()
+        page.get_by_role("link", name="Whole day").click()
+        expect(page).to_have_title(re.compile("^press on 20"))
+        page.get_by_role("link", name="Console").click()
+        expect(page.locator("#machine-title")).to_have_text("press, id hall 2")
+        expect(page.get_by_role("slider", name="temperature")).to_be_visible()
 
 
 @pytest.mark.parametrize("address", ["#source=machine-1&id={", '#source=machine-1&id="', "#id=7", "#", "#source"])
