@@ -24,11 +24,14 @@ async function refresh() {
   showUnits();
   showMachines();
   showEvents(events.content);
-  showReports();
   showProblem(content.not_ready.length ? `Not ready: ${content.not_ready.join("; ")}.` : "");
   setText(byId("updated"), `updated ${formatTime(content.now)}`);
-  if (isFirst) followAddress();
-  else if (opened) showPanel();
+  if (isFirst) {
+    showReports();
+    followAddress();
+  } else if (opened) {
+    showPanel();
+  }
 }
 
 function showProblem(text) {

@@ -22,7 +22,7 @@ async function refreshReports() {
 }
 
 function showReports() {
-  if (!reports || !overview || !isNewContent(byId("reports"), [reports, isWholeShown, overview.timezone, new Date(overview.now).toDateString()])) return;
+  if (!reports || !overview || !isNewContent(byId("reports"), [reports, isWholeShown])) return; // the first overview calls again
   const days = isWholeShown.reports ? reports.reports : reports.reports.slice(0, INITIAL_DAYS);
   byId("reports").tBodies[0].replaceChildren(...days.map(reportRow));
   byId("reports").hidden = days.length === 0;
@@ -49,9 +49,9 @@ function reportRow({ date, incidents, lasting, anomalies, readings, expected }) 
   head.scope = "row";
   if (incidents === undefined) return element("tr", "", head, element("td"), element("td"), element("td"));
   const count = number => element("td", number ? "" : "quiet", number.toLocaleString("en"));
-  const found = count(incidents);
-  if (lasting) found.append(element("small", "", `${lasting.toLocaleString("en")} lasting`));
-  return element("tr", "", head, found, count(anomalies), element("td", "", shareOf(readings, expected)));
+  const incidentCell = count(incidents);
+  if (lasting) incidentCell.append(element("small", "", `${lasting.toLocaleString("en")} lasting`));
+  return element("tr", "", head, incidentCell, count(anomalies), element("td", "", shareOf(readings, expected)));
 }
 
 /** A share in per cent, rounded down: only a complete day is 100 %. */

@@ -4,7 +4,7 @@
 const TRACE_LENGTH = 60; // readings of a trace; the process keeps as many
 const MIN_VALUES = 5; // fewer values have no meaningful average
 const NO_NUMBER_READINGS = 3; // readings in a row without a number for a parameter that are a fault
-const MAX_OUTAGES = 60; // the process counts no more of a source
+const MAX_OUTAGES = 20; // the process counts no more of a source
 const STATUSES = ["STARTED", "COMPLETED", "IDLE", "ERROR"];
 const SEVERITY = { alarm: 0, down: 1, flapping: 2, error: 3, silent: 4, outside: 5, noNumber: 6, normal: 7 };
 

@@ -28,8 +28,8 @@ FLAPPING_OUTAGES = 3
 FLAPPING_PERIOD_S, FLAPPING_INTERVALS = 3600.0, 60
 """The longer of both is the period: an hour is what a shift still remembers, and 60 polls are enough for three outages
 of a source that is polled less than once a minute."""
-MAX_OUTAGES = 60
-"""Outages that are remembered of a source, at most: a count of 60 means "60 or more"."""
+MAX_OUTAGES = 20
+"""Outages that are remembered of a source, at most: a count of 20 means "20 or more"."""
 
 log = logging.getLogger("etl")
 
@@ -206,7 +206,7 @@ class Standing:
 
     def flapping(self, now: float, interval: float) -> dict[str, Flapping]:
         """The sources that flap, whether they are down or answer now."""
-        outages = self._outages.copy()
+        outages = {name: times for name, times in self._outages.copy().items() if len(times) >= FLAPPING_OUTAGES}
         states = {name: flapping_of(times, now, interval) for name, times in outages.items()}
         return {name: state for name, state in states.items() if state}
 

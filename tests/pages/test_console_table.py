@@ -44,7 +44,7 @@ def test_a_source_that_flaps_is_folded(page):
     expect(lines).to_have_count(4)
     assert [re.sub(r"\d\d:\d\d:\d\d", "T", text) for text in lines.all_text_contents()] == [
         "machine-4 is flapping: down 5 times since T, answers now",
-        f"machine-7 is flapping: down 60 or more times since T, is down now: {DOWN_WHY[:99]}…",
+        f"machine-7 is flapping: down 20 or more times since T, is down now: {DOWN_WHY[:99]}…",
         "machine-9 is down: connection refused",
         "the process started: connection refused",
     ]

@@ -171,12 +171,12 @@ def test_an_address_that_was_cut_is_no_error(page, address):
 def test_a_range_waits_for_its_charts(page):
     """While the day files are read the panel says so, also where the process is busy at first, and then shows them."""
     answers = [BUSY, made(b'{"simulated":null,"charts":{}}'), Made(status=404, error="No reading of this machine")]
-    asked = []
+    requests = []
 
     def machine_hours(source, key, hours):
-        asked.append((source, key, hours))
+        requests.append((source, key, hours))
         ready.wait(60)
-        return answers[min(len(asked), len(answers)) - 1]
+        return answers[min(len(requests), len(answers)) - 1]
 
     ready = Event()
     page.goto(panel_link(application(fleet(3), machine_hours=machine_hours), "machine-1", 0, hours=1))
@@ -187,7 +187,7 @@ def test_a_range_waits_for_its_charts(page):
     expect(notice).to_have_text("No value in this range.")
     page.get_by_role("button", name="24 h").click()
     expect(notice).to_have_text("No reading of this machine.")
-    assert asked == [("machine-1", "0", 1), ("machine-1", "0", 1), ("machine-1", "0", 24)]
+    assert requests == [("machine-1", "0", 1), ("machine-1", "0", 1), ("machine-1", "0", 24)]
     forgive(page, "503", "404")
 
 

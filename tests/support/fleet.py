@@ -53,7 +53,7 @@ def troubled(count):
     ]  # fmt: skip
     overview["flapping"] = [
         {"source": "machine-4", "outages": 5, "since": stamp(3000)},
-        {"source": "machine-7", "outages": 60, "since": stamp(3500)},
+        {"source": "machine-7", "outages": 20, "since": stamp(3500)},
     ]
     overview["down"].append({"source": "never-answered", "since": stamp(90), "reason": "dns", "why": "no such host"})
     machines[4]["trace"] = [[at, value, None] for at, value, _ in machines[4]["trace"]]
