@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import sys
 import threading
 import time
@@ -18,7 +19,8 @@ from etl.cli.logs import log_to_stderr
 from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.nightly.due import REPORT_ERRORS, due_days
-from etl.nightly.job import AnyPageOrder, Job, Result
+from etl.nightly.job import Job, Result
+from etl.nightly.on_demand.orders import AnyPageOrder
 from etl.nightly.report import encode, make
 from etl.nightly.run import run
 from etl.readings.days import due
@@ -27,6 +29,8 @@ from etl.storage.lock import HeldError, take_lock
 from etl.storage.settings_log import SettingsLog
 
 LOWEST_PRIORITY = 19
+MAX_PAGE_BYTES = 2 << 30
+"""Memory of a process that makes a page on demand: whoever asks must not be able to take all of the machine's."""
 
 log = logging.getLogger("etl")
 
@@ -114,7 +118,9 @@ def page_on_demand() -> int:
     request, answer = _order_of_parent()
     if not request:
         return PROBLEM
-    from etl.nightly.on_demand import answer as answer_to  # noqa: PLC0415  jinja takes 10 MB, only pages need it
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_PAGE_BYTES if hard < 0 else min(hard, MAX_PAGE_BYTES), hard))
+    from etl.nightly.on_demand.answers import answer as answer_to  # noqa: PLC0415  jinja takes 10 MB, only pages need it
 
     head, parts = answer_to(msgspec.json.decode(request, type=AnyPageOrder))
     with answer:

@@ -104,13 +104,13 @@ def make(
     task = DayTask(folder, day, settings, mapper)
     history = history_before(task, previous) if settings.detectors else None
     analyzed = analyze(task, history, until, charted)
-    expected = integer_if_whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
+    expected = _integer_if_whole(length(day, ZoneInfo(settings.timezone)) / settings.interval)
     stamps = timestamps(task, analyzed)
     alarms = _alarms(folder, day)
     report = {
         "date": day,
         "timezone": settings.timezone,
-        "interval": integer_if_whole(settings.interval),
+        "interval": _integer_if_whole(settings.interval),
         "threshold": settings.threshold,
         **({"rules": RULES} if settings.detectors else {}),
         "machines": [
@@ -180,6 +180,5 @@ def _figures(column: Figures, stamps: dict[int, Any]) -> dict[str, Any]:
     return {"average": column.average, "max": column.highest, "min": column.lowest, "anomalies": anomalies}
 
 
-def integer_if_whole(value: float) -> int | float:
-    """A number as an integer if it is whole, as JSON shows it."""
+def _integer_if_whole(value: float) -> int | float:
     return int(value) if value == int(value) else value

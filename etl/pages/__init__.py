@@ -5,6 +5,7 @@
     points    the readings of a chart as attributes, from which templates/values.js shows times and values
     report    the page of a day's report
     machine   the page of one machine and day, the charts of its last hours
+    entries   what pages show of a machine's entry in a report
     links     links between pages
     headline  the sentences with which a page and a notification begin
     console   the charts of one machine in the console, the shared styles and script

@@ -9,6 +9,9 @@ from etl.pages.charts import Axis
 from etl.pages.text import MAX_REASON_CHARACTERS, clock, local_time, plain
 from etl.readings.digits import average_decimals, decimals, number, with_unit
 
+MAX_TELLING = 1000
+"""With more anomalies the parameter has no normal value, and the largest deviations say nothing: none is listed."""
+
 Entry = dict[str, Any]
 
 
@@ -30,6 +33,17 @@ def details(machine: Entry) -> str:
     """What follows the source of a machine: its id and name, if it has them."""
     parts = [f"id {plain(machine['id'])}"] if machine["id"] is not None else []
     return ", ".join([*parts, plain(machine["name"])] if machine["name"] is not None else parts)
+
+
+def anomalies_of(anomalies: int, readings: int) -> str:
+    """The number of anomalies of a parameter; a large one beside that of the readings."""
+    return f"{anomalies:,}" if anomalies <= MAX_TELLING else f"{anomalies:,} of {readings:,}"
+
+
+def anomalies_counted(anomalies: int, readings: int) -> str:
+    """The same with its noun."""
+    noun = "readings are anomalies" if anomalies > MAX_TELLING else "anomaly" if anomalies == 1 else "anomalies"
+    return f"{anomalies_of(anomalies, readings)} {noun}"
 
 
 def incidents(machine: Entry, day: Day) -> list[dict[str, str]]:

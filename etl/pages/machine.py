@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from etl.pages.charts import Band, Marks, chart, decimals_of, time_axis
 from etl.pages.console import TEMPLATES, shared_script, shared_styles
-from etl.pages.entries import Day, alarm_shown, details, incidents, periods
+from etl.pages.entries import Day, alarm_shown, anomalies_counted, details, incidents, periods
 from etl.pages.links import machine_query
 from etl.pages.report import ENVIRONMENT
 from etl.pages.text import MAX_REASON_CHARACTERS, figure, plain
@@ -96,7 +96,7 @@ def _figures(view: View, day: Day) -> Iterable[dict[str, Any]]:
             "unit": unit,
             "average": average,
             "extremes": extremes,
-            "anomalies": entry["anomalies"],
+            "anomalies": anomalies_counted(entry["anomalies"], machine["readings"]),
             "notes": [plain(note, MAX_REASON_CHARACTERS) for note in entry["notes"]],
             "chart": chart(segments, day.axis, band, ", ".join(label), marks, unit),
         }

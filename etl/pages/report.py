@@ -16,7 +16,17 @@ from markupsafe import Markup
 
 from etl.pages.charts import Band, Marks, Segments, chart, decimals_of, time_axis
 from etl.pages.console import TEMPLATES, shared_script, shared_styles
-from etl.pages.entries import Day, alarm_shown, details, fragment, incidents, periods
+from etl.pages.entries import (
+    MAX_TELLING,
+    Day,
+    alarm_shown,
+    anomalies_counted,
+    anomalies_of,
+    details,
+    fragment,
+    incidents,
+    periods,
+)
 from etl.pages.headline import anomaly_count, headline
 from etl.pages.links import machine_query
 from etl.pages.text import (
@@ -46,8 +56,6 @@ MAX_DEVIATIONS = 5
 """Anomalies of a parameter that the page lists; the JSON report has all of them."""
 MAX_SAMPLED = 3
 """Machines whose readings are read for their digits alone, on a day without charts."""
-MAX_TELLING = 1000
-"""With more anomalies the parameter has no normal value, and the largest deviations say nothing: none is listed."""
 
 Report = dict[str, Any]
 
@@ -99,6 +107,7 @@ def report_page(
         "day": day.date,
         "sentence": unbroken(headline(report)),
         "hours": (end - start) / 3600,
+        "so_far": until < end,
         "machines": machines,
         "charted": charted,
         "not_charted": len(notable) - len(charted),
@@ -171,16 +180,10 @@ def _row(parameter: str, machine: Report, places: int, day: Day) -> dict[str, An
         "unit": unit,
         "average": figure(result["average"], average_decimals(places)),
         "extremes": [figure(result[key], places) for key in ("max", "min")],
-        "anomalies": _anomalies(result, machine),
+        "anomalies": anomalies_of(len(result["anomalies"]), machine["readings"]),
         "has_anomalies": bool(result["anomalies"]),
         "notes": [] if result["anomalies"] else [plain(n, MAX_REASON_CHARACTERS) for n in result.get("notes", ())],
     }
-
-
-def _anomalies(result: Report, machine: Report) -> str:
-    """The number of anomalies of a parameter; a large one beside that of the readings."""
-    anomalies = len(result["anomalies"])
-    return f"{anomalies:,}" if anomalies <= MAX_TELLING else f"{anomalies:,} of {machine['readings']:,}"
 
 
 def _figures(machine: Report, segments: Mapping[str, Segments], day: Day) -> Iterable[dict[str, Any]]:
@@ -204,14 +207,11 @@ def _figure(parameter: str, machine: Report, segments: Segments, marks: Marks, d
     outside = f"{plural(len(anomalies), 'reading')} outside the band"
     label = f"{plain(parameter)} of {plain(machine['source'])} over the day: average {average}, {outside}"
     largest = sorted(anomalies, key=lambda anomaly: -anomaly["deviation"])[:MAX_DEVIATIONS]
-    noun = (
-        "readings are anomalies" if len(anomalies) > MAX_TELLING else "anomaly" if len(anomalies) == 1 else "anomalies"
-    )
     return {
         "parameter": plain(parameter),
         "unit": unit,
         "has_anomalies": bool(anomalies),
-        "anomalies": f"{_anomalies(result, machine)} {noun}",
+        "anomalies": anomalies_counted(len(anomalies), machine["readings"]),
         "average": average,
         "notes": [plain(note, MAX_REASON_CHARACTERS) for note in result.get("notes", ())],
         "chart": chart(segments, day.axis, Band.around(result["average"], day.threshold), label, marks, unit),

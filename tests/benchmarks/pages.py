@@ -31,7 +31,7 @@ import msgspec
 import orjson
 
 from etl.live.schedule import MAX_SLICES
-from etl.nightly.job import AnyPageOrder, DayOrder, MachineDayOrder, PageHead
+from etl.nightly.on_demand.orders import AnyPageOrder, DayOrder, MachineDayOrder, PageHead
 from etl.readings.days import begins
 from etl.readings.records import Settings
 from etl.readings.times import rfc3339

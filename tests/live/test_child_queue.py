@@ -10,7 +10,7 @@ import pytest
 from etl.live.children import child_queue
 from etl.live.children.child_queue import BusyError, ChildQueue
 from etl.live.children.content import Content
-from etl.nightly.job import PageHead
+from etl.nightly.on_demand.orders import PageHead
 from tests.support.process import until
 
 

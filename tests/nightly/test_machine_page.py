@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.analysis.columns import figures
-from etl.nightly.job import MachineDayOrder, MachineHoursOrder
-from etl.nightly.machine_lines import averages_series, machine_of, raw_columns
-from etl.nightly.on_demand import answer
+from etl.nightly.on_demand.answers import answer
+from etl.nightly.on_demand.machine_lines import averages_series, machine_of, raw_columns
+from etl.nightly.on_demand.orders import MachineDayOrder, MachineHoursOrder
 from etl.nightly.report import make, write
 from etl.readings.days import begins
 from etl.readings.lines import averages_encoder, raw_decoder, raw_line

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import orjson
 import pytest
 
-from etl.nightly import on_demand, stored_reports
-from etl.nightly.job import DayOrder, SummariesOrder
-from etl.nightly.on_demand import MAX_RAW_BYTES, answer
+from etl.nightly.on_demand import answers, stored_reports
+from etl.nightly.on_demand.answers import MAX_RAW_BYTES, answer
+from etl.nightly.on_demand.orders import DayOrder, SummariesOrder
 from etl.nightly.report import encode, make
 from etl.readings.lines import raw_line
 from etl.readings.records import Settings
@@ -77,12 +78,15 @@ def test_the_day_so_far_is_the_report_of_its_readings(until_noon):
     assert others == [[]] * len(others)
 
 
-def test_the_page_of_the_day_so_far_counts_what_is_expected_until_now(until_noon):
-    """At noon half a day of readings is complete; in the JSON `expected` stays that of the whole day."""
+def test_the_page_of_the_day_so_far_ends_now(until_noon):
+    """At noon half a day of readings is complete, and charts end; in the JSON `expected` is that of the whole day."""
     folder, now = until_noon
     _, report, page = day_so_far(folder, "2026-11-26", now)
     assert {entry["expected"] for entry in report["machines"]} == {8640}
     assert "24,841 of 25,920 expected readings" in page
+    assert ">10:00<" in page
+    assert not {">14:00<", ">15:00<", ">18:00<"} & set(re.findall(">[0-9:]+<", page))
+    assert "until 12:00:01" in page
     assert not folder.report_path("2026-11-26").exists()
 
 
@@ -106,7 +110,7 @@ def test_little_is_read_where_no_history_is_stored(until_noon, monkeypatch):
     _, complete, _ = day_so_far(folder, "2026-11-26", now)
     lasting = [i for m in complete["machines"] for i in m["parameters"]["temperature"]["incidents"] if i.get("lasting")]
     assert len(lasting) == 1
-    monkeypatch.setattr(on_demand, "MAX_HISTORY_BYTES", 1000)
+    monkeypatch.setattr(answers, "MAX_HISTORY_BYTES", 1000)
     read: list[int] = []
     monkeypatch.setattr(Folder, "blocks", _counting(Folder.blocks, read))
     _, report, _ = day_so_far(folder, "2026-11-26", now)

@@ -14,7 +14,7 @@ from api.server import serve
 from etl.pages.charts import Marks, chart, time_axis
 from etl.pages.console import shared_script, shared_styles
 from etl.pages.report import report_page
-from tests.support.browser import PHONE, expect, needs_chromium
+from tests.support.browser import PHONE, expect, needs_chromium, readouts
 from tests.support.reports import BERLIN, midnight, report_of
 
 pytestmark = needs_chromium
@@ -39,12 +39,6 @@ def charts_page(tmp_path):
         f"<script>{shared_script().decode()}</script>"
     )
     return file.as_uri()
-
-
-def readouts(page):
-    """The texts that the charts show, with the no-break spaces as spaces."""
-    return [" | ".join(readout.locator("span").all_text_contents()).replace("\xa0", " ")
-            for readout in page.locator(".readout").all()]  # fmt: skip
 
 
 def expect_readouts(page, *texts):

@@ -52,6 +52,12 @@ def open_report(page, folder):
     page.goto(file.as_uri())
 
 
+def readouts(page):
+    """The texts that the charts show, with the no-break spaces as spaces."""
+    return [" | ".join(readout.locator("span").all_text_contents()).replace("\xa0", " ")
+            for readout in page.locator(".readout").all()]  # fmt: skip
+
+
 def forgive(page, *texts):
     """Forget the errors of a page that the test causes."""
     page.errors[:] = [error for error in page.errors if not re.search("|".join(texts), error)]

@@ -8,10 +8,12 @@ from weakref import finalize
 
 import msgspec
 
-from etl.nightly.job import PageHead
+from etl.nightly.on_demand.orders import PageHead
 
 MAX_HEAD_BYTES = 4096
 """The first line of an answer, which has no more than a sentence and a few numbers."""
+MAX_ANSWER_BYTES = 512 << 20
+"""A longer answer is not taken: it would fill the directory for temporary files, which may be memory."""
 
 
 class Content:
@@ -24,7 +26,9 @@ class Content:
         self._starts: list[int] = []
 
     def append(self, data: bytes) -> None:
-        """Add bytes as they come from the child."""
+        """Add bytes as they come from the child; ChildProcessError beyond MAX_ANSWER_BYTES."""
+        if self._file.tell() + len(data) > MAX_ANSWER_BYTES:
+            raise ChildProcessError(f"This is longer than {MAX_ANSWER_BYTES >> 20} MiB")
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]

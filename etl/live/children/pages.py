@@ -8,15 +8,15 @@ from etl.live.children.child import StoppedError, Stopping, run_child
 from etl.live.children.child_queue import RETRY_S, BusyError, ChildQueue
 from etl.live.children.content import Content
 from etl.live.pipeline import Pipeline
-from etl.nightly.job import AnyPageOrder, DayOrder, MachineDayOrder, MachineHoursOrder, SummariesOrder
+from etl.nightly.on_demand.orders import AnyPageOrder, DayOrder, MachineDayOrder, MachineHoursOrder, SummariesOrder
 from etl.readings.days import day_finder, days_before
 from etl.readings.records import Settings
 from etl.storage.folder import Folder
 
-MAX_REPORT_S = 1800.0
-"""The report of the largest day takes about ten minutes of CPU, at low priority on a busy machine some times longer."""
+MAX_REPORT_S = 900.0
+"""The report of the largest day takes two minutes of CPU, at low priority on a busy machine some times longer."""
 MAX_MACHINE_S = 120.0
-"""The files of the largest days are read in some 10 s, compressed ones in 30 s."""
+"""The files of the largest days are read in 5 s, compressed ones in 30 s."""
 INCIDENT_DAYS = 7
 """The summaries list the incidents of the reports of so many days before today."""
 KEPT_PAGES = 16

@@ -9,10 +9,10 @@ from etl.analysis.columns import Columns, figures
 from etl.analysis.machine_day import analyze_machine
 from etl.nightly.day import detection_period
 from etl.nightly.history import first_baseline_day, newest_stored
-from etl.nightly.job import MachineDayOrder, MachineHoursOrder
-from etl.nightly.machine_lines import Series, averages_series, machine_of, raw_columns
-from etl.nightly.report import incident_record, integer_if_whole
-from etl.nightly.stored_reports import Detected, MachineDetections, detections
+from etl.nightly.on_demand.machine_lines import Series, averages_series, machine_of, raw_columns
+from etl.nightly.on_demand.orders import MachineDayOrder, MachineHoursOrder
+from etl.nightly.on_demand.stored_reports import Detected, MachineDetections, detections
+from etl.nightly.report import incident_record
 from etl.nightly.thinning import thin
 from etl.pages.machine import machine_page, range_charts
 from etl.readings.alarms.conditions import limits_of
@@ -47,7 +47,7 @@ def machine_day(settings_log: SettingsLog, order: MachineDayOrder) -> bytes:
     end = max(min(day_end, order.now), start + 1)
     entry = _entry(machine, Series(columns.times, columns.values), settings) | {
         "name": columns.name,
-        "expected": integer_if_whole(round((end - start) / settings.interval)),
+        "expected": round((end - start) / settings.interval),
         "incidents": detected.incidents,
         "alarms": [each for each in alarm_changes(folder, day) if (each["source"], each["id"]) == machine],
     }

@@ -11,10 +11,17 @@ import msgspec
 
 from etl.nightly.due import REPORT_ERRORS
 from etl.nightly.history import History, first_baseline_day, inputs_of, newest_stored
-from etl.nightly.job import AnyPageOrder, DayOrder, MachineDayOrder, MachineHoursOrder, PageHead, SummariesOrder
-from etl.nightly.machine_page import PageError, machine_day, machine_hours
+from etl.nightly.on_demand.machine_page import PageError, machine_day, machine_hours
+from etl.nightly.on_demand.orders import (
+    AnyPageOrder,
+    DayOrder,
+    MachineDayOrder,
+    MachineHoursOrder,
+    PageHead,
+    SummariesOrder,
+)
+from etl.nightly.on_demand.stored_reports import summaries
 from etl.nightly.report import encode, make
-from etl.nightly.stored_reports import summaries
 from etl.pages.links import with_links
 from etl.pages.report import report_page
 from etl.readings.days import begins, length
@@ -23,7 +30,7 @@ from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
 
 MAX_RAW_BYTES = 2 << 30
-"""A longer raw log gets no report on demand: at this size it takes about ten minutes of CPU, and every minute anew."""
+"""A longer raw log gets no report on demand: at this size it takes one or two minutes of CPU, at each request anew."""
 MAX_HISTORY_BYTES = 64 << 20
 """Raw logs of the days before that are read where no history is stored: more would take longer than the day itself.
 Beyond it the detectors know the day alone."""
@@ -35,14 +42,17 @@ def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
     """Make what an order asks for: the head of the answer, and its parts."""
     make_parts: dict[type, Callable[[SettingsLog, Any], list[bytes]]] = {
         DayOrder: _day,
-        MachineDayOrder: lambda log, machine_order: [machine_day(log, machine_order)],
-        MachineHoursOrder: lambda log, machine_order: [msgspec.json.encode(machine_hours(log.folder, machine_order))],
-        SummariesOrder: lambda log, newest: [msgspec.json.encode(summaries(log.folder, newest.since))],
+        MachineDayOrder: lambda settings, machine: [machine_day(settings, machine)],
+        MachineHoursOrder: lambda settings, machine: [msgspec.json.encode(machine_hours(settings.folder, machine))],
+        SummariesOrder: lambda settings, newest: [msgspec.json.encode(summaries(settings.folder, newest.since))],
     }
     try:
         parts = make_parts[type(order)](SettingsLog(Folder(Path(order.folder)), order.settings), order)
     except PageError as error:
         return PageHead(status=error.status, error=str(error)), []
+    except MemoryError:
+        why = "This takes more memory than a page may; the nightly report has no such limit"
+        return PageHead(status=503, error=why), []
     except FileNotFoundError:
         return PageHead(status=404, error="The raw log of that day was just deleted or replaced; try again"), []
     except (OSError, *REPORT_ERRORS) as error:
@@ -64,7 +74,7 @@ def _day(settings_log: SettingsLog, order: DayOrder) -> list[bytes]:
             "each machine, /machines/day?source=NAME&id=ID, from its row of the console",
         )
     settings = settings_log.of_day(day)
-    previous = _bounded_history(folder, day, settings) if settings.detectors else None
+    previous = _history(folder, day, settings) if settings.detectors else None
     report, series, *_ = make(settings_log, day, previous=previous, until=order.now, charted=True)
     # The page compares with what is expected until now; in the JSON `expected` is that of the whole day, as always.
     share = min(1.0, (order.now - begins(day, ZoneInfo(settings.timezone))) / length(day, ZoneInfo(settings.timezone)))
@@ -75,12 +85,11 @@ def _day(settings_log: SettingsLog, order: DayOrder) -> list[bytes]:
     return [encode(report), with_links(page, max(folder.reports(), default=None), None, note)]
 
 
-def _bounded_history(folder: Folder, day: str, settings: Settings) -> History | None:
-    """An empty history where continuing the stored one would read too much; None to continue it."""
+def _history(folder: Folder, day: str, settings: Settings) -> History | None:
+    """The stored history; an empty one where continuing it would read too much."""
     first = first_baseline_day(day, settings)
     stored = newest_stored(folder, first, day, settings)
-    missing = [each for each in folder.days("raw") if max(first, stored.day if stored else "") <= each < day]
-    missing = [each for each in missing if not stored or each > stored.day]
+    missing = [each for each in folder.days("raw") if first <= each < day and not (stored and each <= stored.day)]
     if folder.stored_bytes("raw", missing) <= MAX_HISTORY_BYTES:
-        return None
+        return stored
     return History(missing[-1], inputs_of(settings), {})
