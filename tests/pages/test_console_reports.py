@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
+import pytest
 
 from tests.support.api import made
 from tests.support.browser import expect, forgive, needs_chromium
@@ -72,3 +73,20 @@ def test_a_process_without_reports_says_so(page):
     expect(page.locator("#reports")).to_be_hidden()
     expect(page.locator("#no-incidents")).to_have_text("The reports have none.")
     expect(page.get_by_role("link", name="Today so far")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_large_counts_fit(page, width):
+    """The counts of a fleet whose every value is an anomaly fit beside the date, at any width."""
+    counts = {
+        "incidents": 10_000,
+        "lasting": 1000,
+        "anomalies": 17_280_000,
+        "readings": 8_639_999,
+        "expected": 8_640_000,
+    }
+    summaries = report_list(9) | {"reports": [{"date": "2026-11-28", **counts}]}
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(application(fleet(3), summaries=lambda: made(orjson.dumps(summaries))))
+    expect(page.locator("#reports tbody")).to_have_text("2026-11-2810,0001,000 lasting17,280,00099.9 %")
+    assert page.locator("#reports-panel").evaluate("e => e.scrollWidth <= e.clientWidth")
