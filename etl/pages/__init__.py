@@ -4,6 +4,7 @@
     scale     the value axis of a chart, and words for what lies outside of it
     points    the readings of a chart as attributes, from which templates/values.js shows times and values
     report    the page of a day's report
+    entries   what pages show of a machine's incidents and changes of alarms
     machine   the page of one machine and day, the charts of its last hours
     entries   what pages show of a machine's entry in a report
     links     links between pages

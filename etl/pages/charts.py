@@ -154,7 +154,7 @@ def chart(
 
 def _band(band: Band, scale: Scale) -> str:
     """The band, as far as it lies in the chart, and the average."""
-    bottom, top = map(scale.y, band.edges)
+    bottom, top = (scale.y(scale.within(edge)) for edge in band.edges)
     average = f'<path class="average" d="M0 {scale.y(band.average)}H{WIDTH}"/>' if scale.has(band.average) else ""
     return f'<rect class="band" width="{WIDTH}" y="{top}" height="{bottom - top}"/>{average}'
 

@@ -1,19 +1,14 @@
 """The page of one machine and day, and the charts of its last hours."""
 
-from base64 import b64encode
 from collections.abc import Iterable
 from datetime import date, datetime
-from hashlib import sha256
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from markupsafe import Markup
-
 from etl.pages.charts import Band, Marks, chart, decimals_of, time_axis
-from etl.pages.console import TEMPLATES, shared_script, shared_styles
 from etl.pages.entries import Day, alarm_shown, anomalies_counted, details, incidents, periods
 from etl.pages.links import machine_query
-from etl.pages.report import ENVIRONMENT
+from etl.pages.report import render
 from etl.pages.text import MAX_REASON_CHARACTERS, figure, plain
 from etl.readings.digits import average_decimals, decimals, number, with_unit
 from etl.readings.text import plural
@@ -36,8 +31,6 @@ def machine_page(view: View) -> bytes:
     figures = list(_figures(view, day))
     drawn = {shown["parameter"] for shown in figures}
     places = {name: decimals_of(segments) for name, segments in view["series"].items()}
-    style = b"".join((shared_styles(), *((TEMPLATES / f"{name}.css").read_bytes() for name in ("report", "machine"))))
-    script = shared_script()
     context = {
         **view,
         "day": day.date,
@@ -52,13 +45,8 @@ def machine_page(view: View) -> bytes:
         "alarms": [alarm_shown(change, places, day) for change in machine["alarms"][:MAX_ALARMS]],
         "more_alarms": max(0, len(machine["alarms"]) - MAX_ALARMS),
         "max_open_alarms": MAX_OPEN_ALARMS,
-        "style": Markup(style.decode()),  # noqa: S704  a file of this package
-        "script": Markup(script.decode()),  # noqa: S704  a file of this package
-        "hashes": {
-            name: b64encode(sha256(text).digest()).decode() for name, text in (("style", style), ("script", script))
-        },
     }
-    return ENVIRONMENT.get_template("machine.html").render(context).encode("utf-8", "replace")
+    return render("machine.html", context, "report.css", "machine.css")
 
 
 def range_charts(view: View) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from hashlib import sha256
+from heapq import nlargest
 from math import inf
 from operator import itemgetter
 from typing import Any
@@ -59,9 +60,9 @@ MAX_SAMPLED = 3
 
 Report = dict[str, Any]
 
-ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 """The templates of the pages; everything a machine sent is escaped."""
-ENVIRONMENT.filters.update(plain=plain, amount=count, plural=plural, share=share, unbroken=unbroken)
+_ENVIRONMENT.filters.update(plain=plain, amount=count, plural=plural, share=share, unbroken=unbroken)
 
 
 def report_page(
@@ -101,7 +102,6 @@ def report_page(
             {**alarm_shown(change, machine["places"], day), "machine": machine} for change in entry.get("alarms", ())
         ]
     alarms.sort(key=itemgetter("at"))
-    style, script = (shared_styles() + (TEMPLATES / "report.css").read_bytes()).decode(), shared_script().decode()
     context = {
         "report": report,
         "day": day.date,
@@ -112,12 +112,6 @@ def report_page(
         "charted": charted,
         "not_charted": len(notable) - len(charted),
         "alarms": alarms,
-        "style": Markup(style),  # noqa: S704  a file of this package
-        "script": Markup(script),  # noqa: S704  a file of this package
-        "hashes": {
-            name: b64encode(sha256(text.encode()).digest()).decode()
-            for name, text in {"style": style, "script": script}.items()
-        },
         "limits": {
             "open": MAX_OPEN,
             "rows": MAX_ROWS,
@@ -126,7 +120,17 @@ def report_page(
             "alarms": MAX_ALARMS,
         },
     }
-    return ENVIRONMENT.get_template("report.html").render(context).encode("utf-8", "replace")
+    return render("report.html", context, "report.css")
+
+
+def render(template: str, context: Mapping[str, Any], *stylesheets: str) -> bytes:
+    """Render a page with its style and script inline, and their hashes for its policy."""
+    style = b"".join((shared_styles(), *((TEMPLATES / name).read_bytes() for name in stylesheets)))
+    inline = {"style": style, "script": shared_script()}
+    hashes = {name: b64encode(sha256(content).digest()).decode() for name, content in inline.items()}
+    texts = {name: Markup(content.decode()) for name, content in inline.items()}  # noqa: S704  files of this package
+    page = _ENVIRONMENT.get_template(template).render({**context, **texts, "hashes": hashes})
+    return page.encode("utf-8", "replace")
 
 
 def _machine(place: int, machine: Report, day: Day) -> dict[str, Any]:
@@ -206,7 +210,8 @@ def _figure(parameter: str, machine: Report, segments: Segments, marks: Marks, d
     average = with_unit(number(result["average"], average_decimals(places)), unit)
     outside = f"{plural(len(anomalies), 'reading')} outside the band"
     label = f"{plain(parameter)} of {plain(machine['source'])} over the day: average {average}, {outside}"
-    largest = sorted(anomalies, key=lambda anomaly: -anomaly["deviation"])[:MAX_DEVIATIONS]
+    listed = anomalies if len(anomalies) <= MAX_TELLING else []
+    largest = nlargest(MAX_DEVIATIONS, listed, key=itemgetter("deviation"))
     return {
         "parameter": plain(parameter),
         "unit": unit,
@@ -223,6 +228,5 @@ def _figure(parameter: str, machine: Report, segments: Segments, marks: Marks, d
                 "deviation": with_unit(number(anomaly["deviation"], average_decimals(places)), unit),
             }
             for anomaly in largest
-            if len(anomalies) <= MAX_TELLING
         ],
     }

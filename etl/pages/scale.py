@@ -25,8 +25,12 @@ class Scale(NamedTuple):
     high: float
 
     def y(self, value: float) -> int:
-        """The vertical position of a value, counted from the top; a value outside is at the edge."""
-        return int((self.high - min(max(value, self.low), self.high)) / (self.high - self.low) * HEIGHT)
+        """The vertical position of a value in the chart, counted from the top."""
+        return int((self.high - value) / (self.high - self.low) * HEIGHT)
+
+    def within(self, value: float) -> float:
+        """The value, or the end of the chart beyond which it lies."""
+        return min(max(value, self.low), self.high)
 
     def has(self, value: float) -> bool:
         """Whether the value lies in the chart."""

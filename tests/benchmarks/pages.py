@@ -125,12 +125,14 @@ class Polling:
         with subprocess.Popen(
             [sys.executable, "-m", "etl", "run"], cwd=self.root, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         ) as process:
-            until(lambda: self.ask("/healthz") == 200)
-            time.sleep(3 * self.interval)
-            for _ in range(rounds):
-                for clients in (0, CLIENTS):
-                    self._round(process.pid, clients, seconds)
-            process.terminate()
+            try:
+                until(lambda: self.ask("/healthz") == 200 and (self.root / "output" / "raw.jsonl").exists())
+                time.sleep(3 * self.interval)
+                for _ in range(rounds):
+                    for clients in (0, CLIENTS):
+                        self._round(process.pid, clients, seconds)
+            finally:
+                process.terminate()
 
     def _round(self, pid: int, clients: int, seconds: float) -> None:
         stop = threading.Event()
@@ -157,10 +159,11 @@ class Polling:
         late, most, end = list[float](), 0.0, time.time() + seconds
         with (self.root / "output" / "raw.jsonl").open("rb") as lines:
             lines.seek(0, os.SEEK_END)
+            rest = b""
             while time.time() < end:
-                lines_read = lines.readlines()
+                *complete, rest = (rest + lines.read()).split(b"\n")
                 now = time.time()
-                offsets = (crc32(orjson.loads(line)["_source"].encode()) % MAX_SLICES for line in lines_read)
+                offsets = (crc32(orjson.loads(line)["_source"].encode()) % MAX_SLICES for line in complete)
                 late += [(now - offset * self.interval / MAX_SLICES) % self.interval for offset in offsets]
                 most = max(most, rss_mib(pid))
                 time.sleep(0.005)

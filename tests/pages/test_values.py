@@ -65,6 +65,20 @@ def test_the_values_at_the_pointer_are_shown(page, charts_page):
     expect_readouts(page)
 
 
+def test_an_average_of_another_time_names_it(page, tmp_path):
+    """Traces that were thinned have values at different times: that of the average is named where it differs."""
+    axis = time_axis(START, START + 3600, BERLIN, 60.0)
+    averages = [[(START + 300, 20.25), (START + 1200, 21.75)]]
+    drawn = chart([[(START + 600 * n, 20.0 + n) for n in range(3)]], axis, None, "speed", Marks(averages=averages))
+    file = tmp_path / "charts.html"
+    file.write_text(f"<!DOCTYPE html><main>{drawn}</main><script>{shared_script().decode()}</script>")
+    page.goto(file.as_uri())
+    page.keyboard.press("Tab")
+    expect_readouts(page, "00:20:00 | 22 | moving average 21.8")
+    page.keyboard.press("ArrowLeft")
+    expect_readouts(page, "00:10:00 | 21 | moving average 20.2 at 00:05:00")
+
+
 def test_a_chart_is_read_by_keyboard(page, charts_page):
     """A chart has the focus by Tab; keys move from reading to reading, screen readers get the text; Escape hides it."""
     page.goto(charts_page)

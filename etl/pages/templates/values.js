@@ -81,7 +81,11 @@
     const at = view.readings.times[point];
     const texts = [view.formatTime(at), valueText(view.readings, point, view.unit)];
     const average = nearest(view.averages, at, reach);
-    if (average >= 0) texts.push(`moving average ${valueText(view.averages, average, view.unit)}`);
+    if (average >= 0) {
+      const averageAt = view.averages.times[average]; // another time where the traces are thinned
+      const suffix = Math.abs(averageAt - at) < 1 ? "" : ` at ${view.formatTime(averageAt)}`;
+      texts.push(`moving average ${valueText(view.averages, average, view.unit)}${suffix}`);
+    }
     return { point, texts };
   }
 
