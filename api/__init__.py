@@ -5,6 +5,7 @@
     routes       /data, /status and /machines
     console      the console and the state of a running process, which the caller passes in as `Views`
     pages        reports and the pages of machines, stored or made on demand
+    export       a machine's day of averages as CSV
     docs         /openapi.json and /docs
     guard        refuses requests from other sites, under other names, or without the token
     proxy        the headers of a reverse proxy

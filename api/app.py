@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.console import Views, page_routes, state_routes
 from api.docs import describe, docs_routes
+from api.export import export_routes
 from api.guard import Guard, guard_with
 from api.machines import Machines
 from api.pages import page_data_routes
@@ -54,6 +55,7 @@ def create_app(
         app.register_blueprint(state_routes(views))
         app.register_blueprint(page_routes(views))
         app.register_blueprint(page_data_routes(views))
+        app.register_blueprint(export_routes(views))
     app.register_blueprint(docs_routes(describe(len(machines), console=bool(views), token=bool(guard.token))))
     return app
 

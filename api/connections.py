@@ -22,7 +22,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import ChunkedReceiver
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import BadRequest
 
 from api.app import HEADERS, MAX_BODY_BYTES
@@ -93,6 +93,14 @@ class Request(HTTPRequestParser):  # type: ignore[misc]
         return consumed
 
 
+class Task(WSGITask):  # type: ignore[misc]
+    """Answers a request. The application can ask how much of its answer waits for the client, and wait too."""
+
+    def get_environment(self) -> dict[str, Any]:
+        """The environment of the request."""
+        return {**super().get_environment(), "api.unsent": lambda: self.channel.total_outbufs_len}
+
+
 class Refusal(ErrorTask):  # type: ignore[misc]
     """Answers a request that the application never sees: it is too long, or not HTTP."""
 
@@ -112,6 +120,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     """A connection, which knows since when it waits for its client."""
 
     parser_class = Request
+    task_class = Task
     error_task_class = Refusal
     close_when_flushed: bool
     sendbuf_len: int

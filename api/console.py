@@ -1,6 +1,6 @@
 """The console and the state of a running process, read through functions that the caller passes in."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -57,6 +57,8 @@ class Views(NamedTuple):
     machine: Callable[[str, Any], dict[str, Any] | None]
     """By source and id: `charts` (HTML by parameter) and `simulated` (the machine's number in this API, or None).
     None if the machine has sent no reading."""
+    export: Callable[[str, str, Any], Iterator[bytes] | None]
+    """By day, source and id: the averages lines of a machine on a day as CSV, in pieces; None if it has none."""
     styles: bytes
     """The stylesheet of the charts, which precedes the console's own."""
 

@@ -34,7 +34,7 @@ def page_data_routes(views: Views) -> Blueprint:
 
 def _report(views: Views, day: str) -> Response:
     """The report of a day: its page for a client that prefers HTML, else its JSON."""
-    if not _is_day(day):
+    if not is_day(day):
         abort(404, "The path of a report ends with its date, such as /reports/2026-11-22, or with today")
     page = views.report_page(day) if _prefers_html() and day in views.reports() else None
     if page:
@@ -59,7 +59,7 @@ def _machine_day(views: Views) -> Response:
     source, day = parts.get("source", ""), parts.get("date", "today")
     if not source:
         abort(400, "Write ?source=NAME&id=ID&date=2026-11-22; the id is JSON, the date may be today")
-    if day != "today" and not _is_day(day):
+    if day != "today" and not is_day(day):
         abort(404, "The date is a day such as 2026-11-22, or today")
     return _send(views.machine_day(source, parts.get("id", "null"), day), "text/html")
 
@@ -69,7 +69,7 @@ def _machine(views: Views) -> Response:
     parts = query()
     source, machine_id, hours = parts.get("source", ""), parts.get("id", "null"), parts.get("hours")
     if hours is None:
-        view = views.machine(source, _machine_id(machine_id))
+        view = views.machine(source, parse_id(machine_id))
         if view is None:
             abort(404, "No reading of this machine is known")
         return json_response(view)
@@ -97,7 +97,7 @@ def _prefers_html() -> bool:
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
-def _machine_id(text: str) -> str | int | float | None:
+def parse_id(text: str) -> str | int | float | None:
     """Parse the `id` of a machine, which is JSON in the query; None if it is not a string or number."""
     try:
         value = json.loads(text)  # with integers of any size
@@ -106,7 +106,8 @@ def _machine_id(text: str) -> str | int | float | None:
     return value if type(value) in (str, int, float) else None
 
 
-def _is_day(day: str) -> bool:
+def is_day(day: str) -> bool:
+    """Whether this is a day, as 2026-11-22."""
     try:
         return date.fromisoformat(day).isoformat() == day
     except ValueError:

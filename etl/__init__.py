@@ -4,7 +4,7 @@ The rooms (packages); a room imports only from rooms below it:
 
     cli        the commands
     live       the parts of `etl run`
-    audit      verify, rebuild, replay
+    audit      verify, rebuild, replay, export
     nightly    makes the report of a closed day
     sources    polls sources
     storage    reads and writes the output folder

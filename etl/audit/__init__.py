@@ -1,4 +1,4 @@
-"""The output folder checked against its raw log, derived again from it, and extended by recorded readings.
+"""The output folder checked against its raw log, derived again from it, extended by recorded readings, exported.
 
     verify        checks that averages, alarms and reports follow from the raw log
     snapshot      how far the folder reached when the check began
@@ -8,10 +8,9 @@
     findings      the results of a check, listed up to a limit
     rebuild       derives averages, alarms and reports again
     replay        imports recorded readings
-    recording     reads the files of a replay
-    tables        CSV rows as JSON objects
+    recording     reads the files of a replay: JSON and CSV (a folder)
+    export        lines as a table: CSV and Parquet (a folder)
     backtest      what alarms would have raised on the recorded averages
-    epochs        timestamps that are numbers
 
 Imported by `cli` only.
 """

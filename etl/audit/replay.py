@@ -5,7 +5,7 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from etl.audit.recording import Recording, Rejection
+from etl.audit.recording.files import Recording, Rejection
 from etl.readings.alarms.fold import alarm_line
 from etl.storage.folder import DAMAGED_GZIP, Folder, Progress
 from etl.storage.recovery.alarms import derivation_from, derive_missing_alarms, has_alarms

@@ -1,7 +1,7 @@
 """What a person runs: a file per command, imported when the command is called.
 
     main           the command line
-    command        options, loading the config, locking the output folder, ending with an exit code
+    command        options, loading the config, locking the output folder, progress bars, endings
     exits          exit codes
     run            etl run: the long-lived process
     serving        its API
@@ -15,7 +15,7 @@
     rebuild        etl rebuild
     status         etl status
     alarms         etl alarms
-    progress       progress bars
+    export         etl export
     logs           the log on stderr
 
 Imported by `etl.__main__` only.

@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 from etl.audit.backtest import backtest
-from etl.cli.command import config_option, execute, output_root
+from etl.cli.command import config_option, execute, output_root, progress
 from etl.cli.exits import IO_ERROR, OK, PROBLEM, USAGE, ExitError
-from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.readings.alarms.conditions import Change
 from etl.readings.alarms.fold import alarm_line

@@ -1,10 +1,11 @@
-"""What the commands share: options, loading the config, locking the output folder, ending with an exit code."""
+"""What the commands share: options, loading the config, locking the output folder, progress bars, exit codes."""
 
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,11 +16,13 @@ from etl.cli.logs import log_to_stderr
 from etl.config.document import ConfigError
 from etl.config.load import Loaded, load
 from etl.storage.atomic import sync
-from etl.storage.folder import KINDS, irregular_files
+from etl.storage.folder import KINDS, Progress, irregular_files
 from etl.storage.lock import HeldError, renew_lock, take_lock
 from etl.storage.recovery.repair import remove_leftovers
 
 DEFAULT_CONFIG = Path("config.yaml")
+PRINT_INTERVAL_S = 10.0
+"""Seconds between two plain lines: short work prints none, and a log file stays short."""
 
 config_option = click.option(
     "--config",
@@ -146,3 +149,43 @@ def locked(root: Path) -> Iterator[Callable[[], None]]:
         yield renew
     finally:
         os.close(lock)
+
+
+def progress(task: str, total_bytes: int) -> AbstractContextManager[Progress]:
+    """Show the progress of a task; the context is the function to call with the bytes done since its last call."""
+    return _bar(task, total_bytes) if sys.stderr.isatty() else _lines(task, total_bytes)
+
+
+@contextmanager
+def _bar(task: str, total_bytes: int) -> Iterator[Progress]:
+    # Both take 50 ms to import, which only a terminal needs.
+    from rich import progress as rich  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    columns = (task, rich.BarColumn(), rich.DownloadColumn(), rich.TransferSpeedColumn(), rich.TimeRemainingColumn())
+    # Lines printed to stdout meanwhile appear above the bar if both are the terminal, and are not redirected otherwise.
+    with rich.Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+    ) as bar:
+        bar_task = bar.add_task(task, total=total_bytes or None)
+        yield lambda size: bar.advance(bar_task, size)
+
+
+@contextmanager
+def _lines(task: str, total_bytes: int) -> Iterator[Progress]:
+    start_s = printed_s = time.monotonic()
+    done_bytes = 0
+
+    def advance(size: int) -> None:
+        nonlocal done_bytes, printed_s
+        done_bytes += size
+        now_s = time.monotonic()
+        if now_s - printed_s < PRINT_INTERVAL_S:
+            return
+        printed_s = now_s
+        rate = done_bytes / (now_s - start_s)
+        remaining = f", {max(0, total_bytes - done_bytes) / rate:.0f} s left" if total_bytes and rate else ""
+        done = f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB"
+        click.echo(f"{task}: {done}, {rate / 1e6:.1f} MB/s{remaining}", err=True)
+
+    yield advance

@@ -6,7 +6,20 @@ from keyword import iskeyword
 
 import click
 
-COMMANDS = ("alarms", "check", "init", "once", "rebuild", "replay", "report", "run", "status", "try", "verify")
+COMMANDS = (
+    "alarms",
+    "check",
+    "export",
+    "init",
+    "once",
+    "rebuild",
+    "replay",
+    "report",
+    "run",
+    "status",
+    "try",
+    "verify",
+)
 
 
 class _LazyGroup(click.Group):

@@ -6,9 +6,8 @@ from pathlib import Path
 import click
 
 from etl.audit.rebuild import rebuild as rebuild_folder
-from etl.cli.command import config_option, execute, locked, output_root
+from etl.cli.command import config_option, execute, locked, output_root, progress
 from etl.cli.exits import CANNOT_CREATE, PROBLEM, ExitError
-from etl.cli.progress import progress
 from etl.cli.verify import bytes_to_read, verify
 from etl.config.load import Loaded
 from etl.nightly.due import due_days

@@ -9,12 +9,11 @@ from pathlib import Path
 import click
 import jmespath
 
-from etl.audit.recording import RecordedSource, Recording, Rejection
+from etl.audit.recording.files import RecordedSource, Recording, Rejection
 from etl.audit.replay import RefusedError
 from etl.audit.replay import replay as import_files
-from etl.cli.command import checked, config_option, execute, locked, output_root
+from etl.cli.command import checked, config_option, execute, locked, output_root, progress
 from etl.cli.exits import CANNOT_CREATE, OK, PROBLEM, USAGE, ExitError
-from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.readings.days import day_finder
 from etl.readings.text import day_range, plural

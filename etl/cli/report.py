@@ -13,10 +13,9 @@ from typing import IO
 import click
 import msgspec
 
-from etl.cli.command import config_option, execute, leave, output_root
+from etl.cli.command import config_option, execute, leave, output_root, progress
 from etl.cli.exits import CANNOT_CREATE, OK, PROBLEM, ExitError
 from etl.cli.logs import log_to_stderr
-from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.nightly.due import REPORT_ERRORS, due_days
 from etl.nightly.job import Job, Result

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from etl.audit.verify import Proof
-from etl.cli.command import config_option, execute, output_root
+from etl.cli.command import config_option, execute, output_root, progress
 from etl.cli.exits import IO_ERROR, OK, PROBLEM, ExitError
-from etl.cli.progress import progress
 from etl.config.load import Loaded
 from etl.nightly.due import due_days
 from etl.readings.days import day_finder

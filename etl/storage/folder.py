@@ -190,6 +190,8 @@ class Folder:
                 complete = block[: block.rfind(b"\n") + 1]
                 yield offset, complete
                 offset += len(block)
+                if len(complete) < len(block):
+                    break  # a running process may go on with this line at any moment
         if end is not None and offset < end:
             raise EOFError(f"{self.path(kind, day)} is shorter here than it was: {offset} bytes, not {end}")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.audit import recording
-from etl.audit.recording import MAX_LINE_BYTES
+from etl.audit.recording import files
+from etl.audit.recording.files import MAX_LINE_BYTES
 from etl.readings.lines import raw_line
 from etl.storage.folder import Folder
 from etl.storage.recovery.derivation import Derivation
@@ -181,7 +181,7 @@ def test_a_line_without_end_is_rejected_by_its_number(tmp_path, packed):
 
 def test_a_compressed_array_without_end_is_rejected(tmp_path, monkeypatch):
     """An array beyond the limit is not decoded."""
-    monkeypatch.setattr(recording, "MAX_ARRAY_BYTES", 1 << 20)
+    monkeypatch.setattr(files, "MAX_ARRAY_BYTES", 1 << 20)
     file = tmp_path / "m.json.gz"
     file.write_bytes(gzip.compress(b"[" + b" " * (3 << 20)))
     result, rejected = import_files(tmp_path / "out", file)
@@ -243,7 +243,7 @@ def test_files_and_blocks_do_not_change_the_result(tmp_path_factory, monkeypatch
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"".join(part))
     result, rejected = import_files(root / "one", whole)
-    monkeypatch.setattr("etl.audit.recording.READ_BYTES", block)
+    monkeypatch.setattr("etl.audit.recording.files.READ_BYTES", block)
     second_result, second_rejected = import_files(root / "two", first, second)
     assert logs(root / "one") == logs(root / "two")
     assert second_result == result

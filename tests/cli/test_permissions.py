@@ -62,3 +62,20 @@ def test_the_hint_on_a_folder_that_cannot_be_read_is_about_its_mode(site):
     (site.root / "output").chmod(0o700)
     assert code == 74
     assert "Permission denied. Check its owner and mode." in text
+
+
+def test_a_folder_that_cannot_be_written_gets_no_export(site):
+    """Exit 73 before anything is read; exit 74 with the path for a log that cannot be read, and nothing is left."""
+    assert etl(site.root, "once")[0] == 0
+    (averages,) = (site.root / "output" / "averages").iterdir()
+    day, folder = averages.stem, site.root / "tables"
+    folder.mkdir(mode=0o555)
+    code, text = etl(site.root, "export", day, "--to", "tables/out.csv")
+    assert code == 73
+    assert "tables cannot be written" in text
+    folder.chmod(0o755)
+    averages.chmod(0)
+    code, text = etl(site.root, "export", day, "--to", "tables/out.csv")
+    assert code == 74
+    assert f"{averages.name}: Permission denied" in text
+    assert list(folder.iterdir()) == []

@@ -66,5 +66,6 @@ def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source
         summaries=lambda: made(b'{"reports":[],"incidents":[],"more":0}'),
         overview=lambda mark: [b'{"mark":', b"%d}" % mark],
         machine=lambda source, key: SHOWN if (source, key) == ("b", None) else None,
+        export=lambda day, source, key: iter([b"a\r\n", b"1\r\n"]) if day == "2026-11-22" else None,
         styles=b".chart { display: flex; }\n",
     ))  # fmt: skip

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import jmespath
 
-from etl.audit.recording import RecordedSource, Recording
+from etl.audit.recording.files import RecordedSource, Recording
 from etl.audit.replay import replay
 from etl.readings.records import Settings
 from etl.storage.folder import Folder

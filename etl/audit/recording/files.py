@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 import orjson
 from jmespath.parser import ParsedResult
 
-from etl.audit.epochs import number_of, since_1970
-from etl.audit.tables import rows
+from etl.audit.recording.epochs import number_of, since_1970
+from etl.audit.recording.tables import rows
 from etl.readings import exact
 from etl.readings.answers import parse, split
 from etl.readings.blocks import block_decoder, is_text
