@@ -1,6 +1,7 @@
 """The console and the state of a running process, read through functions that the caller passes in."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.resources import files
 from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -23,6 +24,17 @@ class Made(NamedTuple):
     status: int = 200
     error: str = ""
     retry_s: int | None = None
+
+
+FILES = {
+    "/": ("text/html", ["console.html"]),
+    "/console.css": ("text/css", ["console.css"]),
+    "/console.js": (
+        "text/javascript",
+        [f"console{part}.js" for part in ("_text", "_state", "_table", "_panel", "_reports", "_events", "")],
+    ),
+}
+"""The path of each file of the console: its type, and the templates it consists of, in this order."""
 
 
 class Views(NamedTuple):
@@ -61,6 +73,8 @@ class Views(NamedTuple):
     """By day, source and id: the averages lines of a machine on a day as CSV, in pieces; None if it has none."""
     styles: bytes
     """The stylesheet of the charts, which precedes the console's own."""
+    script: bytes
+    """The script that shows the values of a chart under the pointer."""
 
 
 def state_routes(views: Views) -> Blueprint:
@@ -84,15 +98,16 @@ def page_routes(views: Views) -> Blueprint:
     """Build the routes of the console's page and of the data it polls."""
     routes = Blueprint("pages", __name__)
 
-    @routes.get("/", defaults={"name": "console.html", "mimetype": "text/html"})
-    @routes.get("/console.css", defaults={"name": "console.css", "mimetype": "text/css"})
-    @routes.get("/console.js", defaults={"name": "console.js", "mimetype": "text/javascript"})
-    @routes.get("/console_table.js", defaults={"name": "console_table.js", "mimetype": "text/javascript"})
-    def console(name: str, mimetype: str) -> Response:
-        content = (files("api") / "templates" / name).read_bytes()
+    def serve(path: str) -> Response:
+        mimetype, names = FILES[path]
+        templates = [(files("api") / "templates" / name).read_bytes() for name in names]
         if mimetype == "text/css":
-            content = views.styles + content
-        return Response(content, headers={"Content-Security-Policy": CONSOLE_POLICY}, mimetype=mimetype)
+            templates.insert(0, views.styles)
+        return _file(b"".join(templates), mimetype)
+
+    for path in FILES:
+        routes.add_url_rule(path, path.replace(".", " "), partial(serve, path))
+    routes.add_url_rule("/values.js", "values", lambda: _file(views.script, "text/javascript"))
 
     @routes.get("/console.json")
     def overview() -> Response:
@@ -101,6 +116,10 @@ def page_routes(views: Views) -> Blueprint:
         return Response(views.overview(mark), mimetype="application/json")
 
     return routes
+
+
+def _file(content: bytes, mimetype: str) -> Response:
+    return Response(content, headers={"Content-Security-Policy": CONSOLE_POLICY}, mimetype=mimetype)
 
 
 def query() -> dict[str, str]:

@@ -1,10 +1,15 @@
-// The console's table: a row for each machine, the worst first. The state and constants are those of console.js.
+// The console's table: a row for each machine, the worst first, and the sentence above it.
 "use strict";
+
+const INITIAL_ROWS = 100; // more rows are shown on request
+const MAX_ROW_FAULTS = 3; // lines in the row of a machine; its panel has all of them
+
+let rowLimit = INITIAL_ROWS;
 
 function addColumns() {
   overview.parameters.forEach((parameter, n) => {
     const details = element("small", "", `latest · average of ${overview.window}`);
-    const head = element("th", "", element("bdi", "parameter", plain(parameter)), " ", details);
+    const head = element("th", "", element("bdi", "parameter", plain(parameter)), " ", element("bdi", "unit"), " ", details);
     head.scope = "col";
     byId("columns").append(head);
     const option = element("option", "", `${plain(parameter)}, highest first`);
@@ -14,6 +19,11 @@ function addColumns() {
   const head = element("th", "", "Last reading");
   head.scope = "col";
   byId("columns").append(head);
+}
+
+/** A reload of the config may change the units. */
+function showUnits() {
+  byId("columns").querySelectorAll(".unit").forEach((node, n) => setText(node, overview.units[overview.parameters[n]] ?? ""));
 }
 
 /** The machines that match the search, in the selected order. */
@@ -26,7 +36,7 @@ function selectMachines() {
   const sort = byId("sort").value;
   const column = Number(sort.split(" ")[1]);
   const lastValue = machine => machine.trace.at(-1)?.[column] ?? -Infinity;
-  const byName = (a, b) => collator.compare(a.source, b.source) || collator.compare(a.label ?? "", b.label ?? "");
+  const byName = (a, b) => a.rank - b.rank;
   const order = {
     severity: (a, b) => a.severity - b.severity || byName(a, b),
     name: byName,
@@ -60,18 +70,26 @@ function placeRows(rows) {
 }
 
 function showSummary() {
-  const count = severity => [...machines.values()].filter(machine => machine.severity === severity).length;
-  const alarms = count(SEVERITY.alarm);
-  const down = [...machines.values()].filter(machine => machine.isDown).length;
+  const counts = new Map();
+  const add = text => counts.set(text, (counts.get(text) ?? 0) + 1);
+  const urgent = new Map([["with an alarm", 0], ["down", 0], ["flapping", 0]]);
+  for (const { severity, isDown, isFlapping } of machines.values()) {
+    add(severity);
+    if (isDown) add("down");
+    if (isFlapping) add("flapping");
+    // A flapping source is announced as that, not each time it goes down and answers again.
+    const kind = severity === SEVERITY.alarm ? "with an alarm" : isFlapping ? "flapping" : isDown ? "down" : null;
+    if (kind) urgent.set(kind, urgent.get(kind) + 1);
+  }
   const parts = [
-    [alarms, "with an alarm"], [down, "down"], [count(SEVERITY.error), "in ERROR"], [count(SEVERITY.silent), "silent"], [count(SEVERITY.outside), "outside the band"],
-    [count(SEVERITY.noNumber), "without a number"],
-  ].filter(([number]) => number).map(([number, text]) => `${number.toLocaleString("en")} ${text}`);
+    [SEVERITY.alarm, "with an alarm"], ["down", "down"], ["flapping", "flapping"], [SEVERITY.error, "in ERROR"], [SEVERITY.silent, "silent"],
+    [SEVERITY.outside, "outside the band"], [SEVERITY.noNumber, "without a number"],
+  ].filter(([key]) => counts.has(key)).map(([key, text]) => `${counts.get(key).toLocaleString("en")} ${text}`);
   if (machines.size && !parts.length) parts.push("no problems");
   setText(byId("summary"), [counted(machines.size, "machine"), ...parts].join(" · "));
-  const urgent = [[alarms, "with an alarm"], [down, "down"]].filter(([number]) => number);
-  setText(byId("announcement"), urgent.map(([number, text]) => `${counted(number, "machine")} ${text}`).join(", "));
-  const title = urgent.map(([number, text]) => `${number} ${text}`).join(", ");
+  const announced = [...urgent].filter(([, number]) => number);
+  setText(byId("announcement"), announced.map(([text, number]) => `${counted(number, "machine")} ${text}`).join(", "));
+  const title = announced.map(([text, number]) => `${number} ${text}`).join(", ");
   document.title = title ? `(${title}) Machine telemetry` : "Machine telemetry";
 }
 
@@ -88,10 +106,12 @@ const rowObserver = new IntersectionObserver(entries => {
 function rowOf(machine) {
   if (machine.row) return machine.row;
   const name = element("button", "name", element("bdi", "", plain(machine.source)));
-  const head = element("th", "", name);
+  const top = element("div", "top", name);
+  if (machine.label !== null) top.append(element("bdi", "id", `id ${plain(machine.label)}`));
+  machine.statusNode = top.appendChild(element("div", ""));
+  machine.faultsNode = element("div", "faults");
+  const head = element("th", "", top, machine.faultsNode);
   head.scope = "row";
-  if (machine.label !== null) head.append(element("bdi", "id", `id ${plain(machine.label)}`));
-  machine.stateNode = head.appendChild(element("bdi", "state"));
   machine.row = element("tr", "", head);
   machine.cells = overview.parameters.map(() => {
     const cell = element("div", "reading", element("b"), element("small"), sparkline());
@@ -100,25 +120,36 @@ function rowOf(machine) {
   });
   machine.ageCell = machine.row.appendChild(element("td", "age"));
   machine.row.dataset.key = machine.key;
-  machine.row.addEventListener("click", () => openDialog(machine.key));
+  machine.row.addEventListener("click", () => openPanel(machine));
   rowObserver.observe(machine.row);
   return machine.row;
 }
 
 function updateRow(machine) {
   machine.row.className = machine.kind;
-  machine.stateNode.className = `state ${machine.kind}`;
-  setText(machine.stateNode, machine.state);
+  showStates(machine.statusNode, machine.states.filter(({ isFault }) => !isFault));
+  showStates(machine.faultsNode, machine.states.filter(({ isFault }) => isFault), MAX_ROW_FAULTS);
   setText(machine.ageCell, machine.lastTime ? `${formatDuration(overview.now - machine.lastTime)} ago` : "");
   machine.cells.forEach((cell, n) => {
     const [value, average, drawing] = cell.children;
+    const last = machine.trace.at(-1)?.[n + 1];
+    const decimals = decimalsOf(machine.trace, n + 1);
+    const isAbsent = machine.trace.every(row => row[n + 1] === null); // the machine does not have this parameter
     cell.classList.toggle("out", machine.outside[n]);
-    setText(value, formatNumber(machine.trace.at(-1)?.[n + 1]) + (machine.outside[n] ? " !" : ""));
+    setText(value, isAbsent ? "" : formatNumber(last, decimals) + (machine.outside[n] ? " !" : ""));
     value.title = machine.outside[n] ? "outside the band" : "";
-    setText(average, formatNumber(machine.latest?.[`average_${overview.parameters[n]}`]));
+    setText(average, isAbsent ? "" : formatNumber(machine.latest?.[`average_${overview.parameters[n]}`], averageDecimals(decimals)));
     if (machine.isRedrawNeeded) drawing.firstChild.setAttribute("d", tracePath(machine.trace, n + 1));
   });
   machine.isRedrawNeeded = false;
+}
+
+/** Show states of a machine, each on a line of its own: at most `limit`, the worst, and how many more there are. */
+function showStates(node, states, limit = Infinity) {
+  if (!isNewContent(node, states)) return;
+  const shown = states.length > limit ? states.slice(0, limit - 1) : states;
+  node.replaceChildren(...shown.map(({ kind, text }) => element("bdi", `state ${kind}`, text)));
+  if (shown.length < states.length) node.append(element("bdi", "state", `and ${states.length - shown.length} more`));
 }
 
 function sparkline() {

@@ -23,7 +23,7 @@ from etl.live.children.pages import Pages, RefusedError
 from etl.live.metrics import exposition
 from etl.live.pipeline import Pipeline
 from etl.live.sinks.console import Console, Traces, simulated
-from etl.pages.console import machine_charts, shared_styles
+from etl.pages.console import machine_charts, shared_script, shared_styles
 from etl.pages.links import with_links
 from etl.readings.alarms.fold import alarm_line
 from etl.storage.folder import Folder
@@ -97,6 +97,7 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces, stopping: Callable[[], bo
             lambda: time.sleep(EXPORT_PAUSE_S),
         ),
         styles=shared_styles(),
+        script=shared_script(),
     )
     try:
         proxy = ip_network(config.proxy) if config.proxy else None

@@ -30,7 +30,7 @@ from etl.sources.registry import open_http
 from etl.storage.appender import Appender
 from etl.storage.events import LATEST, Events
 from etl.storage.folder import Folder
-from etl.storage.latest import last_averages, last_events, last_positions, recent_readings
+from etl.storage.latest import last_averages, last_events, last_positions, outages_in, recent_readings
 
 SYNC_DELAYS_S = {"always": 0.0, "10s": 10.0, "never": inf}
 """Seconds after which lines are fsynced, at the latest, by output.fsync."""
@@ -136,6 +136,7 @@ class Pipeline:
         """Show the last events of an earlier process; before the first event is recorded."""
         with self._logged_if_unreadable():
             self.events.latest.extend(last_events(self.folder, LATEST))
+            self.standing.restore_outages(outages_in(self.events.latest))
 
     def restore_readings(self) -> None:
         """Show the last lines of an earlier process until new ones are written; before the writer runs."""

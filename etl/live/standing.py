@@ -24,6 +24,13 @@ MAX_PENDING_BYTES = 64 << 20
 """Bytes of lines that wait for a disk that rejects writes, at most; newer readings are refused and counted."""
 LATENESS_SAMPLES = 10_000
 """Answered polls whose lateness is kept for the metrics."""
+FLAPPING_OUTAGES = 3
+"""Outages within `flapping_period` from which on a source flaps: one outage, or two, may be a restart."""
+FLAPPING_PERIOD_S, FLAPPING_INTERVALS = 3600.0, 60
+"""The longer of both is the period: an hour is what a shift still remembers, and 60 polls are enough for three outages
+of a source that is polled less than once a minute."""
+MAX_OUTAGES = 20
+"""Outages that are remembered of a source, at most: a count of 20 means "20 or more"."""
 
 log = logging.getLogger("etl")
 
@@ -44,6 +51,25 @@ class Down(NamedTuple):
     failure: Failure
 
 
+class Flapping(NamedTuple):
+    """How often a source went down within a period, and when for the first time (seconds since the epoch)."""
+
+    outages: int
+    since: float
+
+
+def flapping_period(interval: float) -> float:
+    """The period in which outages are counted, in seconds."""
+    return max(FLAPPING_PERIOD_S, FLAPPING_INTERVALS * interval)
+
+
+def flapping_of(outages: Iterable[float], now: float, interval: float) -> Flapping | None:
+    """Whether a source flaps that went down at these times (seconds since the epoch); None if it does not."""
+    period = flapping_period(interval)
+    recent = [at for at in outages if abs(now - at) < period]  # not those of a clock that was wrong
+    return Flapping(len(recent), min(recent)) if len(recent) >= FLAPPING_OUTAGES else None
+
+
 class Standing:
     """What the writer learns of every source; console, metrics, notifications and `/readyz` read it.
 
@@ -61,12 +87,14 @@ class Standing:
         self._record = record
         self.addresses: Mapping[str, str] = {}
         self._down: dict[str, Down] = {}
+        self._outages: dict[str, tuple[float, ...]] = {}
         self._last_readings: dict[str, float] = {}
         self._traced: set[str] = set()
 
     def use(self, names: Collection[str], now: float) -> None:
         """Forget the sources that are not among these names; a new one is silent only after its chance to answer."""
         self._down = {name: down for name, down in self._down.items() if name in names}
+        self._outages = {name: outages for name, outages in self._outages.items() if name in names}
         self.latest = {machine: line for machine, line in self.latest.items() if machine[0] in names}
         self._last_readings = {name: self._last_readings.get(name, now) for name in names}
         self._traced.clear()
@@ -93,8 +121,12 @@ class Standing:
             if address := self.addresses.get(source):
                 failure = failure._replace(why=f"{failure.why} ({shown_address(address)})")
             self._down[source] = Down(at, failure)
+            self._add_outage(source, at)
             codes = self._record("source_down", source=source, reason=failure.reason, why=failure.why)
             log.error("Error fetching data from %s: %s", source, failure.why, extra=codes)
+
+    def _add_outage(self, source: str, at: float) -> None:
+        self._outages[source] = (*self._outages.get(source, ()), at)[-MAX_OUTAGES:]
 
     def rejected(self, source: str, error: RejectedError, count: int = 1) -> None:
         """Answers or records of a poll are no readings, for one reason; a source's first unexpected error is logged."""
@@ -118,6 +150,12 @@ class Standing:
     def restore(self, latest: Mapping[Machine, bytes]) -> None:
         """Start with the latest averages line of each machine, from an earlier process."""
         self.latest = {machine: shortened_line(line) for machine, line in latest.items()}
+
+    def restore_outages(self, outages: Iterable[tuple[str, float]]) -> None:
+        """Start with outages of an earlier process: sources and when they went down, the oldest first."""
+        for source, at in outages:
+            if source in self._last_readings:
+                self._add_outage(source, at)
 
     def keep(self, machines: Set[Machine]) -> None:
         """Forget every machine but these."""
@@ -168,6 +206,12 @@ class Standing:
         """The sources that are down long enough to notify somebody."""
         limit = NOTIFY_AFTER_INTERVALS * interval
         return {name: down for name, down in self.down().items() if now - down.since >= limit}
+
+    def flapping(self, now: float, interval: float) -> dict[str, Flapping]:
+        """The sources that flap, whether they are down or answer now."""
+        outages = {name: times for name, times in self._outages.copy().items() if len(times) >= FLAPPING_OUTAGES}
+        states = {name: flapping_of(times, now, interval) for name, times in outages.items()}
+        return {name: state for name, state in states.items() if state}
 
     def not_ready(self, now: float, interval: float) -> list[str]:
         """Why nobody should rely on the written readings now; empty if all is well."""

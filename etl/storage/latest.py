@@ -264,6 +264,23 @@ def last_events(folder: Folder, count: int) -> list[bytes]:
     return events[::-1]
 
 
+def outages_in(events: Iterable[bytes]) -> list[tuple[str, float]]:
+    """The sources that went down and answered again in these events, the oldest first, and when they went down.
+
+    An outage that lasts is left out: it begins anew with the first failure after a restart.
+    """
+    decode = msgspec.json.Decoder(_EventLine).decode
+    down: dict[str, float] = {}
+    outages: list[tuple[str, float]] = []
+    for line in events:
+        event = decode(line)
+        if event.source is not None and event.event == "source_down":
+            down[event.source] = event.at.timestamp()
+        elif event.source in down and event.event == "source_up":
+            outages.append((event.source, down.pop(event.source)))
+    return outages
+
+
 def _start_lines(folder: Folder, kind: str) -> Iterator[bytes]:
     """The lines in the last MAX_START_BYTES of a log, newest first; none if they are in a large compressed file."""
     for day in folder.days(kind)[-1:]:

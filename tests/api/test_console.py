@@ -61,8 +61,10 @@ def test_a_report_without_a_page_is_json_for_a_browser_too():
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("/", "text/html"), ("/console.css", "text/css"), ("/console.js", "text/javascript")]
-)
+    ("path", "kind"),
+    [("/", "text/html"), ("/console.css", "text/css"), ("/console.js", "text/javascript"),
+     ("/values.js", "text/javascript")],
+)  # fmt: skip
 def test_the_console_is_served_only_by_a_running_process(path, kind):
     """The console's files are small and load no other site; `python -m api` does not serve them."""
     answer = console().get(path)
@@ -71,7 +73,8 @@ def test_the_console_is_served_only_by_a_running_process(path, kind):
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
     assert "unsafe" not in policy
-    assert not re.findall(r"(?:href|src)=\"(?!console[._]|data:image/svg)|url\(|import ", answer.text)
+    assert not re.findall(r"(?:href|src)=\"(?![\w/]+(?:\.\w+)?\"|data:image/svg)|url\(|import ", answer.text)
+    assert not re.findall(r"<style|<script>|\son\w+=|\sstyle=|innerHTML|insertAdjacent|document\.write", answer.text)
     assert is_error(client().get(path), 404)
 
 

@@ -25,7 +25,7 @@ PAGES = {
     "/",
     "/console.css",
     "/console.js",
-    "/console_table.js",
+    "/values.js",
     "/console.json",
     "/console/machine",
     "/console/reports",
@@ -71,6 +71,7 @@ def app_with(reasons=()):
         machine=lambda source, key: None,
         export=lambda day, source, key: iter([b"timestamp\r\n"]) if source == "a" else None,
         styles=b"",
+        script=b"",
     )
     return create_app(Machines(3), views, guard=Guard(TOKEN))
 

@@ -104,7 +104,7 @@ HEADERS = ["HTTP_HOST", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_TRANSFER_ENC
 
 LATIN = st.text(st.characters(max_codepoint=255), max_size=30)
 
-CONSOLE = ("", "console.css", "console.js", "console_table.js")
+CONSOLE = ("", "console.css", "console.js", "values.js")
 
 PATHS = st.sampled_from(
     [*CONSOLE, "data", "status", "machines", "machines/2/status", "reports", "reports/2026-11-21", "averages",

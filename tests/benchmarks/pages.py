@@ -14,6 +14,7 @@ import json
 import os
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,7 @@ class Polling:
     def __init__(self, root: Path, machines: int, interval: float, port: int, transport: str) -> None:
         self.root, self.machines, self.interval, self.api = root, machines, interval, free_port()
         self.answers: Counter[int] = Counter()
+        self.p99: dict[int, list[float]] = {0: [], CLIENTS: []}
         config = {
             "timezone": ZONE.key,
             "interval": f"{interval:g}s",
@@ -131,6 +133,8 @@ class Polling:
                 for _ in range(rounds):
                     for clients in (0, CLIENTS):
                         self._round(process.pid, clients, seconds)
+                for clients, p99 in self.p99.items():
+                    print(f"{clients} clients: median of {rounds} rounds: late p99 {statistics.median(p99):.0f} ms")
             finally:
                 process.terminate()
 
@@ -147,6 +151,7 @@ class Polling:
             thread.join()
         late.sort()
         p50, p99 = (1000 * late[int(len(late) * quantile)] for quantile in (0.5, 0.99))
+        self.p99[clients].append(p99)
         answers = ", ".join(f"{count} x {status}" for status, count in sorted(self.answers.items()))
         print(
             f"{clients} clients: {len(late)} readings, late p50 {p50:.0f} ms, p99 {p99:.0f} ms, most "

@@ -122,10 +122,26 @@ def test_the_overview_has_each_machines_last_line_and_trace(plant):
     assert [row[0] for row in entry["trace"]] == [1000 * (here.clock() - 30 + 10 * n) for n in range(3)]
     assert (shown["whole"], shown["sources"], shown["down"], shown["not_ready"]) == (True, 1, [], ["no space"])
     assert (shown["interval"], shown["window"], shown["threshold"]) == (10, 5, 0.2)
-    assert (shown["timezone"], shown["parameters"]) == ("UTC", ["temperature", "speed"])
+    assert (shown["timezone"], shown["parameters"], shown["units"]) == ("UTC", ["temperature", "speed"], {})
     here.tick()
     later = overview_of(here, traces, shown["mark"])
     assert (later["whole"], [len(entry["trace"]) for entry in later["machines"]]) == (False, [1])
+
+
+def test_the_overview_has_the_units_and_each_raised_alarm_with_its_unit(plant):
+    """Units come from the config, also after a reload; the limit of an alarm has the unit of its parameter."""
+    hot = {"name": "hot", "parameter": "temperature", "above": -50}
+    status = {"name": "any", "status": "ERROR"}
+    here, traces = watched(plant, alarms=[hot, status], units={"temperature": "°C"})
+    here.tick()
+    shown = overview_of(here, traces)
+    assert shown["units"] == {"temperature": "°C"}
+    assert [alarm["holds"] for alarm in shown["alarms"]] == ["temperature above -50 °C"]
+    here.config["units"] = {"temperature": "K", "speed": "rpm"}
+    here.reload()
+    shown = overview_of(here, traces)
+    assert shown["units"] == {"temperature": "K", "speed": "rpm"}
+    assert [alarm["holds"] for alarm in shown["alarms"]] == ["temperature above -50 K"]
 
 
 def test_a_long_id_is_clipped_in_the_overview(plant):

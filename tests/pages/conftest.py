@@ -14,6 +14,11 @@ from tests.support.process import Site
 LOCAL = ("127.0.0.1", "localhost", "", None)
 
 
+def is_error(message):
+    """Whether a message in the browser's console is an error of the page; a process may end before its page."""
+    return message.type == "error" and "net::ERR_CONNECTION_" not in message.text and "ERR_EMPTY_" not in message.text
+
+
 @pytest.fixture(scope="package")
 def browser():
     from tests.support.browser import CHROMIUM, playwright  # noqa: PLC0415  the test modules skip without it
@@ -36,7 +41,7 @@ def page(browser):
     errors = []
     context.on("request", lambda r: errors.append(r.url) if urlsplit(r.url).hostname not in LOCAL else None)
     tab.on("pageerror", lambda error: errors.append(error.message))
-    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.on("console", lambda message: errors.append(message.text) if is_error(message) else None)
     tab.errors = errors
     yield tab
     context.close()

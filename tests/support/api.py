@@ -19,7 +19,7 @@ ALARM = (
     b'"value":81.2,"limit":80.0,"since":"2026-11-22T09:59:30.000Z"}'
 )
 PAGE = b"<!DOCTYPE html><title>a report</title>"
-EMPTY = Views(*[list] * len(Views._fields))._replace(styles=b"")
+EMPTY = Views(*[list] * len(Views._fields))._replace(styles=b"", script=b"")
 """The views of a process without any data."""
 SHOWN = {"simulated": 7, "charts": {"speed": "<div>a chart</div>"}}
 
@@ -68,4 +68,5 @@ def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source
         machine=lambda source, key: SHOWN if (source, key) == ("b", None) else None,
         export=lambda day, source, key: iter([b"a\r\n", b"1\r\n"]) if day == "2026-11-22" else None,
         styles=b".chart { display: flex; }\n",
+        script=b"'use strict';\n",
     ))  # fmt: skip

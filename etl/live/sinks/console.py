@@ -4,7 +4,7 @@ import re
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from math import isfinite, nan
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -173,12 +173,17 @@ class Console:
             "threshold": settings.threshold,
             "timezone": settings.timezone,
             "parameters": list(settings.parameters),
+            "units": self._loaded.config.units,
             "sources": len(self._loaded.sources),
             "down": [
                 {"source": source, "since": rfc3339(since), "reason": failure.reason, "why": failure.why}
                 for source, (since, failure) in self._standing.down().items()
             ],
-            "alarms": [_alarm(change) for change in self._alarms.raised()],
+            "flapping": [
+                {"source": source, "outages": outages, "since": rfc3339(since)}
+                for source, (outages, since) in self._standing.flapping(now, settings.interval).items()
+            ],
+            "alarms": [_alarm(change, self._loaded.config.units) for change in self._alarms.raised()],
             "not_ready": not_ready,
         }
         yield orjson.dumps(head)[:-1] + b',"machines":['
@@ -216,11 +221,12 @@ class Console:
         }
 
 
-def _alarm(change: Change) -> dict[str, str]:
+def _alarm(change: Change, units: Mapping[str, str]) -> dict[str, str]:
     """A raised alarm as the console shows it: what holds, and since when."""
     rule, condition = change.rule, change.condition
     side = "above" if condition.limit == rule.above else "below"
-    holds = f"status {rule.status}" if rule.status is not None else f"{rule.parameter} {side} {condition.limit:g}"
+    limit = f"{condition.limit:g} {units.get(rule.parameter or '', '')}".rstrip()
+    holds = f"status {rule.status}" if rule.status is not None else f"{rule.parameter} {side} {limit}"
     since = rfc3339(condition.since / 1000)
     return {
         "source": change.machine[0],

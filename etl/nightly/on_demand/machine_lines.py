@@ -52,8 +52,13 @@ class Series(NamedTuple):
         return self._replace(times=self.times[recent], values=[column[recent] for column in self.values])
 
 
-_decode_raw_owner = msgspec.json.Decoder(_RawOwner).decode
-_decode_averages_owner = msgspec.json.Decoder(_AveragesOwner).decode
+MANY_LINES = 100
+"""With so many of its some 600 lines, a block is split as a whole: that is faster than searching each of them."""
+_OWNERS: dict[str, Callable[[bytes], Any]] = {
+    "raw": msgspec.json.Decoder(_RawOwner).decode,
+    "averages": msgspec.json.Decoder(_AveragesOwner).decode,
+}
+_decode_machine = raw_decoder(())
 
 
 def machine_of(source: str, id_json: str) -> Machine:
@@ -72,17 +77,8 @@ def raw_columns(folder: Folder, day: str, machine: Machine, fields: tuple[str, .
         DAMAGED_GZIP: the compressed file is damaged.
 
     """
-    decode = raw_decoder(())
-
-    def owner(line: bytes) -> Machine:
-        try:
-            read = _decode_raw_owner(line)
-        except UNREADABLE:  # such as an id of 1e999
-            return decode(line).machine
-        return read.source, id_of(read.id)
-
     decode_block = block_decoder(fields, times=True, statuses=True)
-    blocks = (decode_block(lines) for lines in _lines_of(folder, "raw", day, machine, owner))
+    blocks = (decode_block(lines) for lines in _lines_of(folder, "raw", day, machine))
     part = collect((_of(machine, rows) for rows in blocks), len(fields))
     if not part.machines:
         return None
@@ -107,12 +103,8 @@ def averages_series(folder: Folder, day: str, machine: Machine, parameters: Iter
     take = attrgetter("polled_at", *names)
     columns = [array("d") for _ in fields]
 
-    def owner(line: bytes) -> Machine:
-        read = _decode_averages_owner(line)
-        return read.source, id_of(read.id)
-
     with suppress(FileNotFoundError):
-        for lines in _lines_of(folder, "averages", day, machine, owner):
+        for lines in _lines_of(folder, "averages", day, machine):
             for line in BytesIO(lines):
                 with suppress(*UNREADABLE):
                     polled_at, *averages = take(decode(line))
@@ -123,28 +115,43 @@ def averages_series(folder: Folder, day: str, machine: Machine, parameters: Iter
     return Series(times, values)
 
 
-def _lines_of(
-    folder: Folder, kind: str, day: str, machine: Machine, owner: Callable[[bytes], Machine]
-) -> Iterator[bytes]:
-    """The lines of a machine, in blocks; `owner` decodes whose line it is, and raises for a damaged one."""
-    name = msgspec.json.encode(machine[0])
+def _lines_of(folder: Folder, kind: str, day: str, machine: Machine) -> Iterator[bytes]:
+    """The lines of a machine, in blocks."""
+    name, decode = msgspec.json.encode(machine[0]), _OWNERS[kind]
     for _, block in folder.blocks(kind, day):
-        lines = []
-        for line in _lines_with(block, name):
-            with suppress(RejectedError, *UNREADABLE):
-                if owner(line) == machine:
-                    lines.append(line)
-        if lines:
-            yield b"".join(lines)
+        lines = _lines_with(block, name)
+        try:
+            owners = list(map(decode, lines))
+        except UNREADABLE:
+            owners = [_owner(decode, line) for line in lines]
+        if found := [line for line, owner in zip(lines, owners, strict=True) if _is_of(owner, machine)]:
+            yield b"".join(found)
 
 
-def _lines_with(block: bytes, text: bytes) -> Iterator[bytes]:
-    """The lines of a block that have this JSON string, or that may have it in another form: with escapes."""
-    if b"\\" in block:
-        yield from (line for line in BytesIO(block) if text in line or b"\\" in line)
-        return
+def _lines_with(block: bytes, text: bytes) -> list[bytes]:
+    """At least the lines of a block that have this JSON string, also in a form with escapes."""
+    if b"\\" in block or block.count(text) > MANY_LINES:
+        return BytesIO(block).readlines()
+    lines = []
     place = block.find(text)
     while place >= 0:
         end = block.index(b"\n", place) + 1
-        yield block[block.rfind(b"\n", 0, place) + 1 : end]
+        lines.append(block[block.rfind(b"\n", 0, place) + 1 : end])
         place = block.find(text, end)
+    return lines
+
+
+def _owner(decode: Callable[[bytes], Any], line: bytes) -> Any:
+    """The source and id of a line; None for a damaged one."""
+    with suppress(*UNREADABLE):
+        return decode(line)
+    with suppress(RejectedError):  # such as an id of 1e999
+        return _RawOwner(*_decode_machine(line).machine)
+    return None
+
+
+def _is_of(owner: Any, machine: Machine) -> bool:
+    source, machine_id = machine
+    if owner is None or owner.source != source or (owner.id != machine_id and machine_id is not None):
+        return False
+    return id_of(owner.id) == machine_id
