@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from etl.config.model import HINTS
-
+URL_HINT = "write an http:// or https:// address"
 _ADDRESS = re.compile(
     r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._~-]+)?\])(:[0-9]+)?"
 )
@@ -43,7 +42,7 @@ def _faults(url: str) -> Iterator[tuple[str, str]]:
     if url.startswith(("/", ".", "~")):
         yield "it is a path", "write file: instead of url:, or an http:// address"
     if not url:
-        yield "it is empty", HINTS["url"]
+        yield "it is empty", URL_HINT
     yield "it has no http:// or https://", "write http://{value}, or https://"
 
 

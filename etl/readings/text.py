@@ -1,7 +1,7 @@
 """Text for people: made safe for a terminal, a log line or a page; counts that agree with their noun."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _HOST_AND_PORT = re.compile(r"([^:@\[\]]+|\[[^\[\]]*\])(:[0-9]*)?")
 
@@ -48,6 +48,12 @@ def plural(count: float, noun: str, nouns: str = "") -> str:
     """A count, rounded to a whole number, with its noun: "1 line", "2,000 lines"; `nouns` is a plural without -s."""
     text = f"{count:,.0f}"
     return f"{text} {noun if text == '1' else nouns or noun + 's'}"
+
+
+def alternatives(names: Iterable[str]) -> str:
+    """Names as a choice: "url", "url or file", "url, file or opcua"; empty without names."""
+    *first, last = [*names] or [""]
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def day_range(days: Sequence[str]) -> str:

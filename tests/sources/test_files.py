@@ -7,10 +7,11 @@ import threading
 import orjson
 import pytest
 
+from etl.config.sources.file import FileSource
 from etl.readings.records import Position
 from etl.sources import following
-from etl.sources.contract import FileSource
 from etl.sources.files import FileTransport
+from tests.support.kinds import context
 
 CLOCK = 1_000.5
 
@@ -22,9 +23,9 @@ def poll(tmp_path):
 
     def once(name: str, position: int = 0):
         if name not in opened:
-            opened[name] = FileTransport(
-                [FileSource("m", tmp_path / name)], lambda: CLOCK, {"m": Position(position, None)}
-            )
+            stored = {"m": Position(position, None)}
+            how = context(tmp_path, clock=lambda: CLOCK, positions=lambda names: stored)
+            opened[name] = FileTransport([FileSource(name="m", file=name)], how)
         polls, done = [], threading.Event()
 
         def deliver(result):

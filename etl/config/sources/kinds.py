@@ -1,0 +1,81 @@
+"""The kinds of source there are, and how an entry of `sources` becomes one of them."""
+
+from typing import Any
+
+import msgspec
+
+from etl.config.sources.base import Duration, Source
+from etl.config.sources.file import FileSource
+from etl.config.sources.http import HttpSource
+from etl.readings.text import alternatives
+
+KINDS: dict[str, type[Source]] = {kind.key: kind for kind in (HttpSource, FileSource)}
+"""The kinds by the key that chooses each; `sources/registry` has what polls them."""
+
+
+class Sources(tuple[Source, ...]):
+    """The sources of a config, each of its own kind."""
+
+    __slots__ = ()
+
+
+def typed(value: Any, kind: Any) -> Any:
+    """A plain value of the config, converted to a type.
+
+    Raises:
+        msgspec.ValidationError: it does not fit.
+
+    """
+    return msgspec.convert(value, kind, dec_hook=_decode, str_keys=True)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    """A value of a type that msgspec does not know; ValueError if it does not fit."""
+    if kind is Duration:
+        return Duration.parse(value)
+    if kind is not Sources:
+        raise NotImplementedError(kind)
+    if not isinstance(value, list) or not value:
+        raise ValueError("not a list of sources")
+    return Sources([_source(entry) for entry in value])
+
+
+def _source(entry: Any) -> Source:
+    kind = kind_of(entry) if isinstance(entry, dict) else None
+    if kind is None:
+        raise ValueError("not a source")
+    source: Source = typed(entry, kind)
+    return source
+
+
+def kind_of(entry: dict[str, Any]) -> type[Source] | None:
+    """The kind that an entry chooses; None if it has the key of none or of several."""
+    keys = [key for key in KINDS if key in entry]
+    return KINDS[keys[0]] if len(keys) == 1 else None
+
+
+def any_kind() -> type[Source]:
+    """A struct with the keys of all kinds, none required but `name`: for an entry whose kind is unknown."""
+    fields = {field.name: field.type for kind in reversed(KINDS.values()) for field in msgspec.structs.fields(kind)}
+    options = [(name, kind, None) for name, kind in fields.items() if name not in Source.__struct_fields__]
+    words = {
+        "hints": {key: hint for kind in KINDS.values() for key, hint in kind.hints.items()},
+        "expected": {pattern: hint for kind in KINDS.values() for pattern, hint in kind.expected.items()},
+    }
+    any_source: Any = msgspec.defstruct(
+        "AnySource", options, bases=(Source,), namespace=words, kw_only=True, frozen=True
+    )
+    struct: type[Source] = any_source
+    return struct
+
+
+def others_with(key: str, kind: type[Source]) -> str:
+    """The kinds that have a key, other than this one, for a message: "url:", "url: or file:"; empty if none has it."""
+    return alternatives(
+        f"{name}:" for name, other in KINDS.items() if other is not kind and key in other.__struct_encode_fields__
+    )
+
+
+def choices() -> str:
+    """What a source may be, for a message."""
+    return alternatives(f"{kind.label} ({kind.key}:)" for kind in KINDS.values())
