@@ -27,6 +27,10 @@ class Transport(Protocol):
     """Polls sources of one kind.
 
     Each source that is started is delivered exactly once, by its deadline, from any thread.
+
+    An answer may have a mark, which says where its source goes on after it. Nobody else looks into it; what is split
+    from an answer by `records` has the mark of the answer. A Position is written into the raw lines: after a restart,
+    `Context.positions` has that of the last durable line, so that no line of a file is lost or read twice.
     """
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:

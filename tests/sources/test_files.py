@@ -67,7 +67,7 @@ def test_lines_are_followed_as_they_are_appended(tmp_path, poll):
     path.write_bytes(b'{"n":1}\n\n{"n":2}\n{"n":')
     first = poll("feed.jsonl")
     assert bodies(first) == [{"n": 1}, {"n": 2}]
-    assert [answer.position.offset for answer in first.answers] == [8, 17]
+    assert [answer.mark.offset for answer in first.answers] == [8, 17]
     assert poll("feed.jsonl").answers == ()
     with path.open("ab") as file:
         file.write(b"3}\n")

@@ -36,7 +36,7 @@ class Follower:
                 numbers.append(orjson.loads(answer.body)["n"])
             except orjson.JSONDecodeError:
                 continue
-            self.position = answer.position
+            self.position = answer.mark
         return numbers
 
 
