@@ -14,7 +14,7 @@
 To add a kind of source (MQTT, OPC UA, Modbus): one module here with a class that is opened with the sources of the kind
 and a `Context`, and that has the two methods of `Transport`; one struct in `config/sources`; one entry in `registry`.
 A client library that blocks runs on `PollThreads`; one with an event loop delivers from its own thread, as
-`http/curl_transport` does.
+`http/curl_transport` does. tests/sources/test_kinds.py runs over every kind, by its entry in tests/support/kinds.py.
 
 `live` and `cli` import this room.
 """
