@@ -4,8 +4,7 @@
     registry     which module and class polls each kind of source
     poll_threads threads for blocking polls; each poll is delivered once, by its deadline
     http         HTTP over requests and over libcurl
-    files        polls of files, and JSON documents
-    following    a followed file: renamed, cut, rewritten, copied
+    file         JSON files, documents and followed ones
     advice       what to change at a source without an answer, or without numbers
     not_json     what an answer is that is not JSON
     intake       the memory of answers until they are written, bounded for all sources together

@@ -9,8 +9,8 @@ import pytest
 
 from etl.config.sources.file import FileSource
 from etl.readings.records import Position
-from etl.sources import following
-from etl.sources.files import FileTransport
+from etl.sources.file import following
+from etl.sources.file.transport import FileTransport
 from tests.support.kinds import context
 
 CLOCK = 1_000.5

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.readings.records import START
-from etl.sources.following import FollowedFile
+from etl.sources.file.following import FollowedFile
 
 
 class Follower:

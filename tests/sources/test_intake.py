@@ -9,7 +9,7 @@ import pytest
 
 from etl.config.sources.file import FileSource
 from etl.sources import intake
-from etl.sources.files import FileTransport
+from etl.sources.file.transport import FileTransport
 from etl.sources.intake import Intake
 from tests.support.http_sources import TRANSPORTS, machine, poll_all
 from tests.support.kinds import context

@@ -13,7 +13,7 @@ from etl.config.sources.file import FileSource
 from etl.readings import exact
 from etl.readings.records import START, Answer, Failure, Poll, RejectedError
 from etl.sources.contract import Content, Context
-from etl.sources.following import FollowedFile, open_source_file
+from etl.sources.file.following import FollowedFile, open_source_file
 from etl.sources.intake import BUSY
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
