@@ -149,7 +149,7 @@ def _details(loaded: Loaded, result: _Result) -> Iterator[str]:
     yield name if name == address else f"{name}: {address}"
     if poll.failure:
         yield f"  no answer: {poll.failure.why} ({poll.failure.reason})"
-        if hint := failure_hint(poll.failure, source.has_login):
+        if hint := failure_hint(poll.failure, source):
             yield f"  hint: {hint}"
         return
     if not poll.answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Annotated, Literal
 
 import msgspec
@@ -168,7 +169,7 @@ HINTS = {
 }
 """What to write, by key: the hint behind a problem, and the key's description in the JSON Schema. Sources and what is
 in them have their own."""
-SECRETS = {"headers", "token", "urls"}
+SECRETS = {"token", "urls", *chain.from_iterable(kind.secrets for kind in KINDS.values())}
 """Keys whose values are not shown."""
 
 

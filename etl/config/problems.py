@@ -24,7 +24,7 @@ from etl.config.model import HINTS, SECRETS, Api, Config, hint_of, install_hint
 from etl.config.receivers import receiver_mistakes
 from etl.config.sources.base import Mistake, ProblemOf, Source
 from etl.config.sources.expressions import expression_mistake
-from etl.config.sources.kinds import KINDS, Sources, any_kind, kind_of, typed
+from etl.config.sources.kinds import KINDS, Sources, any_kind, kind_of, kind_of_address, typed
 from etl.config.unknown_keys import unknown_key
 from etl.readings.text import alternatives
 
@@ -307,7 +307,12 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
         yield problem(source.key, f"{source.key} needs {source.library}", install_hint(source.extra))
     for key in source.paths:
         yield from _unusable((*path, key), getattr(source, key), partial(path_problem, key))
-    yield from source_problems(source, source.mistakes(), path)
+    intended = kind_of_address(source.address)
+    if intended and intended.key != source.key:
+        why, hint = f"it is {intended.label}", f"write {intended.key}: instead of {source.key}:"
+        yield problem(source.key, f"{source.key} cannot be {{value}}: {why}", hint)
+    else:
+        yield from source_problems(source, source.mistakes(), path)
 
 
 def source_problems(source: Source, mistakes: Iterable[Mistake], path: KeyPath) -> Iterator[Problem]:

@@ -86,11 +86,11 @@ _GROUPS: dict[type[msgspec.Struct], str] = {
 
 def unknown_key(key: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
     """The message about a key that a group does not have, and what to write instead."""
-    if issubclass(kind, Source) and (others := others_with(key, kind)) and kind in KINDS.values():
-        return f"{key} belongs to {others}, this source has {kind.key}:", "leave it out"
     message = f"unknown key {key}"
     if hint := _expected_hint(key, kind):
         return message, hint
+    if issubclass(kind, Source) and kind in KINDS.values() and (others := others_with(key, kind)):
+        return f"{key} belongs to {others}, this source has {kind.key}:", "leave it out"
     place = next((place for group, place in _GROUPS.items() if key in _keys(group)), None)
     if place:
         return message, f"it belongs {place}"

@@ -37,6 +37,7 @@ class Plc(Source, frozen=True, kw_only=True):
     key = "plc"
     label = "a controller"
     hints = Source.hints | {"plc": "write the address of the controller", "tags": "write a field and its tag"}
+    schemes = ("plc",)
     templates = ("plc",)
 
     plc: str
@@ -66,7 +67,7 @@ def test_nested_keys_are_typed(tmp_path):
         "temperature": "Oven.Temp",
         "status": Tag(tag="Oven.State", values={0: "IDLE", 1: "STARTED"}),
     }
-    assert (source.address, source.records, source.by_key, source.has_login) == ("10.0.0.7", None, False, False)
+    assert (source.address, source.records, source.by_key) == ("10.0.0.7", None, False)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,12 @@ def test_a_key_of_another_kind_is_explained(tmp_path, keys, problem):
     """Keys of other kinds, of none, and of two kinds at once."""
     (line,) = problems_of(written(tmp_path, entry("      t: a\n", keys)))
     assert line.startswith(f"{tmp_path}/config.yaml:{problem}")
+
+
+def test_an_address_of_another_kind_is_explained(tmp_path):
+    """An address whose scheme belongs to another kind is not refused as unknown: the hint names the key of the kind."""
+    (line,) = problems_of(written(tmp_path, "sources: [{name: m, url: 'plc://10.0.0.7'}]"))
+    assert "url cannot be 'plc://10.0.0.7': it is a controller; write plc: instead of url:" in line
 
 
 def test_a_missing_library_is_a_problem_with_the_extra_to_install(tmp_path, monkeypatch):

@@ -61,6 +61,10 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What to write, by key: the hint behind a problem, and the description in the JSON Schema."""
     expected: ClassVar[dict[str, str]] = {}
     """Patterns of keys that people may write and the kind does not have, each with a hint."""
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """The schemes of its addresses that no other kind has: `url: opc.tcp://...` gets a hint."""
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """The keys whose values no message shows."""
     templates: ClassVar[tuple[str, ...]] = ()
     """The keys in which `{n}` is replaced, beside `name`."""
     paths: ClassVar[tuple[str, ...]] = ()
@@ -91,9 +95,9 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return False
 
     @property
-    def has_login(self) -> bool:
-        """Whether a poll sends a login."""
-        return False
+    def advice(self) -> dict[str, str]:
+        """What to do about a failed poll, by words of its sentence or by its code, before the general advice."""
+        return {}
 
     def expand(self) -> Iterator[Self]:
         """The sources this entry stands for: with `count`, one for each number of `{n}`; else the entry itself."""

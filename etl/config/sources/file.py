@@ -25,6 +25,14 @@ class FileSource(JsonSource, frozen=True, kw_only=True):
     file: Annotated[str, Meta(min_length=1)]
 
     @property
+    def advice(self) -> dict[str, str]:
+        """What to do about a failed poll."""
+        return {
+            "no_file": "check the path; a relative one starts at the folder of the config",
+            "file": "check the path, its owner and its mode",
+        }
+
+    @property
     def is_followed(self) -> bool:
         """Whether the file grows by lines, each of which is an answer."""
         return Path(self.file).suffix == ".jsonl"

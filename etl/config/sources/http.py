@@ -15,6 +15,30 @@ from etl.config.sources.base import JsonSource, Mistake
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LOGIN = "write it into url, http://user:password@host/, or into a header, headers: {Authorization: Bearer ...}"
 
+_MISSING_LOGIN = (
+    "write the login into url, http://user:password@host/, with auth: digest if the machine asks for digest; "
+    "or set headers: {Authorization: ...}"
+)
+_REFUSED_LOGIN = "the machine refuses this login: compare user and password; if it asks for digest, set auth: digest"
+_NO_PROXY = "unset http_proxy and https_proxy, or name this host in no_proxy"
+_HOST = "write the host's name as the certificate has it into url"
+_ADVICE = {
+    "HTTP 401": _MISSING_LOGIN,
+    "HTTP 407": _NO_PROXY,
+    "HTTP 403": "the machine refuses this client: does it ask for a login, or for a header?",
+    "HTTP 404": "nothing is at this path: compare url with the machine's manual",
+    "HTTP 405": "this path takes no GET requests: compare url with the machine's manual",
+    "HTTP 429": "the machine asks for fewer requests: set a longer interval",
+    "redirect": "write the address that the machine redirects to into url",
+    "mismatch": _HOST,
+    "does not match": _HOST,
+    "tls": "does the machine speak http:// on this port? Else see which certificate it shows",
+    "protocol": "does the machine speak https:// on this port, or another protocol?",
+    "dns": "check the host's name in url, or write its IP address",
+    "reset": "the machine closed the connection: does it serve HTTP on this port, and another client now?",
+    "proxy": _NO_PROXY,
+}
+
 
 class HttpSource(JsonSource, frozen=True, kw_only=True):
     """A machine, or a gateway to several, that answers GET requests."""
@@ -39,6 +63,7 @@ class HttpSource(JsonSource, frozen=True, kw_only=True):
         "method|body|data|payload": "every poll is a GET request without a body",
         "proxy|proxies": "proxies come from the environment: http_proxy, https_proxy, no_proxy",
     }
+    secrets = ("headers",)
     templates = ("url",)
     paths = ("ca_file",)
 
@@ -48,9 +73,10 @@ class HttpSource(JsonSource, frozen=True, kw_only=True):
     ca_file: Annotated[str, Meta(min_length=1)] | None = None
 
     @property
-    def has_login(self) -> bool:
-        """Whether a poll sends a login."""
-        return "@" in urlsplit(self.url).netloc or "authorization" in map(str.lower, self.headers)
+    def advice(self) -> dict[str, str]:
+        """What to do about a failed poll."""
+        has_login = "@" in urlsplit(self.url).netloc or "authorization" in map(str.lower, self.headers)
+        return _ADVICE | {"HTTP 401": _REFUSED_LOGIN if has_login else _MISSING_LOGIN}
 
     def mistakes(self) -> Iterator[Mistake]:
         """Why the source cannot be polled: its address, its headers, its login."""

@@ -76,6 +76,12 @@ def others_with(key: str, kind: type[Source]) -> str:
     )
 
 
+def kind_of_address(address: str) -> type[Source] | None:
+    """The kind that alone has addresses with the scheme of this one."""
+    scheme = address.partition("://")[0].lower()
+    return next((kind for kind in KINDS.values() if scheme in kind.schemes), None)
+
+
 def choices() -> str:
     """What a source may be, for a message."""
     return alternatives(f"{kind.label} ({kind.key}:)" for kind in KINDS.values())
