@@ -153,7 +153,7 @@ def _details(loaded: Loaded, result: _Result) -> Iterator[str]:
             yield f"  hint: {hint}"
         return
     if not poll.answers:
-        yield "  no complete line in the file yet"
+        yield f"  {source.no_answer}"
         return
     body = poll.answers[0].body
     answers = "an answer" if len(poll.answers) == 1 else f"{plural(len(poll.answers), 'line')}, the first"
@@ -210,7 +210,7 @@ def _outcome(loaded: Loaded, result: _Result) -> str:
     if result.poll.failure:
         return f"no answer: {result.poll.failure.why} ({_address(result.source)})"
     if not result.readings:
-        return f"no reading: {result.rejections[0]}" if result.rejections else "no complete line in the file yet"
+        return f"no reading: {result.rejections[0]}" if result.rejections else result.source.no_answer
     values = [
         f"{clipped(parameter, 40)} {f'{numbers[0]:.10g}' if numbers else 'no number'}"
         for parameter, numbers in zip(loaded.config.parameters, result.numbers, strict=True)

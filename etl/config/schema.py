@@ -19,14 +19,14 @@ def schema() -> Json:
     """The schema of a config file, in which variables such as `${PORT}` are not replaced yet."""
     kinds = [Config, *KINDS.values()]
     (root, *sources), definitions = msgspec.json.schema_components(
-        kinds, schema_hook=_own_schema, ref_template="#/$defs/{name}"
+        kinds, schema_hook=_custom_schema, ref_template="#/$defs/{name}"
     )
     structs = {group.__name__: group for kind in kinds for group in groups(kind)}
     for name, definition in definitions.items():
         for key, value in definition["properties"].items():
             definition["properties"][key] = {"description": hint_of(structs[name], key), **_for_editors(value)}
-    of_list = definitions["Config"]["properties"]["sources"]["anyOf"][0]
-    of_list["items"] = {"anyOf": sources}
+    list_schema = definitions["Config"]["properties"]["sources"]["anyOf"][0]
+    list_schema["items"] = {"anyOf": sources}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "$defs": definitions}
 
 
@@ -41,7 +41,7 @@ def groups(kind: Any) -> Iterator[type[msgspec.Struct]]:
         yield from groups(part)
 
 
-def _own_schema(kind: type) -> Json:
+def _custom_schema(kind: type) -> Json:
     """The schema of a type that msgspec does not know."""
     if kind is Duration:
         return {"type": "string", "pattern": f"^{DURATION.pattern}$"}

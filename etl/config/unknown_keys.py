@@ -7,7 +7,7 @@ import msgspec
 
 from etl.config.model import HINTS, Alarm, Api, Config, Notify, Output, Report
 from etl.config.sources.base import Source
-from etl.config.sources.kinds import KINDS, any_kind, choices, others_with
+from etl.config.sources.kinds import KINDS, any_kind, choices, kinds_with
 
 _FOR_ALL = "it is the same for all sources: write it once, at the top, without indentation"
 _KIND = f"a source is {choices()}"
@@ -89,8 +89,8 @@ def unknown_key(key: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
     message = f"unknown key {key}"
     if hint := _expected_hint(key, kind):
         return message, hint
-    if issubclass(kind, Source) and kind in KINDS.values() and (others := others_with(key, kind)):
-        return f"{key} belongs to {others}, this source has {kind.key}:", "leave it out"
+    if issubclass(kind, Source) and kind in KINDS.values() and (names := kinds_with(key, besides=kind)):
+        return f"{key} belongs to {names}, this source has {kind.key}:", "leave it out"
     place = next((place for group, place in _GROUPS.items() if key in _keys(group)), None)
     if place:
         return message, f"it belongs {place}"
@@ -107,6 +107,6 @@ def _keys(group: type[msgspec.Struct]) -> tuple[str, ...]:
 
 def _expected_hint(key: str, group: type[msgspec.Struct]) -> str | None:
     """What to write instead of a key that a group does not have; None if it is not among the expected ones."""
-    patterns = {**group.expected, **_MEANT[Source]} if issubclass(group, Source) else _MEANT.get(group, {})
+    patterns = {**group.unknown_key_hints, **_MEANT[Source]} if issubclass(group, Source) else _MEANT.get(group, {})
     word = key.replace("-", "_")
     return next((hint for pattern, hint in patterns.items() if re.fullmatch(pattern, word, re.IGNORECASE)), None)

@@ -60,8 +60,8 @@ def _source_warnings(loaded: Loaded, source: Source, path: KeyPath) -> Iterator[
         if name and (trouble := _trouble(loaded.path(name))):
             hint = "create it, or correct the path; a relative one starts at the folder of the config"
             yield Problem((*path, key), key, f"{key} {loaded.path(name)} {trouble}", hint)
-    doubts = source.doubts(loaded.file.parent, loaded.path(loaded.config.output.folder))
-    yield from source_problems(source, doubts, path)
+    warnings_of_kind = source.warnings(loaded.file.parent, loaded.path(loaded.config.output.folder))
+    yield from source_problems(source, warnings_of_kind, path)
     for key in dict.fromkeys(("name", source.key, *source.templates)):
         if "{n}" in getattr(source, key) and source.count is None:
             yield Problem((*path, key), key, f"{key} has {{n}}, but count is missing", "write count: below it")

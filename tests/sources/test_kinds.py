@@ -12,7 +12,7 @@ from etl.sources.registry import open_transports
 from tests.support.configs import check, written
 from tests.support.http_sources import PATIENCE, Inbox, poll_all
 from tests.support.kinds import KINDS, Machine, context
-from tests.support.process import until
+from tests.support.process import Site, until
 
 DEADLINE_S = 0.3
 
@@ -90,12 +90,12 @@ def test_a_machine_without_a_reading_fails_and_disturbs_no_neighbour(kind, behav
 @pytest.mark.parametrize(("kind", "_"), each("answers"))
 def test_a_machine_that_comes_back_is_read_again(kind, _, machine, opened):
     """Polls fail while a machine is away, and give readings once it is back."""
-    here = machine(kind, "answers")
-    transport = opened(kind, m=here.keys)
+    server = machine(kind, "answers")
+    transport = opened(kind, m=server.keys)
     assert readings(poll_all(transport, ["m"]).of("m"))
-    here.stop()
+    server.stop()
     until(lambda: poll_all(transport, ["m"]).of("m").failure, PATIENCE)
-    here.start()
+    server.start()
     assert until(lambda: readings(poll_all(transport, ["m"]).of("m")), PATIENCE)
 
 
@@ -117,14 +117,14 @@ def test_a_machine_that_hangs_holds_up_no_neighbour_and_not_the_end(kind, _, mac
 @pytest.mark.parametrize(("kind", "_"), each("answers"))
 def test_a_source_that_is_killed_and_restarted_is_down_and_up(kind, _, machine, plant):
     """A running pipeline records that a source is down and up again, and goes on reading the others."""
-    here = machine(kind, "answers")
-    sources = [{"name": "m", **here.keys}, {"name": "fixture", "file": "readings.json"}]
+    server = machine(kind, "answers")
+    sources = [{"name": "m", **server.keys}, {"name": "fixture", "file": "readings.json"}]
     running = plant(sources=sources, **KINDS[kind].settings)
     try:
         running.tick()
-        here.stop()
+        server.stop()
         running.tick()
-        here.start()
+        server.start()
         running.tick()
     finally:
         running.close()
@@ -136,11 +136,11 @@ def test_a_source_that_is_killed_and_restarted_is_down_and_up(kind, _, machine, 
 @pytest.mark.parametrize(("kind", "_"), each("answers"))
 def test_a_reload_keeps_a_source_and_adds_another(kind, _, machine, plant):
     """After a reload both sources are read, the first one as before it."""
-    here = machine(kind, "answers")
-    running = plant(sources=[{"name": "m", **here.keys}], **KINDS[kind].settings)
+    server = machine(kind, "answers")
+    running = plant(sources=[{"name": "m", **server.keys}], **KINDS[kind].settings)
     try:
         running.tick()
-        running.config["sources"] = [{"name": "m", **here.keys}, {"name": "new-{n}", **here.keys, "count": 2}]
+        running.config["sources"] = [{"name": "m", **server.keys}, {"name": "new-{n}", **server.keys, "count": 2}]
         running.reload()
         running.tick()
     finally:
@@ -148,6 +148,16 @@ def test_a_reload_keeps_a_source_and_adds_another(kind, _, machine, plant):
     names = [line["_source"] for line in running.records("raw")]
     assert {"m", "new-1", "new-2"} == set(names)
     assert running.events("source_down", "rejected") == []
+
+
+@pytest.mark.parametrize(("kind", "behaviour"), each("answers", "refuses"))
+def test_once_polls_the_source(kind, behaviour, machine, tmp_path):
+    """`etl once` writes the reading and exits with 0, or with 69 if there is none."""
+    sources = [{"name": "m", **machine(kind, behaviour).keys}]
+    site = Site(tmp_path)
+    site.save(sources=sources, interval="60s", **KINDS[kind].settings)
+    assert site.etl("once").returncode == (0 if behaviour == "answers" else 69)
+    assert len(site.lines("raw")) == (behaviour == "answers")
 
 
 @pytest.mark.parametrize(("kind", "_"), each("answers"))

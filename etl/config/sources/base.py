@@ -53,13 +53,15 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The key that chooses the kind."""
     label: ClassVar[str]
     """What the key holds, in a sentence: "an http:// address"."""
+    no_answer: ClassVar[str] = "no answer yet"
+    """What a poll without failure and without answers means."""
     hints: ClassVar[dict[str, str]] = {
         "name": "write 1 to 200 printable characters, different for each source",
         "timeout": "write a number and a unit, such as 5s; at most 0.8 of the interval",
         "count": "write how many sources this entry stands for, 1 to 100000, with {n} in the name",
     }
     """What to write, by key: the hint behind a problem, and the description in the JSON Schema."""
-    expected: ClassVar[dict[str, str]] = {}
+    unknown_key_hints: ClassVar[dict[str, str]] = {}
     """Patterns of keys that people may write and the kind does not have, each with a hint."""
     schemes: ClassVar[tuple[str, ...]] = ()
     """The schemes of its addresses that no other kind has: `url: opc.tcp://...` gets a hint."""
@@ -126,7 +128,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Why the source cannot be polled, beyond the types of its keys."""
         yield from ()
 
-    def doubts(self, folder: Path, output: Path) -> Iterator[Mistake]:
+    def warnings(self, folder: Path, output: Path) -> Iterator[Mistake]:
         """What `etl check` warns of. Relative paths start at `folder`; `output` is the output folder."""
         del folder, output
         yield from ()

@@ -18,6 +18,7 @@ class FileSource(JsonSource, frozen=True, kw_only=True):
 
     key = "file"
     label = "a JSON file"
+    no_answer = "no complete line in the file yet"
     hints = JsonSource.hints | {"file": "write the path of a JSON file, absolute or from the config's folder"}
     paths = ("file",)
     has_deadline = False
@@ -37,7 +38,7 @@ class FileSource(JsonSource, frozen=True, kw_only=True):
         """Whether the file grows by lines, each of which is an answer."""
         return Path(self.file).suffix == ".jsonl"
 
-    def doubts(self, folder: Path, output: Path) -> Iterator[Mistake]:
+    def warnings(self, folder: Path, output: Path) -> Iterator[Mistake]:
         """What `etl check` warns of: a folder, another format, our own output."""
         file, path = folder / self.file, ("file",)
         if self.timeout:

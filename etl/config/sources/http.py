@@ -51,7 +51,7 @@ class HttpSource(JsonSource, frozen=True, kw_only=True):
         "auth": "write basic or digest, and the login in the url: http://user:password@machine/data",
         "ca_file": "write the path of a PEM file, absolute or from the config's folder",
     }
-    expected: ClassVar[dict[str, str]] = {
+    unknown_key_hints: ClassVar[dict[str, str]] = {
         "user(_?name)?|pass(word|wd)?|login|auth(orization|entication)?|basic_?auth|bearer|credentials": _LOGIN,
         "(bearer_|api_|access_)?token|api_?key": _LOGIN,
         "header|http_headers": "did you mean headers?",
@@ -111,7 +111,7 @@ class HttpSource(JsonSource, frozen=True, kw_only=True):
             message = f"source {self.name} has both auth and the header Authorization"
             yield Mistake(("auth",), message, "remove one of them")
 
-    def doubts(self, folder: Path, output: Path) -> Iterator[Mistake]:
+    def warnings(self, folder: Path, output: Path) -> Iterator[Mistake]:
         """What `etl check` warns of: certificates that are not used."""
         del folder, output
         if self.ca_file and self.url.lower().startswith("http:"):

@@ -60,7 +60,9 @@ def any_kind() -> type[Source]:
     options = [(name, kind, None) for name, kind in fields.items() if name not in Source.__struct_fields__]
     words = {
         "hints": {key: hint for kind in KINDS.values() for key, hint in kind.hints.items()},
-        "expected": {pattern: hint for kind in KINDS.values() for pattern, hint in kind.expected.items()},
+        "unknown_key_hints": {
+            pattern: hint for kind in KINDS.values() for pattern, hint in kind.unknown_key_hints.items()
+        },
     }
     any_source: Any = msgspec.defstruct(
         "AnySource", options, bases=(Source,), namespace=words, kw_only=True, frozen=True
@@ -69,11 +71,10 @@ def any_kind() -> type[Source]:
     return struct
 
 
-def others_with(key: str, kind: type[Source]) -> str:
-    """The kinds that have a key, other than this one, for a message: "url:", "url: or file:"; empty if none has it."""
-    return alternatives(
-        f"{name}:" for name, other in KINDS.items() if other is not kind and key in other.__struct_encode_fields__
-    )
+def kinds_with(key: str, besides: type[Source]) -> str:
+    """The kinds `besides` a given one that have a key, for a message: "url:", "url: or file:"; empty if none has it."""
+    kinds = [kind for kind in KINDS.values() if kind is not besides and key in kind.__struct_encode_fields__]
+    return alternatives(f"{kind.key}:" for kind in kinds)
 
 
 def kind_of_address(address: str) -> type[Source] | None:
