@@ -3,9 +3,11 @@
 import difflib
 import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 URL_HINT = "write an http:// or https:// address"
+PROXY_HINT = "write the address or network of the reverse proxy, such as 127.0.0.1 or 10.42.0.0/16"
 _ADDRESS = re.compile(
     r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._~-]+)?\])(:[0-9]+)?"
 )
@@ -108,3 +110,14 @@ def host_problem(host: str) -> tuple[str, str] | None:
     if not _NOT_A_HOST.search(host):
         return None
     return "it is not a name or an IP address alone", "write 127.0.0.1, ::1 or the like; the port goes to port:"
+
+
+def network_mistake(text: str) -> str:
+    """What to write instead of a text that is not the network of a proxy; empty if it is."""
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return PROXY_HINT
+    if network.prefixlen == 0:
+        return "that is every address; write only that of the reverse proxy"
+    return "" if text in (str(network), str(network.network_address)) else f"did you mean {network}?"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from etl.config.addresses import URL_HINT
+from etl.config.addresses import PROXY_HINT, URL_HINT
 from etl.config.local_zone import local_zone
 from etl.config.sources.base import Duration
 from etl.config.sources.kinds import KINDS, Sources
@@ -108,6 +108,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Annotated[dict[str, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: {"temperature": "temperature", "speed": "fan_speed"}
     )
+    units: dict[str, Annotated[str, Meta(min_length=1, max_length=16)]] = {}
     alarms: tuple[Alarm, ...] = ()
     output: Output = Output()
     report: Report = Report()
@@ -135,6 +136,7 @@ HINTS = {
     "transport": "write requests or curl",
     "shard": "write the number of this process, from 0, and how many there are, such as 0/8",
     "parameters": "write a name and the field of the reading it averages, such as speed: fan_speed",
+    "units": "write a name from parameters and its unit, 1 to 16 printable characters, such as temperature: °C",
     "alarms": "write alarms: and below it, for each alarm, - name: hot with parameter: and above:, or with status:",
     "alarms.name": "write 1 to 200 printable characters, different for each alarm",
     "parameter": "write a name from parameters, whose moving average is compared",
@@ -163,7 +165,7 @@ HINTS = {
     "machines": "write how many machines to simulate, 1 to 10000",
     "token": 'write "${API_TOKEN}" with its quotes, and set that variable to a long random word',
     "names": 'write hosts as in a URL, without http:// or wildcards: [telemetry.example.org, "[2001:db8::1]:8443"]',
-    "proxy": "write the address or network of the reverse proxy, such as 127.0.0.1 or 10.42.0.0/16",
+    "proxy": PROXY_HINT,
     "notify": "write urls: below it",
     "urls": 'write a list of https:// addresses, or of others that Apprise knows: ["https://chat.example/hook"]',
 }

@@ -6,9 +6,8 @@ import math
 import re
 import time
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
-from ipaddress import ip_network
 from itertools import islice
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -17,7 +16,7 @@ import msgspec
 import yaml
 
 from etl.config import local_zone
-from etl.config.addresses import host_problem, is_url, path_problem
+from etl.config.addresses import host_problem, is_url, network_mistake, path_problem
 from etl.config.alarms import alarm_mistakes
 from etl.config.document import ConfigError, Document, KeyPath
 from etl.config.model import HINTS, SECRETS, Api, Config, hint_of, install_hint
@@ -214,6 +213,7 @@ def _problems(config: Config) -> Iterator[Problem]:
     yield from _unusable(("api", "host"), config.api.host, host_problem)
     yield from _unusable(("output", "folder"), config.output.folder, partial(path_problem, "folder"))
     yield from _zone_problems(config)
+    yield from _unit_problems(config.units, config.parameters)
     yield from _cluster_problems(config.report.cluster)
     yield from _api_problems(config.api)
     yield from (Problem(*mistake) for mistake in alarm_mistakes(config.alarms, config.parameters))
@@ -247,6 +247,17 @@ def _zone_problems(config: Config) -> Iterator[Problem]:
         yield Problem(("timezone",), "timezone", f"timezone {config.timezone} does not exist", hint)
 
 
+def _unit_problems(units: dict[str, str], parameters: Collection[str]) -> Iterator[Problem]:
+    for name, unit in units.items():
+        path = ("units", name)
+        if name not in parameters:
+            near = difflib.get_close_matches(name, parameters, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"write one of {', '.join(parameters)}"
+            yield Problem(path, "", f"units names {name}, which is not among parameters", hint)
+        if not unit.isprintable() or not unit.strip():
+            yield Problem(path, "units", f"{name} in units cannot be {{value}}, which is blank or not printable")
+
+
 def _cluster_problems(cluster: str | None) -> Iterator[Problem]:
     path = ("report", "cluster")
     if cluster is None:
@@ -262,19 +273,8 @@ def _api_problems(api: Api) -> Iterator[Problem]:
     for i, name in enumerate(api.names):
         if not is_url(f"http://{name}"):
             yield Problem(("api", "names", i), "names", f"item {i + 1} in names cannot be {name}")
-    if api.proxy is not None and (mistake := _network_mistake(api.proxy)):
+    if api.proxy is not None and (mistake := network_mistake(api.proxy)):
         yield Problem(("api", "proxy"), "proxy", f"proxy cannot be {api.proxy}", mistake)
-
-
-def _network_mistake(text: str) -> str:
-    """What to write instead of a text that is not the network of a proxy; empty if it is."""
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError:
-        return HINTS["proxy"]
-    if network.prefixlen == 0:
-        return "that is every address; write only that of the reverse proxy"
-    return "" if text in (str(network), str(network.network_address)) else f"did you mean {network}?"
 
 
 def _name_problems(sources: Iterable[Source]) -> Iterator[Problem]:

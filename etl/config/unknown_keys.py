@@ -15,7 +15,7 @@ _REPORT = "the report is written beside the readings, as JSON and as a page; not
 
 _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
     Source: {
-        "interval|window|timezone|parameters|transport|shard": _FOR_ALL,
+        "interval|window|timezone|parameters|units|transport|shard": _FOR_ALL,
         "poll_?interval|period|every|frequency|schedule": f"set interval: {_FOR_ALL}",
         "fields|values|metrics|measurements|columns": f"set parameters: {_FOR_ALL}",
         "path": "write file: for a file of this machine; the path of an address belongs into url:",

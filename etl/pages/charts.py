@@ -30,11 +30,12 @@ Segments = list[list[Point]]
 
 
 class Axis(NamedTuple):
-    """A time range (seconds since the epoch), and the SVG of its grid and labels."""
+    """A time range (seconds since the epoch), the SVG of its grid and labels, and the seconds between two readings."""
 
     start: float
     end: float
     svg: Markup
+    interval: float
 
     def x(self, time: float) -> int:
         """The horizontal position of a time, which lies outside the drawing if the time is outside the range."""
@@ -65,16 +66,20 @@ class Band(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What else a chart shows: periods to highlight (start and end in seconds since the epoch), limits of alarms."""
+    """What else a chart shows: periods to highlight (start and end in seconds since the epoch), limits, a second trace.
+
+    The limits are those of alarms; the trace is that of the moving averages.
+    """
 
     incidents: Iterable[tuple[float, float]] = ()
     limits: Sequence[float] = ()
+    averages: Sequence[list[Point]] = ()
 
 
 NO_MARKS = Marks()
 
 
-def time_axis(start: float, end: float, zone: ZoneInfo) -> Axis:
+def time_axis(start: float, end: float, zone: ZoneInfo, interval: float) -> Axis:
     """Build an axis with labels at round local times, each at its true position, also where the clocks change."""
     end = max(end, start + 1)
     step = next((s for s in STEPS_S if end - start <= s * (MAX_LABELS if s >= 60 else MAX_LABELS / 2)), STEPS_S[-1])
@@ -89,7 +94,7 @@ def time_axis(start: float, end: float, zone: ZoneInfo) -> Axis:
             labels.append((f"{100 * (time - start) / (end - start):.2f}%", local.strftime(form)))
     lines = "".join(f'<line x1="{x}" x2="{x}" y2="{HEIGHT_PX}"/>' for x, _ in labels)
     texts = "".join(f'<text x="{x}" y="{HEIGHT_PX + 16}">{text}</text>' for x, text in labels)
-    return Axis(start, end, Markup(f'<g class="grid">{lines}</g><g class="times">{texts}</g>'))  # noqa: S704
+    return Axis(start, end, Markup(f'<g class="grid">{lines}</g><g class="times">{texts}</g>'), interval)  # noqa: S704
 
 
 def split_at_gaps(times: Sequence[float], values: Sequence[float], interval: float) -> Segments:
@@ -105,33 +110,33 @@ def split_at_gaps(times: Sequence[float], values: Sequence[float], interval: flo
 
 def chart(
     segments: Segments,
-    interval: float,
     axis: Axis,
     band: Band | None,
     label: str,
     marks: Marks = NO_MARKS,
+    unit: str = "",
 ) -> Markup:
     """Draw the readings of one parameter, each of them; the caller thins a long series.
 
-    `interval` is in seconds. Values beyond the `band` are marked. The `label`, for screen readers, is what the chart
-    shows.
+    Values beyond the `band` are marked. The `label`, for screen readers, is what the chart shows.
     """
-    values = [value for segment in segments for _, value in segment]
+    values = [value for segment in (*segments, *marks.averages) for _, value in segment]
     limits = [limit for limit in marks.limits if abs(limit) <= MAX_VALUE]
     values += limits
     if band:
         values += [band.average - band.margin, band.average + band.margin]
     scale = _scale(values)
     paths = [
-        f'<path class="gaps" d="{_gaps(segments, axis, SILENT_AFTER_INTERVALS * interval)}"/>',
+        f'<path class="gaps" d="{_gaps(segments, axis)}"/>',
         f'<path class="incidents" d="{_periods(marks.incidents, axis)}"/>',
         _band(band, scale) if band else "",
         "".join(f'<path class="limit" d="M0 {scale.y(limit)}H{WIDTH}"/>' for limit in limits),
-        _trace(segments, axis, scale),
+        _trace("trace", segments, axis, scale),
+        _trace("averages", marks.averages, axis, scale) if marks.averages else "",
         _outside(segments, band, axis, scale) if band else "",
     ]
     return Markup(  # noqa: S704  it holds only numbers and the escaped label
-        f'<div class="chart" role="img" aria-label="{escape(label)}">{_value_labels(scale if values else None)}'
+        f'<div class="chart" role="img" aria-label="{escape(label)}">{_value_labels(scale if values else None, unit)}'
         f'<svg class="plot" height="{HEIGHT_PX + 20}" aria-hidden="true">{axis.svg}'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" width="100%" height="{HEIGHT_PX}">'
         f"{''.join(paths)}</svg></svg></div>"
@@ -146,13 +151,13 @@ def _band(band: Band, scale: Scale) -> str:
     )
 
 
-def _trace(segments: Segments, axis: Axis, scale: Scale) -> str:
+def _trace(name: str, segments: Sequence[list[Point]], axis: Axis, scale: Scale) -> str:
     """One line for each segment; a segment of one reading is a dot."""
     lines = (
         "M" + " ".join([f"{axis.x(time)} {scale.y(value)}" for time, value in segment]) + "h0" * (len(segment) == 1)
         for segment in segments
     )
-    return f'<path class="trace" d="{"".join(lines)}"/>'
+    return f'<path class="{name}" d="{"".join(lines)}"/>'
 
 
 def _outside(segments: Segments, band: Band, axis: Axis, scale: Scale) -> str:
@@ -161,10 +166,11 @@ def _outside(segments: Segments, band: Band, axis: Axis, scale: Scale) -> str:
     return f'<path class="outside" d="{"".join(f"M{x} {y}h0" for x, y in outside)}"/>'
 
 
-def _gaps(segments: Segments, axis: Axis, min_gap_s: float) -> str:
+def _gaps(segments: Segments, axis: Axis) -> str:
     """The periods without readings, also before the first and after the last reading."""
     ends = [axis.start, *(segment[-1][0] for segment in segments)]
     starts = [*(segment[0][0] for segment in segments), axis.end]
+    min_gap_s = SILENT_AFTER_INTERVALS * axis.interval
     return _periods((gap for gap in zip(ends, starts, strict=True) if gap[1] - gap[0] > min_gap_s), axis)
 
 
@@ -182,9 +188,9 @@ def _scale(values: Sequence[float]) -> Scale:
     return Scale(low - padding, high + padding)
 
 
-def _value_labels(scale: Scale | None) -> str:
-    """Two to five round numbers within a scale; none without a scale."""
-    texts = _value_texts(scale) if scale else ""
+def _value_labels(scale: Scale | None, unit: str) -> str:
+    """The unit, and two to five round numbers within a scale; none without a scale."""
+    texts = f'<text x="100%" y="-6">{escape(unit)}</text>{_value_texts(scale)}' if scale else ""
     return f'<svg class="values" height="{HEIGHT_PX + 20}" aria-hidden="true">{texts}</svg>'
 
 

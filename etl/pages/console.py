@@ -19,7 +19,7 @@ def machine_charts(machine: dict[str, Any]) -> dict[str, str]:
     of its alarms by parameter, `interval` (seconds), `threshold` and `timezone`.
     """
     times, interval = machine["times"], machine["interval"]
-    axis = time_axis(min(times), max(times), ZoneInfo(machine["timezone"]))
+    axis = time_axis(min(times), max(times), ZoneInfo(machine["timezone"]), interval)
     charts: dict[str, str] = {}
     for parameter, column in machine["values"].items():
         values = [value for value in column if isfinite(value)]
@@ -29,7 +29,7 @@ def machine_charts(machine: dict[str, Any]) -> dict[str, str]:
         label += f", limits of alarms {limits}" if limits else ""
         segments = split_at_gaps(times, column, interval)
         band, marks = Band.around(average, machine["threshold"]), Marks(limits=machine["limits"].get(parameter, ()))
-        charts[parameter] = chart(segments, interval, axis, band, label, marks)
+        charts[parameter] = chart(segments, axis, band, label, marks)
     return charts
 
 

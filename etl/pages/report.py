@@ -43,7 +43,7 @@ def report_page(report: Report, series: Sequence[Mapping[str, Segments]]) -> byt
     the machines with charts are read from it.
     """
     day, zone = date.fromisoformat(report["date"]), ZoneInfo(report["timezone"])
-    axis = time_axis(begins(report["date"], zone), begins(day_after(report["date"]), zone), zone)
+    axis = time_axis(begins(report["date"], zone), begins(day_after(report["date"]), zone), zone, report["interval"])
     machines = [_machine(place, machine, day, zone) for place, machine in enumerate(report["machines"])]
     machines.sort(key=lambda machine: (-len(machine["incidents"]), -machine["anomalies"], machine["readings"]))
     notable = [machine for machine in machines if machine["anomalies"] or machine["incidents"] or machine["alarms"]]
@@ -148,7 +148,7 @@ def _figures(
                 "anomalies": len(anomalies),
                 "average": result["average"],
                 "notes": [plain(note, MAX_REASON_CHARACTERS) for note in result.get("notes", ())],
-                "chart": chart(segments[parameter], report["interval"], axis, band, label, Marks(periods)),
+                "chart": chart(segments[parameter], axis, band, label, Marks(periods)),
                 "largest": [{**anomaly, "time": clock(anomaly["timestamp"], day, zone)} for anomaly in largest],
             }
         )

@@ -20,8 +20,16 @@ README = ROOT / "etl" / "config" / "README.md"
 
 
 def test_the_defaults_are_those_of_the_shipped_file(tmp_path):
-    """A config of sources alone means the same as the shipped file."""
-    assert load_text(tmp_path, MINIMAL).config == load(SHIPPED, {}).config
+    """A config of sources and units alone means the same as the shipped file."""
+    units = "units: {temperature: °C, speed: rpm}\n"
+    assert load_text(tmp_path, MINIMAL + units).config == load(SHIPPED, {}).config
+
+
+def test_units_are_no_part_of_the_settings(tmp_path):
+    """Units stay in the config: the settings, which govern data lines, are the same with and without them."""
+    with_units, without = (load_text(tmp_path, MINIMAL + units) for units in ("units: {speed: '%'}\n", ""))
+    assert (with_units.config.units, without.config.units) == ({"speed": "%"}, {})
+    assert with_units.settings == without.settings
 
 
 def test_the_shipped_file_passes_the_check_in_the_zone_of_the_machine():

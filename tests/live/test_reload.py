@@ -172,6 +172,22 @@ def test_a_reload_takes_over_retention(plant):
         here.pipeline.reload(config.load(path))
 
 
+def test_a_reload_takes_over_units_and_no_line_changes(plant):
+    """Other units apply at once; they start no settings entry, and are in no line."""
+    here = plant()
+    here.tick()
+    here.config["units"] = {"temperature": "°C"}
+    path = here.root / "config.yaml"
+    path.write_text(yaml.safe_dump(here.config))
+    here.pipeline.reload(config.load(path))
+    here.tick()
+    assert here.pipeline.loaded.config.units == {"temperature": "°C"}
+    raw, averages = here.records("raw"), here.records("averages")
+    assert raw[0].keys() == raw[1].keys()
+    assert averages[0].keys() == averages[1].keys()
+    assert len((here.folder.root / "settings.jsonl").read_bytes().splitlines()) == 1
+
+
 def resources(process: subprocess.Popen) -> tuple[int, int]:
     """How many descriptors and threads a process has."""
     return len(os.listdir(f"/proc/{process.pid}/fd")), len(os.listdir(f"/proc/{process.pid}/task"))

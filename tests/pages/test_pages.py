@@ -13,19 +13,19 @@ from math import isfinite, nan
 import pytest
 
 from etl import analyze_values
-from etl.pages.charts import HEIGHT, Band, chart, split_at_gaps, time_axis
+from etl.pages.charts import HEIGHT, Band, Marks, chart, split_at_gaps, time_axis
 from etl.pages.console import machine_charts
 from etl.pages.report import MAX_CHARTED, MAX_ROWS, report_page
 from tests.support.reports import BERLIN, HOSTILE, midnight, report_of
 
 
 def axis_of(day="2026-11-22"):
-    return time_axis(midnight(day), midnight(day, 1), BERLIN)
+    return time_axis(midnight(day), midnight(day, 1), BERLIN, 10.0)
 
 
 def chart_of(times, values, average=50.0, threshold=0.2, label="a day"):
     """A chart of a day's readings, every 10 s, as they are: without thinning."""
-    return chart(split_at_gaps(times, values, 10.0), 10.0, axis_of(), Band.around(average, threshold), label)
+    return chart(split_at_gaps(times, values, 10.0), axis_of(), Band.around(average, threshold), label)
 
 
 class Page(HTMLParser):
@@ -230,7 +230,7 @@ def test_the_axis_shows_local_time_on_days_of_any_length(day, hours, labels):
 def test_an_axis_of_any_length_has_few_round_labels(seconds, labels):
     """The labels are seconds, minutes or days, depending on the length of the range."""
     start = midnight("2026-11-22")
-    shown = re.findall(r">([\d:-]+)<", time_axis(start, start + seconds, BERLIN).svg)
+    shown = re.findall(r">([\d:-]+)<", time_axis(start, start + seconds, BERLIN, 10.0).svg)
     assert (shown[: len(labels)], len(shown) <= 10) == (labels, True)
 
 
@@ -241,6 +241,14 @@ def test_gaps_are_gaps():
     svg = chart_of(times, values)
     assert re.search(r'class="trace" d="([^"]*)"', svg)[1].count("M") == 3
     assert re.search(r'class="gaps" d="([^"]*)"', svg)[1].count("M") == 2
+
+
+def test_the_moving_averages_are_a_second_trace():
+    """Moving averages are a trace of their own, where a chart has them."""
+    readings, averages = [[(axis_of().start, 1.0), (axis_of().start + 10, 3.0)]], [[(axis_of().start + 10, 2.0)]]
+    svg = chart(readings, axis_of(), None, "a day", Marks(averages=averages))
+    assert re.search(r'class="averages" d="([^"]*)"', svg)[1].endswith("h0")
+    assert 'class="averages"' not in chart(readings, axis_of(), None, "a day")
 
 
 def test_a_chart_without_values_has_no_labels_of_values():
