@@ -15,7 +15,6 @@ from etl.config.document import KeyPath
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
-
 ProblemOf = Callable[[str], tuple[str, str] | None]
 """Why a text cannot be used, and what to write instead; None if it can."""
 

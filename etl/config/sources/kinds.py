@@ -9,7 +9,13 @@ from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
 from etl.readings.text import alternatives
 
-KINDS: dict[str, type[Source]] = {kind.key: kind for kind in (HttpSource, FileSource)}
+KINDS: dict[str, type[Source]] = {
+    kind.key: kind
+    for kind in (
+        HttpSource,
+        FileSource,
+    )
+}
 """The kinds by the key that chooses each; `sources/registry` has what polls them."""
 
 
@@ -64,11 +70,9 @@ def any_kind() -> type[Source]:
             pattern: hint for kind in KINDS.values() for pattern, hint in kind.unknown_key_hints.items()
         },
     }
-    any_source: Any = msgspec.defstruct(
-        "AnySource", options, bases=(Source,), namespace=words, kw_only=True, frozen=True
-    )
-    struct: type[Source] = any_source
-    return struct
+    struct: Any = msgspec.defstruct("AnySource", options, bases=(Source,), namespace=words, kw_only=True, frozen=True)
+    any_source: type[Source] = struct
+    return any_source
 
 
 def kinds_with(key: str, besides: type[Source]) -> str:
