@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -15,7 +15,7 @@ from etl.config.load import Loaded
 from etl.readings.alarms.conditions import Change
 from etl.readings.alarms.fold import alarm_line
 from etl.readings.records import AlarmRule
-from etl.readings.text import duration, plural, printable
+from etl.readings.text import duration, plural, printable, with_unit
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
 
@@ -57,7 +57,7 @@ def alarms(loaded: Loaded, first: str, last: str) -> int:
         raise
     except OSError as error:
         raise ExitError(f"{error.filename or folder.root} cannot be read: {error.strerror}.", IO_ERROR) from None
-    for line in tally.table(rules):
+    for line in tally.table(rules, loaded.config.units):
         click.echo(line, err=True)
     return OK
 
@@ -86,12 +86,12 @@ class Tally:
                 self._machines.setdefault(name, Counter())[machine] += 1
             yield change
 
-    def table(self, rules: Iterable[AlarmRule]) -> Iterator[str]:
-        """A line for each alarm, in the order of the config."""
+    def table(self, rules: Iterable[AlarmRule], units: Mapping[str, str]) -> Iterator[str]:
+        """A line for each alarm, in the order of the config; `units` are by parameter."""
         for rule in rules:
             name = rule.name
             machines = self._machines.get(name, Counter())
-            line = f"{printable(name)}: raised {plural(self._raised[name], 'time')}"
+            line = f"{printable(f'{name} ({_condition(rule, units)})')}: raised {plural(self._raised[name], 'time')}"
             if machines:
                 listed = ", ".join(
                     f"{printable(each)} ({number})" for each, number in machines.most_common(NAMED_MACHINES)
@@ -101,3 +101,14 @@ class Tally:
             if self._open[name]:
                 line += f"; {self._open[name]:,} still raised at the end"
             yield line
+
+
+def _condition(rule: AlarmRule, units: Mapping[str, str]) -> str:
+    """When an alarm is raised, in words: "temperature above 80 °C for 10 minutes"."""
+    held = f" for {duration(rule.hold_ms / 1000)}" if rule.hold_ms else ""
+    if rule.parameter is None:
+        return f"status {rule.status}{held}"
+    unit = units.get(rule.parameter)
+    limits = (("above", rule.above), ("below", rule.below))
+    crossed = " or ".join(f"{side} {with_unit(limit, unit)}" for side, limit in limits if limit is not None)
+    return f"{rule.parameter} {crossed}{held}"

@@ -6,7 +6,7 @@ import resource
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -78,7 +78,7 @@ def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
         if traces:
             pipeline.restore_events()
             serve_pipeline(pipeline, traces)
-        _record_start(pipeline, time.time())
+        codes = _record_start(pipeline, time.time())
         notifier = Notifier(pipeline.events.record)
         notifier.use(loaded.config.notify.addresses)
         pipeline.alarms.notify = partial(_notify_alarms, pipeline, notifier)
@@ -100,7 +100,7 @@ def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
         schedule.start()
         polling = f"Polling {plural(len(pipeline.names), 'source')} every {loaded.config.interval:g} s"
         console = f"; console at {loaded.config.api.address}" if serves else ""
-        log.info("%s; writing to %s%s", polling, pipeline.folder.root, console)
+        log.info("%s; writing to %s%s", polling, pipeline.folder.root, console, extra=codes)
         service = Service()
         service.ready(loaded.config.interval)
         watch(Parts(pipeline, schedule, signals, service, notifier), renew_lock=renew_lock)
@@ -152,12 +152,10 @@ def watch(
 
 
 def _record_jump(pipeline: Pipeline, clock_jump: Jump, last: Times) -> None:
-    log.warning("The clock was %s by %.1f s", clock_jump.reason, clock_jump.seconds)
-    seconds = round(clock_jump.seconds, 3)
-    if clock_jump.reason in ("set back", "set forward"):
-        pipeline.events.record("clock_step", reason=clock_jump.reason, seconds=seconds)
-    if clock_jump.reason != "set back":
-        pipeline.events.record("gap", reason=clock_jump.reason, seconds=seconds, since=rfc3339(last.wall))
+    reason, seconds, record = clock_jump.reason, round(clock_jump.seconds, 3), pipeline.events.record
+    codes = record("clock_step", reason=reason, seconds=seconds) if reason in ("set back", "set forward") else None
+    gap = record("gap", reason=reason, seconds=seconds, since=rfc3339(last.wall)) if reason != "set back" else None
+    log.warning("The clock was %s by %.1f s", reason, clock_jump.seconds, extra=codes or gap)
     pipeline.poller.wake()
 
 
@@ -180,7 +178,7 @@ def _notify_alarms(pipeline: Pipeline, notifier: Notifier, changes: Sequence[Cha
         return
     machines = Counter(source for source, _ in pipeline.standing.latest)
     shared = {source for source, count in machines.items() if count > 1}
-    if news := alarm_news(changes, shared, pipeline.loaded.zone):
+    if news := alarm_news(changes, shared, pipeline.loaded.zone, pipeline.loaded.config.units):
         notifier.send(news)
 
 
@@ -204,7 +202,7 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signal
     """Wait for the polls in flight, write their answers, and stop; the exit code."""
     pipeline.poller.drain(DRAIN_S)
     pipeline.close()
-    pipeline.events.record("stop", reason=signals.reason)
+    codes = pipeline.events.record("stop", reason=signals.reason)
     pipeline.writer.end()
     writer.join(WRITER_PATIENCE_S)
     stdout.close(STDOUT_PATIENCE_S)
@@ -215,7 +213,7 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signal
         return IO_ERROR
     if writer.is_alive():
         log.warning("Every reading is written; the writer had more to do, which the next start completes")
-    log.info("Stopped by %s", signals.reason)
+    log.info("Stopped by %s", signals.reason, extra=codes)
     return IO_ERROR if signals.failed else OK
 
 
@@ -237,16 +235,20 @@ def _wait_for_recovery(pipeline: Pipeline, signals: Signals) -> None:
         time.sleep(RECOVERY_CHECK_S)
 
 
-def _record_start(pipeline: Pipeline, now: float) -> None:
-    """Record the start, and the gap since the last reading: an unclean stop may have lost what was in flight."""
-    pipeline.events.record("start", reason=f"pid {os.getpid()}", sources=len(pipeline.names))
+def _record_start(pipeline: Pipeline, now: float) -> Mapping[str, object]:
+    """Record the start, and the gap since the last reading: an unclean stop may have lost what was in flight.
+
+    Returns the codes of the start for its log line.
+    """
+    codes = pipeline.events.record("start", reason=f"pid {os.getpid()}", sources=len(pipeline.names))
     last = last_reading_at(pipeline.folder)
     if last is None:
-        return
+        return codes
     clean = ended_cleanly(pipeline.folder)
     if not clean or now - last > GAP_AFTER_INTERVALS * pipeline.loaded.config.interval:
         reason = "not running" if clean else "ended uncleanly"
         pipeline.events.record("gap", reason=reason, seconds=round(now - last, 3), since=rfc3339(last))
+    return codes
 
 
 def _raise_descriptor_limit() -> None:

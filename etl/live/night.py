@@ -81,8 +81,8 @@ class Night:
             except REPORT_ERRORS as error:
                 self._record_failure(day, str(error))
                 continue
-            log.info("Report of %s written to %s", day, result.path)
-            pipeline.events.record("report", reason="written", day=day)
+            codes = pipeline.events.record("report", reason="written", day=day)
+            log.info("Report of %s written to %s", day, result.path, extra=codes)
             pipeline.poller.wake()
             yield result
 
@@ -91,8 +91,10 @@ class Night:
         if day in self._failed_days:
             return
         self._failed_days.add(day)
-        log.error("The report of %s cannot be made: %s. `etl verify` shows where its raw log is damaged.", day, why)
-        self._pipeline.events.record("report", reason="failed", day=day, why=shortened(why, MAX_WHY_CHARACTERS))
+        cut = shortened(why, MAX_WHY_CHARACTERS)
+        codes = self._pipeline.events.record("report", reason="failed", day=day, why=cut)
+        text = "The report of %s cannot be made: %s. `etl verify` shows where its raw log is damaged."
+        log.error(text, day, why, extra=codes)
         self._pipeline.poller.wake()
 
     def apply_retention(self) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from etl.readings.lines import shortened_line
 from etl.readings.records import Failure, Machine, RejectedError, Restart
 from etl.readings.text import plural, shown_address
 from etl.readings.times import SILENT_AFTER_INTERVALS, rfc3339
+from etl.storage.events import Record
 
 STATES = ("down", "silent", "up")
 """The states of a source, the worst first: its polls fail; no reading came for some time; readings come."""
@@ -49,7 +50,7 @@ class Standing:
     Only the writer changes it; other threads read snapshots. `root` is the output folder, `record` records an event.
     """
 
-    def __init__(self, root: Path, record: Callable[..., None]) -> None:
+    def __init__(self, root: Path, record: Record) -> None:
         self.counts: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.lateness: deque[float] = deque(maxlen=LATENESS_SAMPLES)
@@ -79,8 +80,8 @@ class Standing:
         if source in self._down:
             since, failure = self._down.pop(source)
             seconds = round(at - since, 3)
-            log.warning("%s answers again after %g s", source, seconds)
-            self._record("source_up", source=source, reason=failure.reason, seconds=seconds)
+            codes = self._record("source_up", source=source, reason=failure.reason, seconds=seconds)
+            log.warning("%s answers again after %g s", source, seconds, extra=codes)
 
     def failed(self, source: str, at: float, failure: Failure) -> None:
         """A poll failed; only the first failure in a row is an event and a log line.
@@ -92,22 +93,22 @@ class Standing:
             if address := self.addresses.get(source):
                 failure = failure._replace(why=f"{failure.why} ({shown_address(address)})")
             self._down[source] = Down(at, failure)
-            log.error("Error fetching data from %s: %s", source, failure.why)
-            self._record("source_down", source=source, reason=failure.reason, why=failure.why)
+            codes = self._record("source_down", source=source, reason=failure.reason, why=failure.why)
+            log.error("Error fetching data from %s: %s", source, failure.why, extra=codes)
 
     def rejected(self, source: str, error: RejectedError, count: int = 1) -> None:
         """Answers or records of a poll are no readings, for one reason; a source's first unexpected error is logged."""
         self.counts["rejected"] += count
+        more = {"count": count} if count > 1 else {}
+        codes = self._record("rejected", source=source, reason=error.reason, why=str(error), **more)
         if error.__cause__ and source not in self._traced:
             self._traced.add(source)
-            log.error("An answer of %s was rejected: %s", source, error, exc_info=error.__cause__)
-        more = {"count": count} if count > 1 else {}
-        self._record("rejected", source=source, reason=error.reason, why=str(error), **more)
+            log.error("An answer of %s was rejected: %s", source, error, exc_info=error.__cause__, extra=codes)
 
     def restarted(self, source: str, restart: Restart) -> None:
         """A followed file is read from its start again."""
-        log.warning("%s: %s", source, restart.why)
-        self._record("truncated", source=source, reason=restart.reason, why=restart.why)
+        codes = self._record("truncated", source=source, reason=restart.reason, why=restart.why)
+        log.warning("%s: %s", source, restart.why, extra=codes)
 
     def wrote(self, updates: Iterable[Update]) -> None:
         """The averages lines of new readings were derived."""
@@ -126,16 +127,18 @@ class Standing:
     def rejected_write(self, error: OSError) -> None:
         """The disk rejected a write; only the first error in a row is logged."""
         if self.stuck is None:
-            why, limit = error.strerror or error, MAX_PENDING_BYTES >> 20
-            log.error("Cannot write to %s: %s. Readings wait in memory, up to %d MiB of them.", self._root, why, limit)
+            why, limit = error.strerror or str(error), MAX_PENDING_BYTES >> 20
+            text = "Cannot write to %s: %s. Readings wait in memory, up to %d MiB of them."
+            log.error(text, self._root, why, limit, extra={"reason": why})
         self.stuck = error
 
     def accepted_write(self, refused: int, now: float) -> None:
         """The disk accepts writes again; `refused` readings were more than MAX_PENDING_BYTES could hold."""
-        log.warning("%s can be written again; %s refused", self._root, plural(refused, "reading"))
+        codes: Mapping[str, object] = {}
         if self.stuck:
             reason = self.stuck.strerror or str(self.stuck)
-            self._record("dropped", reason=reason, lines=refused, until=rfc3339(now))
+            codes = self._record("dropped", reason=reason, lines=refused, until=rfc3339(now))
+        log.warning("%s can be written again; %s refused", self._root, plural(refused, "reading"), extra=codes)
         self.counts["dropped"] += refused
         self.stuck = None
 

@@ -265,8 +265,8 @@ class Writer:
             except DisturbedError as error:
                 disturbance = error
                 file = str(error.path.relative_to(self._folder.root))
-                log.error("%s. It is recovered from the raw log.", error)
-                self._logs.events.record("truncated", reason=error.reason, file=file)
+                codes = self._logs.events.record("truncated", reason=error.reason, file=file)
+                log.error("%s. It is recovered from the raw log.", error, extra=codes)
                 self._windows = None
         raise OSError(f"{disturbance} {MAX_RECOVERIES} times in a row")
 

@@ -62,7 +62,7 @@ class Extraction:
         try:
             deliver(self._records(poll, started))
         except Exception:  # An executor would hide it.
-            log.exception("The poll of %s was lost: its receiver failed", poll.source)
+            log.exception("The poll of %s was lost: its receiver failed", poll.source, extra={"source": poll.source})
 
     def _records(self, poll: Poll, started: float) -> Poll:
         timeout = self._timeouts[poll.source]
@@ -71,5 +71,5 @@ class Extraction:
         try:
             return split(poll, self._expressions[poll.source], poll.source in self._by_key)
         except Exception as error:
-            log.exception("The answer of %s cannot be evaluated", poll.source)
+            log.exception("The answer of %s cannot be evaluated", poll.source, extra={"source": poll.source})
             return Poll(poll.source, poll.at, failure=Failure("failed", f"`records` failed: {type(error).__name__}"))

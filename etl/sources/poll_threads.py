@@ -208,4 +208,4 @@ class PollThreads:
         try:
             poll.deliver(result)
         except Exception:  # An executor would hide it, and the watchdog must survive it.
-            log.exception("The poll of %s was lost: its receiver failed", poll.name)
+            log.exception("The poll of %s was lost: its receiver failed", poll.name, extra={"source": poll.name})

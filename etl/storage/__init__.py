@@ -8,6 +8,7 @@
     appender       lines appended to day files
     events         the events log
     lock           one process writes at a time
+    space          whether the file system takes lines
     recovery       the end of the folder made consistent; averages derived again
     staging        days built aside and moved into place
     retention      closed days compressed and deleted

@@ -1,7 +1,7 @@
 """The events log: what a reader of the folder must know, recorded from any thread and written by one."""
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etl.readings.lines import event_line
@@ -29,6 +29,9 @@ MAX_PENDING_BYTES = 1 << 20
 LATEST = 200
 """Events that `latest` keeps for `GET /events`."""
 
+Record = Callable[..., Mapping[str, object]]
+"""Records an event, as `Events.record` does."""
+
 
 class Events:
     """The events log from `day` on; `latest` holds the newest lines, `counts` how many events were recorded by name."""
@@ -44,13 +47,19 @@ class Events:
         self.latest: deque[bytes] = deque(maxlen=LATEST)
         self.counts: Counter[str] = Counter()
 
-    def record(self, event: str, *, source: str | None = None, reason: str | None = None, **fields: Any) -> None:
-        """Queue an event to be written by the next `flush`; from any thread."""
+    def record(
+        self, event: str, *, source: str | None = None, reason: str | None = None, **fields: Any
+    ) -> Mapping[str, object]:
+        """Queue an event to be written by the next `flush`; from any thread.
+
+        Returns its codes, the `extra` of the log line that says the same.
+        """
         at = self._clock()
         line = event_line(at, event, source, reason, fields)
         self.latest.append(line)
         self.counts[event] += 1
         self._recorded.append((at, line))
+        return {"event": event, "source": source, "reason": reason}
 
     def flush(self) -> None:
         """Write the queued events. After an OSError they wait; beyond MAX_PENDING_BYTES the newest are lost."""

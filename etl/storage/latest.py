@@ -1,6 +1,5 @@
 """What the ends of the logs say: the last reading, how the last process ended, where following resumes, who is down."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -10,7 +9,7 @@ import msgspec
 import orjson
 
 from etl.readings.answers import parse
-from etl.readings.averages.no_number import NO_NUMBER_READINGS, explain
+from etl.readings.averages.no_number import NO_NUMBER_READINGS
 from etl.readings.averages.window import number
 from etl.readings.lines import UNREADABLE, raw_decoder
 from etl.readings.records import Machine, Position, Reading, RejectedError
@@ -28,19 +27,18 @@ MAX_PACKED_BYTES = 16 << 20
 
 
 class Lacking(NamedTuple):
-    """Machines of a source that send no number: how many of them for each field, and the sentence on one of them."""
+    """The fields for which a machine sends no number, and its last raw line."""
 
-    machines: Counter[str]
-    why: str
+    fields: list[str]
+    line: bytes
 
 
 class LastReading(NamedTuple):
-    """The last reading of a source (`at` in seconds); `machines` counts those in the same poll."""
+    """The last reading of a machine; `at` in seconds since the epoch."""
 
     at: float
     status: Any
     values: Sequence[Any]
-    machines: int
     lacking: Lacking | None = None
 
 
@@ -71,6 +69,16 @@ def last_reading_at(folder: Folder) -> float | None:
     for line in last_lines(folder, "raw", TAIL_BYTES):
         with suppress(RejectedError):
             return decode(line).polled_at
+    return None
+
+
+def newest_event(folder: Folder) -> tuple[float, str] | None:
+    """When the newest event was recorded (seconds since the epoch), and its name; None if there is none."""
+    decode = msgspec.json.Decoder(_EventLine).decode
+    for line in last_lines(folder, "events", TAIL_BYTES):
+        with suppress(*UNREADABLE):
+            event = decode(line)
+            return event.at.timestamp(), event.event
     return None
 
 
@@ -114,34 +122,32 @@ def _readings(lines: Iterable[bytes], names: Collection[str], fields: Sequence[s
             yield reading, line
 
 
-def last_readings(folder: Folder, names: set[str], fields: Sequence[str]) -> dict[str, LastReading]:
-    """The last reading of each of these sources with its values of `fields`, as far as MAX_RAW_BYTES reach back.
+def last_readings(
+    folder: Folder, names: Collection[str], fields: Sequence[str], silence: float
+) -> dict[Machine, LastReading]:
+    """The last reading of each machine of these sources with its values of `fields`, the newest first.
 
-    Of every machine that is seen on the way, it finds out whether it sends numbers.
+    Of each source it has the machines of the last poll, and those that sent a reading at most `silence` seconds before
+    the newest line, as far as MAX_START_BYTES reach back; of a source that sent nothing there, MAX_RAW_BYTES.
     """
-    last: dict[str, LastReading] = {}
-    ids: set[Any] = set()
+    last: dict[Machine, LastReading] = {}
+    newest: dict[str, float] = {}
     missing = set(names)
     numbers = _Numbers(fields)
-    bytes_read = 0
+    horizon = bytes_read = 0.0
     for reading, line in _readings(last_lines(folder, "raw", MAX_RAW_BYTES), names, fields):
-        source, machine_id = reading.machine
-        in_last_poll = True
-        if source in missing:
-            missing.remove(source)
-            ids = {machine_id}
-            last[source] = LastReading(reading.polled_at, reading.status, reading.values, 1)
-        elif reading.polled_at == last[source].at:  # the lines of a poll are adjacent
-            ids.add(machine_id)
-            last[source] = last[source]._replace(machines=len(ids))
-        elif not missing and not numbers.undecided and bytes_read > TAIL_BYTES:
+        source, at = reading.machine[0], reading.polled_at
+        horizon = horizon or at - silence
+        is_past = at < horizon or bytes_read > MAX_START_BYTES
+        if is_past and not missing and not numbers.undecided:
             break
-        else:
-            in_last_poll = False
+        missing.discard(source)
+        in_last_poll = at == newest.setdefault(source, at)  # the lines of a poll are adjacent
+        if reading.machine not in last and (in_last_poll or not is_past):
+            last[reading.machine] = LastReading(at, reading.status, reading.values)
         numbers.add(reading, line, in_last_poll)
         bytes_read += len(line)
-    lacking = numbers.by_source()
-    return {source: entry._replace(lacking=lacking.get(source)) for source, entry in last.items()}
+    return {machine: entry._replace(lacking=numbers.lacking(machine)) for machine, entry in last.items()}
 
 
 class _Candidate(NamedTuple):
@@ -181,16 +187,11 @@ class _Numbers:
             if candidate.counts.get(field) in (None, NO_NUMBER_READINGS):
                 self.undecided -= candidate.is_awaited
 
-    def by_source(self) -> dict[str, Lacking]:
-        """What was found out, for each source with such machines."""
-        sources: dict[str, Lacking] = {}
-        for (source, _), candidate in self._candidates.items():
-            fields = [field for field in self._fields if candidate.counts.get(field) == NO_NUMBER_READINGS]
-            if fields and source not in sources:
-                sources[source] = Lacking(Counter(), explain(candidate.line, list(dict.fromkeys(fields))))
-            for field in dict.fromkeys(fields):
-                sources[source].machines[field] += 1
-        return sources
+    def lacking(self, machine: Machine) -> Lacking | None:
+        """What was found out about a machine; None if it sends numbers."""
+        candidate = self._candidates[machine]
+        fields = [field for field in self._fields if candidate.counts.get(field) == NO_NUMBER_READINGS]
+        return Lacking(list(dict.fromkeys(fields)), candidate.line) if fields else None
 
 
 def down_events(folder: Folder) -> dict[str, dict[str, Any]]:

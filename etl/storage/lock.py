@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from etl.storage.atomic import is_same_file, open_regular
@@ -42,6 +43,13 @@ def renew_lock(root: Path, fd: int) -> int:
     renewed = take_lock(root)
     os.close(fd)
     return renewed
+
+
+def held_since(root: Path) -> float | None:
+    """When a process took the lock the last time (seconds since the epoch), held or not; None if none did."""
+    with suppress(OSError):
+        return (root / ".lock").stat().st_mtime
+    return None
 
 
 def is_held(root: Path) -> bool:

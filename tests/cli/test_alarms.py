@@ -38,16 +38,17 @@ def site(tmp_path):
 
 def test_the_lines_are_those_of_the_alarms_log_and_a_table_sums_them_up(site):
     """Replayed under the alarms, the folder's alarms log has the lines that `etl alarms` printed before."""
-    site.save(interval="10s", timezone="UTC", window=1, alarms=ALARMS,
+    site.save(interval="10s", timezone="UTC", window=1, alarms=ALARMS, units={"temperature": "°C"},
               sources=[{"name": "press-1", "file": "press-1.jsonl"}])  # fmt: skip
     before = sorted(path for path in (site.root / "output").rglob("*"))
     tried = site.etl("alarms")
     assert tried.returncode == 0
     assert sorted((site.root / "output").rglob("*")) == before
     assert tried.stderr.splitlines() == [
-        "hot: raised 2 times on 1 machine, 10 minutes in total; most: press-1 7 (2); 1 still raised at the end",
-        "fault: raised 0 times",
-        "never: raised 0 times",
+        "hot (temperature above 80 °C for 20 s): raised 2 times on 1 machine, 10 minutes in total; "
+        "most: press-1 7 (2); 1 still raised at the end",
+        "fault (status ERROR): raised 0 times",
+        "never (speed below -1): raised 0 times",
     ]
     assert site.etl("replay", "press-1.jsonl", "--output", "live").returncode == 0
     live = [path.read_text() for path in sorted((site.root / "live" / "alarms").glob("*.jsonl"))]

@@ -26,9 +26,8 @@ MORNING = 1_795_341_600.0
 
 def status(here, running=True):
     """The state of a plant's folder now."""
-    loaded = here.loaded
-    names = [source.name for source in loaded.sources]
-    return read_state(here.folder, names, loaded.settings, loaded.config.report.at, here.clock.now, running)
+    names = [source.name for source in here.loaded.sources]
+    return read_state(here.folder, here.loaded, names, here.clock.now, running)
 
 
 def by_name(state):

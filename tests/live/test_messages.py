@@ -21,13 +21,13 @@ def change(state="raised", rule=HOT, value=81.2, machine=("press-7", None), seco
     return Change(machine, at, rule, Condition(NINE, at, value, limit, state == "raised"), state, **more)
 
 
-def text_of(*changes, shared=()):
-    return alarm_news(changes, shared, BERLIN).message(0.0)["text"]
+def text_of(*changes, shared=(), units=None):
+    return alarm_news(changes, shared, BERLIN, units or {}).message(0.0)["text"]
 
 
 def test_an_alarm_in_a_sentence():
     """The sentence names alarm, machine, value, limit and the local time since when; the log's line is there too."""
-    assert alarm_news([change()], (), BERLIN).message(NINE / 1000 + 31) == {
+    assert alarm_news([change()], (), BERLIN, {}).message(NINE / 1000 + 31) == {
         "event": "alarm", "at": "2026-11-22T09:00:31.000Z", "count": 1,
         "text": "hot: press-7 temperature 81.2 above 80 since 10:00:00",
         "alarms": [{
@@ -49,12 +49,24 @@ def test_other_changes_in_a_sentence():
     assert text_of(change(seconds=86_400)).endswith("since 2026-11-22 10:00:00")
 
 
+def test_units_stand_at_value_and_limit():
+    """Value and limit have the unit of their parameter, a status has none; averages are shown without float noise."""
+    units = {"temperature": "°C", "status": "x"}
+    assert text_of(change(value=81.20000000000002), units=units) == (
+        "hot: press-7 temperature 81.2 °C above 80 °C since 10:00:00"
+    )
+    assert text_of(change("ended", value=231 / 3.1, seconds=90), units=units) == (
+        "hot ended: press-7 temperature 74.5161 °C after 90 s"
+    )
+    assert text_of(change(rule=FAULT, value="ERROR"), units=units) == "fault: press-7 status ERROR since 10:00:00"
+
+
 def test_the_alarms_of_a_batch_come_in_one_message():
     """All changes are counted, the first few are named, and at most MAX_LISTED are listed."""
     changes = [change(machine=(f"m-{n}", None)) for n in range(MAX_LISTED)] + [
         change("ended", rule=FAULT, value="IDLE")
     ]
-    message = alarm_news(changes, (), BERLIN).message(0.0)
+    message = alarm_news(changes, (), BERLIN, {}).message(0.0)
     assert (message["count"], len(message["alarms"])) == (MAX_LISTED + 1, MAX_LISTED)
     assert message["text"].startswith("100 alarms raised, 1 alarm ended. hot: m-0 temperature 81.2 above 80 since 10")
     assert message["text"].endswith("; hot: m-2 temperature 81.2 above 80 since 10:00:00 ...")
@@ -66,15 +78,15 @@ def test_alarms_of_several_batches_can_be_one_message():
         [change(machine=(f"m-{n}", None)) for n in range(2)],
         [change("ended"), change(rule=FAULT, value="E")],
     )
-    merged = alarm_news(first, (), BERLIN).merge(alarm_news(second, (), BERLIN))
-    assert merged == alarm_news(first + second, (), BERLIN)
+    merged = alarm_news(first, (), BERLIN, {}).merge(alarm_news(second, (), BERLIN, {}))
+    assert merged == alarm_news(first + second, (), BERLIN, {})
 
 
 def test_an_alarm_that_continues_in_a_new_day_is_no_message():
     """Nobody is notified again at midnight of what is still raised."""
     continued = change(continued=True)
-    assert alarm_news([continued], (), BERLIN) is None
-    assert alarm_news([continued, change()], (), BERLIN).message(0.0)["count"] == 1
+    assert alarm_news([continued], (), BERLIN, {}) is None
+    assert alarm_news([continued, change()], (), BERLIN, {}).message(0.0)["count"] == 1
 
 
 def test_a_disk_that_takes_no_lines_is_notified_once():

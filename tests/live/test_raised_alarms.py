@@ -107,6 +107,7 @@ def test_a_running_process_notifies_of_alarms_once(site, number):
     """An alarm reaches a web hook, a mail server and ntfy, is served, and nobody is notified again after a restart."""
     machine = site.root / "press.json"
     config = {"sources": [{"name": "press-7", "file": "press.json"}], "window": 1, "alarms": [HOT]}
+    config["units"] = {"temperature": "°C"}
 
     def put(temperature):
         (site.root / "aside").write_bytes(reading(temperature))
@@ -122,7 +123,7 @@ def test_a_running_process_notifies_of_alarms_once(site, number):
             (message,) = web.told("alarm")
             assert message["alarms"] == [alarm] == site.lines("alarms")
             assert (alarm["source"], alarm["value"], alarm["state"]) == ("press-7", 81.25, "raised")
-            assert message["text"].startswith("hot: press-7 temperature 81.25 above 80 since ")
+            assert message["text"].startswith("hot: press-7 temperature 81.25 °C above 80 °C since ")
             assert mailbox.taken[0].get_content().strip() == message["text"]
             assert site.metric('telemetry_alarms{alarm="hot",state="raised"}') == 1
             end(process, number, 0 if number == signal.SIGTERM else -number)
@@ -136,4 +137,4 @@ def test_a_running_process_notifies_of_alarms_once(site, number):
             end(process)
         first, second = web.told("alarm")
     assert [alarm["state"] for alarm in first["alarms"] + second["alarms"]] == ["raised", "ended"]
-    assert second["text"].startswith("hot ended: press-7 temperature 77 after ")
+    assert second["text"].startswith("hot ended: press-7 temperature 77 °C after ")

@@ -1,8 +1,7 @@
-"""As a service: the messages to systemd, its unit, the log as JSON lines, metrics in the format of Prometheus."""
+"""As a service: the messages to systemd, its unit, metrics in the format of Prometheus."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -179,32 +178,6 @@ def test_the_unit_files_command_exists():
     assert options[1] == "run"
     shown = subprocess.run([sys.executable, "-m", "etl", "run", "--help"], capture_output=True, text=True).stdout
     assert all(option in shown for option in re.findall(r"--[a-z-]+", options[2]))
-
-
-def test_the_log_as_json_lines(site):
-    """With --log-format json each line on stderr is an object with the time, the level and the message."""
-    (site.root / "numbered.json").rename(site.root / "aside.json")
-    with site.running("-m", "etl", "run", "--log-format", "json") as process:
-        until(lambda: site.events("source_down"))
-        (site.root / "aside.json").rename(site.root / "numbered.json")
-        until(lambda: site.events("source_up"))
-        end(process)
-    lines = [json.loads(line) for line in (site.root / "stderr").read_text().splitlines()]
-    assert all(set(line) == {"at", "level", "message"} for line in lines)
-    levels = [line["level"] for line in lines]
-    assert levels[0] == "INFO"
-    assert {"ERROR", "WARNING"} <= set(levels)
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["at"]) for line in lines)
-
-
-@pytest.mark.parametrize("changes", [{"intervall": "1s"}, {"output": {"folder": "numbered.json"}}])
-def test_refusals_as_json_lines(site, changes):
-    """The error that keeps the process from starting has the same form."""
-    site.save(**changes)
-    refused = site.etl("run", "--log-format", "json")
-    assert refused.returncode in (73, 78)
-    (line,) = refused.stderr.splitlines()
-    assert json.loads(line)["level"] == "ERROR"
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.readings.text import clipped, excerpt, shown_address
+from etl.readings.text import clipped, excerpt, natural_key, shown_address, shown_number, with_unit
 
 
 @given(st.text(), st.integers(4, 100))
@@ -49,3 +51,45 @@ def test_what_is_left_out_is_marked():
 def test_an_address_is_shown_without_login_and_query(address, shown):
     """What may hold a secret is left out; the rest tells which machine it is."""
     assert shown_address(address) == shown
+
+
+@given(st.integers(0, 10**9), st.integers(0, 6))
+def test_a_number_has_the_digits_that_it_resolves(digits, decimals):
+    """A decimal of up to ten digits is shown as it was written, also after it took part in an average."""
+    written = digits / 10**decimals
+    noisy = written * (1 + 2**-51)
+    assert shown_number(written) == shown_number(noisy)
+    assert float(shown_number(written)) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (20.180000000000003, "20.18"),
+        (20.033333333333335, "20.0333"),
+        (20.100000381469727, "20.1"),
+        (123456.78, "123456.78"),
+        (900.0, "900"),
+        (-0.5, "-0.5"),
+        (12345678901234567890, "12345678901234567890"),
+        (1e300, "1e+300"),
+    ],
+)
+def test_a_number_has_no_digits_of_noise(value, shown):
+    """Binary fractions, quotients and numbers of 32 bits are rounded; whole numbers are not."""
+    assert shown_number(value) == shown
+    assert (with_unit(value, "°C"), with_unit(value, None)) == (f"{shown} °C", shown)
+
+
+@given(st.lists(st.integers(0, 10**30)))
+def test_numbers_in_names_are_sorted_as_numbers(numbers):
+    """Of names that differ only in a number the smaller number comes first."""
+    names = [f"m-{number}x" for number in numbers]
+    assert sorted(names, key=natural_key) == [f"m-{number}x" for number in sorted(numbers)]
+
+
+@given(st.lists(st.text("ab-019\u0663\u00b2", max_size=12)))
+def test_any_names_can_be_sorted(names):
+    """Leading zeros, digits of other scripts, numbers at the start or the end and very long ones."""
+    assert all(natural_key(a) <= natural_key(b) for a, b in pairwise(sorted(names, key=natural_key)))
+    assert natural_key("9" * 10_000) > natural_key("8" * 10_000)

@@ -96,6 +96,11 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return False
 
     @property
+    def always_sends(self) -> bool:
+        """Whether each poll without failure has a reading; `records` may match none."""
+        return self.records is None
+
+    @property
     def advice(self) -> dict[str, str]:
         """What to do about a failed poll, by words of its sentence or by its code, before the general advice."""
         return {}

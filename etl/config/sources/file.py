@@ -38,6 +38,11 @@ class FileSource(JsonSource, frozen=True, kw_only=True):
         """Whether the file grows by lines, each of which is an answer."""
         return Path(self.file).suffix == ".jsonl"
 
+    @property
+    def always_sends(self) -> bool:
+        """Whether each poll without failure has a reading; a followed file may have no new line."""
+        return self.records is None and not self.is_followed
+
     def warnings(self, folder: Path, output: Path) -> Iterator[Mistake]:
         """What `etl check` warns of: a folder, another format, our own output."""
         file, path = folder / self.file, ("file",)

@@ -11,7 +11,7 @@ from etl.live.standing import MAX_PENDING_BYTES, Down
 from etl.pages.text import clock, plain
 from etl.readings.alarms.conditions import Change
 from etl.readings.alarms.fold import alarm_line
-from etl.readings.text import duration, plural
+from etl.readings.text import duration, plural, with_unit
 from etl.readings.times import rfc3339
 
 MAX_LISTED = 100
@@ -103,32 +103,34 @@ class AlarmNews(NamedTuple):
         return {"event": "alarm", "at": rfc3339(now), "text": text, "count": count, "alarms": self.lines}
 
 
-def alarm_news(changes: Sequence[Change], shared: Collection[str], zone: ZoneInfo) -> AlarmNews | None:
+def alarm_news(
+    changes: Sequence[Change], shared: Collection[str], zone: ZoneInfo, units: Mapping[str, str]
+) -> AlarmNews | None:
     """What is news in these changes; None if their alarms only continue in a new day.
 
-    Machines of a source that is `shared` by several machines are named with their id.
+    Machines of a source that is `shared` by several machines are named with their id. `units` are by parameter.
     """
     news = [change for change in changes if not change.continued]
     if not news:
         return None
     raised = sum(1 for change in news if change.state == "raised")
     lines = [msgspec.json.decode(alarm_line(change)) for change in news[:MAX_LISTED]]
-    sentences = [_sentence(change, shared, zone) for change in news[:TEXT_ALARMS]]
+    sentences = [_sentence(change, shared, zone, units) for change in news[:TEXT_ALARMS]]
     return AlarmNews(raised, len(news) - raised, lines, sentences)
 
 
-def _sentence(change: Change, shared: Collection[str], zone: ZoneInfo) -> str:
-    """A change in words, such as "hot: press-7 temperature 81.2 above 80 since 10:00:00"."""
+def _sentence(change: Change, shared: Collection[str], zone: ZoneInfo, units: Mapping[str, str]) -> str:
+    """A change in words, such as "hot: press-7 temperature 81.2 °C above 80 °C since 10:00:00"."""
     rule, condition = change.rule, change.condition
     source, machine_id = change.machine
     machine = plain(source) + (f" id {plain(machine_id)}" if source in shared else "")
     if change.reason:
         return f"{rule.name} ended: {machine}, as the config changed"
-    value = condition.value
-    what = f"{plain(rule.parameter)} {value:.6g}" if rule.status is None else f"status {plain(value)}"
+    value, unit = condition.value, units.get(rule.parameter or "")
+    what = f"{plain(rule.parameter)} {with_unit(value, unit)}" if rule.status is None else f"status {plain(value)}"
     if change.state == "ended":
         return f"{rule.name} ended: {machine} {what} after {duration(round((change.at - condition.since) / 1000))}"
-    limit = "" if condition.limit is None else f" {_side(change)} {condition.limit:g}"
+    limit = "" if condition.limit is None else f" {_side(change)} {with_unit(condition.limit, unit)}"
     day = datetime.fromtimestamp(change.at / 1000, zone).date()
     return f"{rule.name}: {machine} {what}{limit} since {clock(rfc3339(condition.since / 1000), day, zone)}"
 

@@ -9,6 +9,7 @@ from queue import Empty, Full, Queue
 
 from etl.live.notifications.messages import AlarmNews, Message
 from etl.live.notifications.receivers import deliver, scheme_of
+from etl.storage.events import Record
 
 MAX_PENDING = 100
 """Notifications that wait to be sent, at most; a receiver that is down must not fill the memory."""
@@ -27,7 +28,7 @@ class Notifier:
     before attempts.
     """
 
-    def __init__(self, record: Callable[..., None], pauses: Collection[float] = RETRY_PAUSES_S) -> None:
+    def __init__(self, record: Record, pauses: Collection[float] = RETRY_PAUSES_S) -> None:
         self._record = record
         self._pauses = pauses
         self._receivers: dict[str, _Receiver] = {}
@@ -48,8 +49,8 @@ class Notifier:
 
     def _fail(self, address: str, event: str, why: str) -> None:
         why = f"{receiver_name(list(self._receivers), address)}: {why}"
-        log.warning("The notification of %s was not delivered to %s", event, why)
-        self._record("dropped", reason="notify", why=why, about=event)
+        codes = self._record("dropped", reason="notify", why=why, about=event)
+        log.warning("The notification of %s was not delivered to %s", event, why, extra=codes)
 
 
 def receiver_name(addresses: Sequence[str], address: str) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from etl.readings.averages.fold import Update
@@ -11,6 +11,7 @@ from etl.readings.averages.window import number, silence_s
 from etl.readings.lines import MAX_TEXT_CHARACTERS
 from etl.readings.records import Machine
 from etl.readings.text import plural, printable, shortened
+from etl.storage.events import Record
 
 MAX_EVENTS_PER_INTERVAL = 100
 """Events, each with a log line; further ones are counted: a wrong config for a fleet is one fault, not 30,000."""
@@ -36,7 +37,7 @@ class NoNumber:
     parameters of machines have no number now.
     """
 
-    def __init__(self, parameters: Mapping[str, str], interval: float, record: Callable[..., None]) -> None:
+    def __init__(self, parameters: Mapping[str, str], interval: float, record: Record) -> None:
         self.lacking = 0
         self._parameters = list(parameters.items())
         self._interval = interval
@@ -96,9 +97,9 @@ class NoNumber:
         parameter, field = self._parameters[place]
         reason = "missing" if update.values[place] is None else "not_number"
         why = explain(update.line, [field])
-        log.warning("%s sends %s", source, why)
         keys = {"id": _bounded(machine_id), "parameter": parameter, "field": field}
-        self._record("no_number", source=source, reason=reason, why=why, **keys)
+        codes = self._record("no_number", source=source, reason=reason, why=why, **keys)
+        log.warning("%s sends %s", source, why, extra=codes)
 
     def _start_interval(self, now: float) -> None:
         """Once an interval (`now` in seconds since the epoch), report how many were only counted."""
@@ -109,8 +110,8 @@ class NoNumber:
             parameter, field = self._parameters[place]
             subject = f"{plural(count, 'more machine')} {'sends' if count == 1 else 'send'}"
             why = f"{subject} no number as {printable(field)}; `etl status` names their sources"
-            log.warning("%s", why)
-            self._record("no_number", reason="more", why=why, parameter=parameter, field=field, machines=count)
+            keys = {"parameter": parameter, "field": field, "machines": count}
+            log.warning("%s", why, extra=self._record("no_number", reason="more", why=why, **keys))
         self._unnamed.clear()
 
 

@@ -21,7 +21,7 @@ from etl.storage.atomic import append_whole, open_regular, read_regular, sync, t
 from etl.storage.folder import KINDS, READ_BYTES, Folder
 from etl.storage.places import blocks_backwards, line_start, nth_place, place_at
 
-Record = Callable[..., None]
+Record = Callable[..., object]
 """Records an event: record("repaired", reason="torn", file=...)."""
 DELAYED_BYTES = 16 << 20
 """Bytes at the end of a file that may not be durable if it is fsynced later: 10 seconds of 10,000 machines are 3 MB."""
