@@ -174,8 +174,8 @@ def config_keys() -> set[str]:
     schemas = json.loads(text("etl/config.schema.json"))["$defs"]
     keys = {"sources"}
     for key, schema in schemas["Config"]["properties"].items():
-        section = re.search(r"#/\$defs/(\w+)", json.dumps(schema))
-        keys |= {f"{key}.{below}" for below in schemas[section[1]]["properties"]} if section else {key}
+        sections = re.findall(r"#/\$defs/(\w+)", json.dumps(schema))  # several for sources: one of each kind
+        keys |= {f"{key}.{below}" for section in sections for below in schemas[section]["properties"]} or {key}
     return keys
 
 

@@ -16,6 +16,7 @@ from etl.config.model import Notify
 from etl.config.problems import Problem
 from etl.config.receivers import receivers
 from etl.config.schema import schema
+from etl.config.sources.http import HttpSource
 from etl.config.warnings import warnings
 from etl.live.notifications.messages import trial_message
 from etl.live.notifications.notifier import TIMEOUT_S, receiver_name
@@ -60,7 +61,7 @@ def check(file: Path, insecure: bool, notifies: bool = False) -> int:
         click.echo(line, err=True)
     config, zone, root = loaded.config, loaded.zone, output_root(loaded)
     click.echo(f"{plural(len(loaded.sources), 'source')}, polled every {config.interval:g} s, written to {root}")
-    over_http = sum(1 for source in loaded.sources if source.url)
+    over_http = sum(isinstance(source, HttpSource) for source in loaded.sources)
     if over_http >= CURL_FROM_SOURCES and config.transport == "requests":
         advice = "transport: curl polls them with far less CPU; it needs the extra fleet"
         click.echo(f"{plural(over_http, 'source')} over HTTP: {advice}")

@@ -15,6 +15,7 @@ from etl.audit.replay import replay as import_files
 from etl.cli.command import checked, config_option, execute, locked, output_root, progress
 from etl.cli.exits import CANNOT_CREATE, OK, PROBLEM, USAGE, ExitError
 from etl.config.load import Loaded
+from etl.config.sources.file import FileSource
 from etl.readings.days import day_finder
 from etl.readings.text import day_range, plural
 from etl.storage.folder import Folder
@@ -56,10 +57,10 @@ def replay(loaded: Loaded, files: list[Path], output: Path | None) -> int:
         raise ExitError("A file is named twice, so its readings would be imported twice. Name each file once.", USAGE)
     sources = defaultdict(list)
     for source in loaded.sources:
-        if source.file:
+        if isinstance(source, FileSource):
             records = jmespath.compile(source.records) if source.records else None
             path = Path(os.path.realpath(loaded.path(source.file)))  # resolve() fails where links form a circle
-            sources[path].append(RecordedSource(source.name, records, source.id == "key"))
+            sources[path].append(RecordedSource(source.name, records, source.by_key))
     folder = Folder(checked(output) if output else output_root(loaded))
     rejected = 0
 

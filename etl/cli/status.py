@@ -18,7 +18,6 @@ from rich.text import Text
 from etl.cli.command import config_option, execute, output_root
 from etl.cli.exits import IO_ERROR, OK, PROBLEM, ExitError
 from etl.config.load import Loaded
-from etl.config.model import Source
 from etl.live.standing import NOT_READY_AFTER_INTERVALS, STATES, state_of
 from etl.nightly.due import due_days
 from etl.readings.averages.no_number import explain
@@ -103,7 +102,7 @@ def read_state(folder: Folder, loaded: Loaded, names: list[str], now: float, run
         by_source.setdefault(source, {})[machine_id] = reading
     down = _down(folder, by_source)
     sources = [_source(name, by_source.get(name, {}), down.get(name), settings, now) for name in names]
-    is_expected = any(source.name not in down and _always_sends(source) for source in loaded.sources)
+    is_expected = any(source.name not in down and source.always_sends for source in loaded.sources)
     sources.sort(key=lambda source: (*_severity(source), natural_key(source["source"])))
     newest = max((reading.at for reading in last.values()), default=None)
     day, due = next_reports(now, report_at, loaded.zone, 1)[0]
@@ -198,11 +197,6 @@ def _no_number(lacking: Sequence[Lacking], settings: Settings) -> dict[str, Any]
 
 def _age(at: float | None, now: float) -> float | None:
     return None if at is None else round(max(0.0, now - at), 3)
-
-
-def _always_sends(source: Source) -> bool:
-    """Whether each answer of a source has a reading: a followed file may have no new line, `records` may match none."""
-    return not source.records and not (source.file and source.file.endswith(".jsonl"))
 
 
 def show(state: dict[str, Any], out: IO[str]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import click
 import jmespath
@@ -16,17 +15,17 @@ from etl.cli.command import DEFAULT_CONFIG, config_option, finish
 from etl.cli.exits import BAD_CONFIG, OK, PROBLEM, UNAVAILABLE, USAGE, ExitError
 from etl.config.addresses import url_problem
 from etl.config.load import Loaded, defaults, load
-from etl.config.model import Source
-from etl.live.pipeline import file_sources, http_sources
+from etl.config.sources.base import Source
+from etl.config.sources.file import FileSource
+from etl.config.sources.http import HttpSource
 from etl.readings.answers import parse, split
 from etl.readings.averages.window import number
 from etl.readings.records import Poll, RejectedError
 from etl.readings.text import clipped, excerpt, plural, shown_address
 from etl.sources.advice import failure_hint, hints, missing_number, shown_json
-from etl.sources.contract import Transport
-from etl.sources.files import FileTransport
+from etl.sources.contract import Context
 from etl.sources.intake import Intake
-from etl.sources.registry import open_http
+from etl.sources.registry import by_kind, open_transports
 
 MAX_SUMMARIZED = 100
 """Sources in the summary of several: those without a number first."""
@@ -62,8 +61,7 @@ def try_(file: Path, target: str | None) -> int:
     loaded = load(file) if has_config or not needs_no_config else defaults(file)
     if target is not None:
         loaded = loaded._replace(sources=(_source(loaded, target),))
-    addresses = [source.url for source in loaded.sources if source.url]
-    if any(address.startswith(f"{loaded.config.api.address}/") for address in addresses):
+    if any(source.address.startswith(f"{loaded.config.api.address}/") for source in loaded.sources):
         from etl.cli.serving import serve_simulated  # noqa: PLC0415  Flask is loaded only to serve
 
         serve_simulated(loaded.config.api)
@@ -92,16 +90,16 @@ def _source(loaded: Loaded, target: str) -> Source:
     """The source that an argument means: one of the config by its name or address, else a URL or a file."""
     sources = [source for entry in loaded.config.sources for source in entry.expand()]
     for source in sources:
-        if target in (source.name, source.url, source.file):
+        if target in (source.name, source.address):
             return source
     if "://" in target:
         if problem := url_problem(target):
             why, hint = problem
             shown = shown_address(target)
             raise ExitError(f"{shown} cannot be polled: {why}; {hint.replace('{value}', shown)}", USAGE)
-        return Source(name=shown_address(target), url=target)
+        return HttpSource(name=shown_address(target), url=target)
     if os.path.exists(target):
-        return Source(name=target, file=str(Path(target).absolute()))
+        return FileSource(name=target, file=str(Path(target).absolute()))
     near = difflib.get_close_matches(target, [source.name for source in sources], 1)
     hint = f"Did you mean {near[0]}?" if near else "Write the name of a source, a URL with http://, or a path."
     raise ExitError(f"{clipped(target, 200)} is no source of {loaded.file} and no file. {hint}", USAGE)
@@ -109,24 +107,20 @@ def _source(loaded: Loaded, target: str) -> Source:
 
 def _poll(loaded: Loaded) -> list[Poll]:
     """Poll the sources over their transports, each with its own settings; the results in the order of the sources."""
-    http, files = http_sources(loaded), file_sources(loaded)
+    context = Context(time.time, Intake(), loaded.file.parent, loaded.default_timeout, loaded.config.transport)
     results: SimpleQueue[Poll] = SimpleQueue()
-    transports: list[Transport] = []
-    if http:
-        transports.append(open_http(loaded.config.transport, http, time.time, Intake()))
-        transports[-1].start([source.name for source in http], results.put)
-    if files:
-        transports.append(FileTransport(files, time.time, {}))
-        transports[-1].start([source.name for source in files], results.put)
+    transports = open_transports(loaded.sources, context, {})
+    for kind, sources in by_kind(loaded.sources).items():
+        transports[kind].start([source.name for source in sources], results.put)
     polls = {poll.source: poll for poll in (results.get() for _ in loaded.sources)}
-    for transport in transports:
+    for transport in transports.values():
         transport.close()
     return [polls[source.name] for source in loaded.sources]
 
 
 def _judged(loaded: Loaded, source: Source, poll: Poll) -> _Result:
     """What a poll gives: its readings, why others were rejected, and the number of each parameter in each reading."""
-    records = split(poll, jmespath.compile(source.records), source.id == "key") if source.records else poll
+    records = split(poll, jmespath.compile(source.records), source.by_key) if source.records else poll
     readings: list[dict[str, Any]] = []
     rejections = list(records.rejections)
     for answer in records.answers:
@@ -144,12 +138,8 @@ def _print(lines: Iterable[str]) -> None:
         click.echo(line)
 
 
-def _has_login(source: Source) -> bool:
-    return "@" in urlsplit(source.url or "").netloc or "authorization" in map(str.lower, source.headers)
-
-
 def _address(source: Source) -> str:
-    return shown_address(source.url or source.file or "")
+    return shown_address(source.address)
 
 
 def _details(loaded: Loaded, result: _Result) -> Iterator[str]:
@@ -159,11 +149,11 @@ def _details(loaded: Loaded, result: _Result) -> Iterator[str]:
     yield name if name == address else f"{name}: {address}"
     if poll.failure:
         yield f"  no answer: {poll.failure.why} ({poll.failure.reason})"
-        if hint := failure_hint(poll.failure, _has_login(source)):
+        if hint := failure_hint(poll.failure, source):
             yield f"  hint: {hint}"
         return
     if not poll.answers:
-        yield "  no complete line in the file yet"
+        yield f"  {source.no_answer}"
         return
     body = poll.answers[0].body
     answers = "an answer" if len(poll.answers) == 1 else f"{plural(len(poll.answers), 'line')}, the first"
@@ -180,7 +170,7 @@ def _details(loaded: Loaded, result: _Result) -> Iterator[str]:
     if any(error.reason == "too_many" for error in rejections):
         yield "  hint: ask the machine for less, or split the source into several"
         return
-    for hint in hints(body, source.records, readings, loaded.config.parameters.values(), source.id == "key"):
+    for hint in hints(body, source.records, readings, loaded.config.parameters.values(), source.by_key):
         yield f"  hint: {hint}"
 
 
@@ -220,7 +210,7 @@ def _outcome(loaded: Loaded, result: _Result) -> str:
     if result.poll.failure:
         return f"no answer: {result.poll.failure.why} ({_address(result.source)})"
     if not result.readings:
-        return f"no reading: {result.rejections[0]}" if result.rejections else "no complete line in the file yet"
+        return f"no reading: {result.rejections[0]}" if result.rejections else result.source.no_answer
     values = [
         f"{clipped(parameter, 40)} {f'{numbers[0]:.10g}' if numbers else 'no number'}"
         for parameter, numbers in zip(loaded.config.parameters, result.numbers, strict=True)

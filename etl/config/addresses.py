@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-from etl.config.model import HINTS
-
+URL_HINT = "write an http:// or https:// address"
+PROXY_HINT = "write the address or network of the reverse proxy, such as 127.0.0.1 or 10.42.0.0/16"
 _ADDRESS = re.compile(
     r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._~-]+)?\])(:[0-9]+)?"
 )
@@ -44,7 +44,7 @@ def _faults(url: str) -> Iterator[tuple[str, str]]:
     if url.startswith(("/", ".", "~")):
         yield "it is a path", "write file: instead of url:, or an http:// address"
     if not url:
-        yield "it is empty", HINTS["url"]
+        yield "it is empty", URL_HINT
     yield "it has no http:// or https://", "write http://{value}, or https://"
 
 
@@ -117,7 +117,7 @@ def network_mistake(text: str) -> str:
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        return HINTS["proxy"]
+        return PROXY_HINT
     if network.prefixlen == 0:
         return "that is every address; write only that of the reverse proxy"
     return "" if text in (str(network), str(network.network_address)) else f"did you mean {network}?"

@@ -10,8 +10,10 @@ from zoneinfo import ZoneInfo
 from etl.config.addresses import path_problem
 from etl.config.alarms import alarm_rules
 from etl.config.document import ConfigError, Document
-from etl.config.model import DEFAULT_TIMEOUT_S, HINTS, Config, Source
+from etl.config.model import DEFAULT_TIMEOUT_S, HINTS, Config
 from etl.config.problems import Checker
+from etl.config.sources.base import Source
+from etl.config.sources.kinds import Sources
 from etl.readings.records import REMOVED_DETECTORS, Settings
 from etl.readings.text import clipped
 
@@ -45,7 +47,12 @@ class Loaded(NamedTuple):
 
     def timeout(self, source: Source) -> float:
         """The total deadline of a poll in seconds."""
-        return source.timeout or min(DEFAULT_TIMEOUT_S, self.config.max_timeout)
+        return source.timeout or self.default_timeout
+
+    @property
+    def default_timeout(self) -> float:
+        """The total deadline of a poll in seconds, for sources without `timeout`."""
+        return min(DEFAULT_TIMEOUT_S, self.config.max_timeout)
 
 
 def load(file: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
@@ -84,7 +91,7 @@ def _load(file: Path, environment: Mapping[str, str]) -> tuple[Loaded, Checker]:
 
 def defaults(file: Path) -> Loaded:
     """All defaults and no source, as if `file` said so; the zone is UTC: that of this machine may be unknown."""
-    return _loaded(file, Config(sources=(), timezone="UTC"))
+    return _loaded(file, Config(sources=Sources(), timezone="UTC"))
 
 
 def _loaded(file: Path, config: Config) -> Loaded:

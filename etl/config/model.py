@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from itertools import chain
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from etl.config.addresses import PROXY_HINT, URL_HINT
 from etl.config.local_zone import local_zone
+from etl.config.sources.base import Duration
+from etl.config.sources.kinds import KINDS, Sources
 from etl.readings.records import DetectorName
+from etl.readings.text import alternatives
 
-DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 DEFAULT_TIMEOUT_S = 5.0
 MAX_TIMEOUT_INTERVALS = 0.8
 """A poll must end before the source's next turn; the rest of the interval is for parsing and writing."""
 MAX_RECEIVERS = 50
 """Addresses that are notified, each by a thread of its own."""
-
-
-class Duration(float):
-    """Seconds; written as a number and ms, s, m or h."""
-
-
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to poll: one machine, or several in one answer, over HTTP or from a file."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=200)]
-    url: str | None = None
-    file: Annotated[str, Meta(min_length=1)] | None = None
-    timeout: Duration | None = None
-    headers: dict[str, str] = {}
-    auth: Literal["basic", "digest"] | None = None
-    ca_file: Annotated[str, Meta(min_length=1)] | None = None
-    records: str | None = None
-    id: Literal["key"] | None = None
-    count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-
-    def expand(self) -> Iterator[Source]:
-        """The sources this entry stands for: with `count`, one for each number of `{n}`; else the entry itself."""
-        if self.count is None:
-            yield self
-            return
-        for n in range(1, self.count + 1):
-            url = self.url and self.url.replace("{n}", str(n))
-            yield msgspec.structs.replace(self, name=self.name.replace("{n}", str(n)), url=url, count=None)
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,7 +97,7 @@ class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of config.yaml, with its defaults."""
 
-    sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
+    sources: Sources
     interval: Annotated[Duration, Meta(extra_json_schema={"default": "10s"})] = msgspec.field(
         default_factory=lambda: Duration(10)
     )
@@ -156,17 +130,9 @@ HINTS = {
     "interval": "write a number and a unit, such as 10s; from 100ms to 24h",
     "window": "write how many readings an average spans, 1 to 1000",
     "timezone": "write local, or a zone such as Europe/Berlin or UTC",
-    "sources": "write sources: and below it, for each source, - name: machine-1 with a url: or a file:",
-    "name": "write 1 to 200 printable characters, different for each source",
-    "url": "write an http:// or https:// address",
-    "file": "write the path of a JSON file, absolute or from the config's folder",
-    "timeout": "write a number and a unit, such as 5s; at most 0.8 of the interval",
-    "headers": "write Name: value in plain ASCII, numbers in quotes, no space at the ends",
-    "auth": "write basic or digest, and the login in the url: http://user:password@machine/data",
-    "ca_file": "write the path of a PEM file, absolute or from the config's folder",
-    "records": "write a JMESPath expression that selects a reading or a list of readings, such as machines[]",
-    "id": "write id: key, beside records that give readings by their ids, or leave it out and select the id in records",
-    "count": "write how many sources this entry stands for, 1 to 100000, with {n} in the name",
+    "sources": "write sources: and below it, for each source, - name: machine-1 with "
+    + alternatives(f"{key}:" for key in KINDS),
+    "url": URL_HINT,
     "transport": "write requests or curl",
     "shard": "write the number of this process, from 0, and how many there are, such as 0/8",
     "parameters": "write a name and the field of the reading it averages, such as speed: fan_speed",
@@ -199,30 +165,22 @@ HINTS = {
     "machines": "write how many machines to simulate, 1 to 10000",
     "token": 'write "${API_TOKEN}" with its quotes, and set that variable to a long random word',
     "names": 'write hosts as in a URL, without http:// or wildcards: [telemetry.example.org, "[2001:db8::1]:8443"]',
-    "proxy": "write the address or network of the reverse proxy, such as 127.0.0.1 or 10.42.0.0/16",
+    "proxy": PROXY_HINT,
     "notify": "write urls: below it",
     "urls": 'write a list of https:// addresses, or of others that Apprise knows: ["https://chat.example/hook"]',
 }
-"""What to write, by key: the hint behind a problem, and the key's description in the JSON Schema."""
-SECRETS = {"headers", "token", "urls"}
+"""What to write, by key: the hint behind a problem, and the key's description in the JSON Schema. Sources and what is
+in them have their own."""
+SECRETS = {"token", "urls", *chain.from_iterable(kind.secrets for kind in KINDS.values())}
 """Keys whose values are not shown."""
+
+
+def hint_of(group: type[msgspec.Struct], key: str) -> str:
+    """What to write for a key of a group; keys of alarms that others have too have hints of their own."""
+    hints: Mapping[str, str] = getattr(group, "hints", HINTS)
+    return hints.get(f"alarms.{key}" if group is Alarm else key) or hints[key]
 
 
 def install_hint(extra: str) -> str:
     """How to install an extra: from the clone, as no index has this program."""
     return f"in the folder of the clone run pip install '.[{extra}]' with the pip that installed etl"
-
-
-def parse_duration(kind: type, value: Any) -> Duration:
-    """A duration from its text; msgspec's hook for types it does not know.
-
-    Raises:
-        ValueError: the value is not a duration.
-
-    """
-    if kind is not Duration:
-        raise NotImplementedError(kind)
-    match = DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"{value!r} is not a duration")
-    return Duration(float(match[1]) * _SECONDS[match[2]])

@@ -5,36 +5,27 @@ import importlib.util
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+import types
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 import yaml
 
 from etl.config import local_zone
-from etl.config.addresses import host_problem, is_url, network_mistake, path_problem, url_problem
+from etl.config.addresses import host_problem, is_url, network_mistake, path_problem
 from etl.config.alarms import alarm_mistakes
 from etl.config.document import ConfigError, Document, KeyPath
-from etl.config.expressions import expression_mistake
-from etl.config.model import (
-    HINTS,
-    SECRETS,
-    Alarm,
-    Api,
-    Config,
-    Notify,
-    Output,
-    Report,
-    Source,
-    install_hint,
-    parse_duration,
-)
+from etl.config.model import HINTS, SECRETS, Api, Config, hint_of, install_hint
 from etl.config.receivers import receiver_mistakes
-from etl.config.unknown_keys import hint_for
+from etl.config.sources.base import Mistake, ProblemOf, Source
+from etl.config.sources.expressions import expression_mistake
+from etl.config.sources.kinds import KINDS, Sources, any_kind, kind_of, kind_of_address, typed
+from etl.config.unknown_keys import unknown_key
+from etl.readings.text import alternatives
 
 MAX_PROBLEMS = 100
 """Problems in one error; nobody reads more at once."""
@@ -42,21 +33,8 @@ MAX_SOURCES = 1_000_000
 """Sources of one config with all its counts; more would fill the memory before anything is polled."""
 _MIN_INTERVAL_S = 0.1
 _MAX_INTERVAL_S = 86_400
-_GROUPS: dict[type[msgspec.Struct], str] = {
-    Config: "at the top, without indentation",
-    Source: "in a source",
-    Alarm: "in an alarm, below alarms:",
-    Output: "below output:",
-    Report: "below report:",
-    Api: "below api:",
-    Notify: "below notify:",
-}
-"""Where the keys of each struct belong; the first one that has a key counts."""
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:[0-9]{1,5}")
 _SHARD = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
-_ProblemOf = Callable[[str], tuple[str, str] | None]
-"""Why a value cannot be used and what to write instead; None if it can."""
 
 
 class Problem(NamedTuple):
@@ -93,7 +71,7 @@ class Checker:
         if self._fleet:
             value = {**value, "sources": self._fleet.value}
         try:
-            config = msgspec.convert(value, Config, dec_hook=parse_duration)
+            config: Config = typed(value, Config)
         except msgspec.ValidationError:
             raise ConfigError(self.lines(self._misfits(Config, value, (), "sources"))) from None
         problems = list(_problems(config))
@@ -122,30 +100,50 @@ class Checker:
 
     def _misfits(self, kind: Any, value: Any, path: KeyPath, key: str) -> Iterator[Problem]:
         """Every part of a value that does not fit its type."""
-        bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-        if isinstance(value, dict) and bare in _GROUPS:
-            yield from self._group_misfits(bare, value, path)
-        elif value and isinstance(value, dict) and get_origin(bare) is dict:
+        inner = _inner_type(kind, value)
+        if inner is Source:
+            yield from self._source_misfits(value, path)
+        elif isinstance(value, dict) and _is_group(inner):
+            yield from self._group_misfits(inner, value, path)
+        elif value and isinstance(value, dict) and inner:
+            key_type, item_type = get_args(inner)
+            only_keys = types.GenericAlias(dict, (key_type, Any))
             for name, item in value.items():
-                yield from self._misfits(get_args(bare)[1], item, (*path, name), key)
-        elif value and isinstance(value, list) and get_origin(bare) is tuple:
+                if not _fits({name: None}, only_keys):
+                    yield Problem((*path, name), "", f"{name} cannot be a key of {key}")
+                yield from self._misfits(item_type, item, (*path, name), key)
+        elif value and isinstance(value, list) and inner:
             for i, item in enumerate(value):
-                yield from self._misfits(get_args(bare)[0], item, (*path, i), key)
+                yield from self._misfits(get_args(inner)[0], item, (*path, i), key)
         elif not _fits(value, kind):
             yield self._misfit(kind, value, path, key)
+
+    def _source_misfits(self, entry: dict[str, Any], path: KeyPath) -> Iterator[Problem]:
+        """What does not fit the kind of a source, or why it is of no kind."""
+        if kind := kind_of(entry):
+            yield from self._group_misfits(kind, entry, path)
+            return
+        misfits = list(self._group_misfits(any_kind(), entry, path))
+        yield from misfits
+        given = [key for key in KINDS if key in entry]
+        source = f"source {entry['name']}" if "name" in entry else "the source"
+        if not given and not misfits:
+            yield Problem(path, "sources", f"{source} has no {alternatives(KINDS)}", "write one of them")
+        for key in given[1:]:
+            hint = "keep one of them, and write a source of its own for the other"
+            yield Problem((*path, key), "sources", f"{source} has both {given[0]} and {key}", hint)
 
     def _group_misfits(self, kind: type[msgspec.Struct], value: dict[str, Any], path: KeyPath) -> Iterator[Problem]:
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         for key in value:
             if key not in fields:
-                yield Problem((*path, key), "", f"unknown key {key}", _unknown_key_hint(key, kind))
+                yield Problem((*path, key), "", *unknown_key(key, kind))
         for key, field in fields.items():
             if key in value:
-                hint = HINTS.get(f"{path[0]}.{key}", "") if path else ""
                 for problem in self._misfits(field.type, value[key], (*path, key), key):
-                    yield problem._replace(hint=problem.hint or hint)
+                    yield problem._replace(hint=problem.hint or hint_of(kind, key))
             elif field.required:
-                yield Problem(path, key, f"{key} is missing", HINTS.get(f"{path[0]}.{key}", "") if path else "")
+                yield Problem(path, key, f"{key} is missing", hint_of(kind, key))
 
     def _misfit(self, kind: Any, value: Any, path: KeyPath, key: str) -> Problem:
         label = _label(path, key)
@@ -177,21 +175,27 @@ def _label(path: KeyPath, key: str) -> str:
 
 def _fits(value: Any, kind: Any) -> bool:
     try:
-        msgspec.convert(value, kind, dec_hook=parse_duration)
+        typed(value, kind)
     except msgspec.ValidationError:
         return False
     return True
 
 
-def _unknown_key_hint(key: str, kind: type[msgspec.Struct]) -> str:
-    if hint := hint_for(key, kind):
-        return hint
-    place = next((place for group, place in _GROUPS.items() if key in group.__struct_encode_fields__), None)
-    if place:
-        return f"it belongs {place}"
-    keys = kind.__struct_encode_fields__
-    near = difflib.get_close_matches(key, keys, 1, 0.5)
-    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(keys)}"
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _inner_type(kind: Any, value: Any) -> Any:
+    """The part of a type that a group or a list may be: a struct, a dict or a tuple; None if it may not be one."""
+    if get_origin(kind) is Annotated:
+        return _inner_type(get_args(kind)[0], value)
+    if get_origin(kind) in (Union, types.UnionType):
+        return next((inner for part in get_args(kind) if (inner := _inner_type(part, value))), None)
+    if kind is Sources:
+        return tuple[Source, ...] if isinstance(value, list) else None
+    if isinstance(value, dict):
+        return kind if _is_group(kind) or get_origin(kind) is dict else None
+    return kind if isinstance(value, list) and get_origin(kind) is tuple else None
 
 
 def _problems(config: Config) -> Iterator[Problem]:
@@ -222,7 +226,7 @@ def _problems(config: Config) -> Iterator[Problem]:
     yield from _name_problems(config.sources)
 
 
-def _unusable(path: KeyPath, value: str | None, problem_of: _ProblemOf) -> Iterator[Problem]:
+def _unusable(path: KeyPath, value: str | None, problem_of: ProblemOf) -> Iterator[Problem]:
     """The problem of an address or a path, if it has one: why it cannot be used, and what to write."""
     if value is not None and (problem := problem_of(value)):
         key, (why, hint) = str(path[-1]), problem
@@ -278,64 +282,44 @@ def _name_problems(sources: Iterable[Source]) -> Iterator[Problem]:
     for i, entry in enumerate(sources):
         for source in entry.expand():
             if source.name in names:
-                hint = (
-                    "write {n} into it, which runs from 1 to count" if entry.count and "{n}" not in entry.name else ""
-                )
+                is_template = entry.count and "{n}" not in entry.name
+                hint = "write {n} into it, which runs from 1 to count" if is_template else entry.hints["name"]
                 yield Problem(("sources", i, "name"), "name", f"the name {source.name} occurs twice", hint)
                 break
             names.add(source.name)
 
 
 def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Iterator[Problem]:
+    def problem(key: str, message: str, hint: str = "") -> Problem:
+        return Problem((*path, key), key, message, hint or source.hints[key])
+
     if not source.name.isprintable() or not source.name.strip():
-        yield Problem((*path, "name"), "name", "name cannot be {value}, which is blank or not printable")
-    if source.url is None and source.file is None:
-        yield Problem(path, "url", f"source {source.name} has no url and no file", "write one of them")
-    if source.url is not None and source.file is not None:
-        hint = "keep one of them, and write a source of its own for the other"
-        yield Problem((*path, "file"), "file", f"source {source.name} has both url and file", hint)
-    yield from _unusable((*path, "url"), source.url, partial(_template_problem, count=source.count))
-    yield from _unusable((*path, "file"), source.file, partial(path_problem, "file"))
-    yield from _unusable((*path, "ca_file"), source.ca_file, partial(path_problem, "ca_file"))
-    yield from _auth_problems(source, path)
+        yield problem("name", "name cannot be {value}, which is blank or not printable")
     if source.timeout is not None and not 0 < source.timeout <= max_timeout:
         hint = f"write more than 0 and at most {max_timeout:g}s, which is 0.8 of the interval"
-        yield Problem((*path, "timeout"), "timeout", f"timeout cannot be {source.timeout:g} s", hint)
+        yield problem("timeout", f"timeout cannot be {source.timeout:g} s", hint)
     if source.records is not None and (mistake := expression_mistake(source.records)):
-        yield Problem((*path, "records"), "records", f"records is not a JMESPath expression: {mistake}")
-    if source.id is not None and source.records is None:
+        yield problem("records", f"records is not a JMESPath expression: {mistake}")
+    if source.by_key and source.records is None:
         hint = "write records: and an expression that gives readings by their ids, such as machines"
-        yield Problem((*path, "id"), "id", f"source {source.name} has id but no records", hint)
-    for name, value in source.headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable() or value != value.strip():
-            yield Problem((*path, "headers", name), "headers", f"{name} in headers cannot be sent")
-        if name.lower() == "transfer-encoding" or (name.lower() == "content-length" and value != "0"):
-            hint = "leave it out: every poll is a GET request without a body"
-            yield Problem((*path, "headers", name), "headers", f"{name} in headers announces a body", hint)
+        yield problem("id", f"source {source.name} has id but no records", hint)
+    if source.library and importlib.util.find_spec(source.library) is None:
+        yield problem(source.key, f"{source.key} needs {source.library}", install_hint(source.extra))
+    for key in source.paths:
+        yield from _unusable((*path, key), getattr(source, key), partial(path_problem, key))
+    intended = kind_of_address(source.address)
+    if intended and intended.key != source.key:
+        why, hint = f"it is {intended.label}", f"write {intended.key}: instead of {source.key}:"
+        yield problem(source.key, f"{source.key} cannot be {{value}}: {why}", hint)
+    else:
+        yield from source_problems(source, source.mistakes(), path)
 
 
-def _template_problem(url: str, count: int | None) -> tuple[str, str] | None:
-    """The problem of an address, or of the first or last one that it stands for with `count`."""
-    if count is not None:
-        first, last = (url_problem(url.replace("{n}", str(n))) for n in (1, count))
-        return first or last
-    problem = url_problem(url)
-    return ("it has {n}, but the source has no count", HINTS["count"]) if problem and "{n}" in url else problem
-
-
-def _auth_problems(source: Source, path: KeyPath) -> Iterator[Problem]:
-    names = [name.lower() for name in source.headers]
-    for i, name in enumerate(source.headers):
-        if name.lower() in names[:i]:
-            yield Problem((*path, "headers", name), "headers", f"the header {name} occurs twice", "remove one of them")
-    if source.auth is None:
-        return
-    if source.url is None or (is_url(source.url) and not urlsplit(source.url).username):
-        hint = "write http://user:password@machine/data, and %40 for an @ in them"
-        yield Problem((*path, "auth"), "auth", f"source {source.name} has auth, but no login in its url", hint)
-    if "authorization" in names:
-        message = f"source {source.name} has both auth and the header Authorization"
-        yield Problem((*path, "auth"), "auth", message, "remove one of them")
+def source_problems(source: Source, mistakes: Iterable[Mistake], path: KeyPath) -> Iterator[Problem]:
+    """The mistakes in a source as problems; `path` is that of the source."""
+    for mistake in mistakes:
+        key = str(mistake.path[0])
+        yield Problem((*path, *mistake.path), key, mistake.message, mistake.hint or source.hints[key])
 
 
 def _is_shard(shard: str) -> bool:

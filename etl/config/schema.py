@@ -1,10 +1,13 @@
 """The JSON Schema of config.yaml, for editors, derived from the model. `etl check` finds more than a schema can say."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
 
 import msgspec
 
-from etl.config.model import DURATION, HINTS, Config, Duration
+from etl.config.model import Config, hint_of
+from etl.config.sources.base import DURATION, Duration
+from etl.config.sources.kinds import KINDS, Sources
 
 Json = dict[str, Any]
 
@@ -14,29 +17,37 @@ _FILE: Json = {"type": "string", "minLength": 1, "description": "the name of a Y
 
 def schema() -> Json:
     """The schema of a config file, in which variables such as `${PORT}` are not replaced yet."""
-    (root,), definitions = msgspec.json.schema_components(
-        [Config], schema_hook=_duration_schema, ref_template="#/$defs/{name}"
+    kinds = [Config, *KINDS.values()]
+    (root, *sources), definitions = msgspec.json.schema_components(
+        kinds, schema_hook=_custom_schema, ref_template="#/$defs/{name}"
     )
+    structs = {group.__name__: group for kind in kinds for group in groups(kind)}
     for name, definition in definitions.items():
         for key, value in definition["properties"].items():
-            definition["properties"][key] = {"description": _hint(name, key), **_for_editors(value)}
-    sources = definitions["Config"]["properties"]["sources"]
-    definitions["Config"]["properties"]["sources"] = {
-        "description": sources.pop("description"),
-        "anyOf": [sources, _FILE],
-    }
+            definition["properties"][key] = {"description": hint_of(structs[name], key), **_for_editors(value)}
+    list_schema = definitions["Config"]["properties"]["sources"]["anyOf"][0]
+    list_schema["items"] = {"anyOf": sources}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "$defs": definitions}
 
 
-def _hint(group: str, key: str) -> str:
-    """What to write for a key of a group; keys of alarms that others have too have hints of their own."""
-    return HINTS[f"alarms.{key}" if group == "Alarm" and f"alarms.{key}" in HINTS else key]
+def groups(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    """The structs in a type, itself too."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+        parts: Iterable[Any] = (field.type for field in msgspec.structs.fields(kind))
+    else:
+        parts = get_args(kind)
+    for part in parts:
+        yield from groups(part)
 
 
-def _duration_schema(kind: type) -> Json:
-    if kind is not Duration:
-        raise NotImplementedError(kind)
-    return {"type": "string", "pattern": f"^{DURATION.pattern}$"}
+def _custom_schema(kind: type) -> Json:
+    """The schema of a type that msgspec does not know."""
+    if kind is Duration:
+        return {"type": "string", "pattern": f"^{DURATION.pattern}$"}
+    if kind is Sources:
+        return {"anyOf": [{"type": "array", "minItems": 1}, _FILE]}
+    raise NotImplementedError(kind)
 
 
 def _for_editors(value: Json) -> Json:

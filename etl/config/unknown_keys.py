@@ -1,16 +1,16 @@
 """Keys that this program does not have: what to write where somebody expects them."""
 
+import difflib
 import re
 
 import msgspec
 
-from etl.config.model import HINTS, Alarm, Api, Config, Notify, Output, Report, Source
+from etl.config.model import HINTS, Alarm, Api, Config, Notify, Output, Report
+from etl.config.sources.base import Source
+from etl.config.sources.kinds import KINDS, any_kind, choices, kinds_with
 
 _FOR_ALL = "it is the same for all sources: write it once, at the top, without indentation"
-_LOGIN = "write it into url, http://user:password@host/, or into a header, headers: {Authorization: Bearer ...}"
-_URL = "write it into url:, such as http://10.0.0.7:8080/data"
-_CERTIFICATE = "certificates are always verified: set ca_file to a PEM file with the one to trust"
-_PROTOCOL = "a source is an http:// address (url:) or a JSON file (file:)"
+_KIND = f"a source is {choices()}"
 _REPORT = "the report is written beside the readings, as JSON and as a page; notify: sends its summary to an address"
 
 _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
@@ -18,19 +18,11 @@ _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
         "interval|window|timezone|parameters|units|transport|shard": _FOR_ALL,
         "poll_?interval|period|every|frequency|schedule": f"set interval: {_FOR_ALL}",
         "fields|values|metrics|measurements|columns": f"set parameters: {_FOR_ALL}",
-        "user(_?name)?|pass(word|wd)?|login|auth(orization|entication)?|basic_?auth|bearer|credentials": _LOGIN,
-        "(bearer_|api_|access_)?token|api_?key": _LOGIN,
-        "header|http_headers": "did you mean headers?",
         "path": "write file: for a file of this machine; the path of an address belongs into url:",
-        "host(name)?|port|ip|query|params|scheme": _URL,
-        "address|endpoint|link": "did you mean url?",
-        "verify(_ssl|_tls)?|insecure(_skip_verify)?|ssl|tls|ca(cert|_cert|_bundle)?|cert(ificate)?": _CERTIFICATE,
-        "type|protocol|kind|topic|broker|node(_id)?|register|unit_id|plugin": _PROTOCOL,
-        "method|body|data|payload": "every poll is a GET request without a body",
+        "type|protocol|kind|topic|broker|node(_id)?|register|unit_id|plugin": _KIND,
         "id|machine|label": "set name: to tell sources apart; a machine's id comes from its readings",
         "jmespath|jsonpath|json_path|select|expression|json_query": "set records: to a JMESPath expression",
         "retr(y|ies)": "a poll that fails is repeated at the next interval",
-        "proxy|proxies": "proxies come from the environment: http_proxy, https_proxy, no_proxy",
         "enabled?|disabled?|active": "put # before each of its lines to leave a source out",
     },
     Config: {
@@ -80,11 +72,41 @@ _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
     },
 }
 """Patterns of keys and their hint, by the group that has none of them."""
+_GROUPS: dict[type[msgspec.Struct], str] = {
+    Config: "at the top, without indentation",
+    Source: "in a source",
+    Alarm: "in an alarm, below alarms:",
+    Output: "below output:",
+    Report: "below report:",
+    Api: "below api:",
+    Notify: "below notify:",
+}
+"""Where the keys of each struct belong; the first one that has a key counts."""
 
 
-def hint_for(key: str, group: type[msgspec.Struct]) -> str | None:
+def unknown_key(key: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
+    """The message about a key that a group does not have, and what to write instead."""
+    message = f"unknown key {key}"
+    if hint := _expected_hint(key, kind):
+        return message, hint
+    if issubclass(kind, Source) and kind in KINDS.values() and (names := kinds_with(key, besides=kind)):
+        return f"{key} belongs to {names}, this source has {kind.key}:", "leave it out"
+    place = next((place for group, place in _GROUPS.items() if key in _keys(group)), None)
+    if place:
+        return message, f"it belongs {place}"
+    keys = kind.__struct_encode_fields__
+    if near := difflib.get_close_matches(key, keys, 1, 0.5):
+        return message, f"did you mean {near[0]}?"
+    is_of_a_kind = kind in KINDS.values() or not issubclass(kind, Source)
+    return message, f"known keys: {', '.join(keys)}" if is_of_a_kind else _KIND
+
+
+def _keys(group: type[msgspec.Struct]) -> tuple[str, ...]:
+    return (any_kind() if group is Source else group).__struct_encode_fields__
+
+
+def _expected_hint(key: str, group: type[msgspec.Struct]) -> str | None:
     """What to write instead of a key that a group does not have; None if it is not among the expected ones."""
-    patterns = _MEANT.get(group, {}).items()
-    return next(
-        (hint for pattern, hint in patterns if re.fullmatch(pattern, key.replace("-", "_"), re.IGNORECASE)), None
-    )
+    patterns = {**group.unknown_key_hints, **_MEANT[Source]} if issubclass(group, Source) else _MEANT.get(group, {})
+    word = key.replace("-", "_")
+    return next((hint for pattern, hint in patterns.items() if re.fullmatch(pattern, word, re.IGNORECASE)), None)

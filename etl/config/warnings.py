@@ -1,20 +1,19 @@
 """What is surely a mistake, but no reason to refuse a config: it may be put right while the process runs."""
 
-import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import msgspec
+
 from etl.config.document import KeyPath
 from etl.config.load import Loaded
-from etl.config.model import Source
-from etl.config.problems import Problem
+from etl.config.problems import Problem, source_problems
+from etl.config.sources.base import Source
 from etl.readings.records import REMOVED_DETECTORS
 
 MAX_THRESHOLD = 1.0
 """A threshold above 100 % of the average misses even a value that falls to zero."""
-LINE_SUFFIXES = {".ndjson", ".ldjson", ".jsonlines", ".log", ".csv", ".gz"}
-"""Endings of files that are not one JSON document; only .jsonl is followed."""
 
 
 def warnings(loaded: Loaded) -> Iterator[Problem]:
@@ -35,7 +34,7 @@ def warnings(loaded: Loaded) -> Iterator[Problem]:
         if loaded.sources and not any(fnmatchcase(source.name, alarm.sources) for source in loaded.sources):
             message = f"alarm {alarm.name} watches no source: none matches {alarm.sources}"
             yield Problem(("alarms", i, "sources"), "alarms.sources", message)
-    first: dict[tuple[str | None, ...], str] = {}
+    first: dict[tuple[str, bytes], str] = {}
     for i, entry in enumerate(loaded.config.sources):
         path = ("sources", i)
         yield from _source_warnings(loaded, entry, path)
@@ -56,21 +55,15 @@ def _parameter_warnings(loaded: Loaded) -> Iterator[Problem]:
 
 
 def _source_warnings(loaded: Loaded, source: Source, path: KeyPath) -> Iterator[Problem]:
-    for key in ("file", "ca_file"):
+    for key in source.paths:
         name = getattr(source, key)
         if name and (trouble := _trouble(loaded.path(name))):
             hint = "create it, or correct the path; a relative one starts at the folder of the config"
             yield Problem((*path, key), key, f"{key} {loaded.path(name)} {trouble}", hint)
-    yield from _file_warnings(loaded, source.file, (*path, "file"))
-    unused = [key for key in ("headers", "ca_file", "timeout") if source.file and getattr(source, key)]
-    if source.ca_file and source.url and source.url.lower().startswith("http:"):
-        unused.append("ca_file")
-    for key in unused:
-        kind = "a file" if source.file else "an http:// address"
-        yield Problem((*path, key), key, f"{key} has no effect on {kind}", "leave it out")
-    for key in ("name", "url", "file"):
-        value = getattr(source, key) or ""
-        if "{n}" in value and source.count is None:
+    warnings_of_kind = source.warnings(loaded.file.parent, loaded.path(loaded.config.output.folder))
+    yield from source_problems(source, warnings_of_kind, path)
+    for key in dict.fromkeys(("name", source.key, *source.templates)):
+        if "{n}" in getattr(source, key) and source.count is None:
             yield Problem((*path, key), key, f"{key} has {{n}}, but count is missing", "write count: below it")
 
 
@@ -85,27 +78,18 @@ def _trouble(path: Path) -> str | None:
     return None
 
 
-def _file_warnings(loaded: Loaded, name: str | None, path: KeyPath) -> Iterator[Problem]:
-    file = loaded.path(name or "")
-    if name and not _trouble(file) and not file.is_file():
-        yield Problem(path, "file", f"file {file} is not a file", "write the path of a JSON file, not of a folder")
-    if name and file.suffix in LINE_SUFFIXES:
-        hint = "name it .jsonl if it has a JSON object on each line"
-        yield Problem(path, "file", f"file {file} is read as one JSON document, not followed", hint)
-    output = os.path.realpath(loaded.path(loaded.config.output.folder))
-    if name and Path(os.path.realpath(file)).is_relative_to(output):  # resolve() fails where links form a circle
-        message = f"file {file} is in the output folder, so that readings would be read again"
-        yield Problem(path, "file", message, "name the machine's own file")
-
-
-def _duplicates(entry: Source, path: KeyPath, first: dict[tuple[str | None, ...], str]) -> Iterator[Problem]:
+def _duplicates(entry: Source, path: KeyPath, first: dict[tuple[str, bytes], str]) -> Iterator[Problem]:
     """The sources that read what another one reads in the same way: each reading would be there twice."""
-    key = "url" if entry.url else "file"
+    key = entry.key
     for source in entry.expand():
-        same = (source.url, source.file, source.records, *sorted(map(str, source.headers.items())))
+        same = (key, msgspec.json.encode(msgspec.structs.replace(source, name="", timeout=None)))
         if same in first:
             message = f"{source.name} polls the same {key} as {first[same]}"
-            template = "write {n} into url" if entry.url else "leave count out: {n} is not replaced in file"
+            template = (
+                f"write {{n}} into {key}"
+                if key in entry.templates
+                else f"leave count out: {{n}} is not replaced in {key}"
+            )
             yield Problem((*path, key), key, message, template if entry.count else "remove one of them")
             return
         first[same] = source.name

@@ -5,13 +5,12 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 from typing import Any
 
-import jmespath
-
 from etl.config.load import Loaded
-from etl.config.model import Config, Source
+from etl.config.model import Config
 from etl.live.poller import Poller
 from etl.live.sinks.alarms import RaisedAlarms
 from etl.live.sinks.console import TRACE_READINGS, Traces
@@ -21,12 +20,9 @@ from etl.live.standing import Standing
 from etl.live.writer import Logs, Sink, Writer
 from etl.readings.averages.window import silence_s
 from etl.readings.days import day_finder
-from etl.readings.records import Position
-from etl.sources.contract import FileSource, HttpSource, Transport
-from etl.sources.extraction import Extraction
-from etl.sources.files import FileTransport
+from etl.sources.contract import Context, Transport
 from etl.sources.intake import Intake
-from etl.sources.registry import open_http
+from etl.sources.registry import by_kind, open_transports, with_records
 from etl.storage.appender import Appender
 from etl.storage.events import LATEST, Events
 from etl.storage.folder import Folder
@@ -84,7 +80,7 @@ class Pipeline:
         self.writer.forgetters = [self.standing.keep, *([traces.keep] if traces else [])]
         self._intake = Intake()
         self.writer.keep_days = loaded.config.output.keep_days
-        self._file_transport: FileTransport | None = None
+        self._opened: dict[str, Transport] = {}
         self._use_sources(loaded)
 
     def _sinks(self, loaded: Loaded) -> list[Sink]:
@@ -103,34 +99,28 @@ class Pipeline:
         return sinks
 
     def _use_sources(self, loaded: Loaded) -> None:
-        over_http = [source for source in loaded.sources if source.url]
-        from_files = [source for source in loaded.sources if source.file]
-        http, files = http_sources(loaded), file_sources(loaded)
+        context = Context(
+            self.clock,
+            self._intake,
+            loaded.file.parent,
+            loaded.default_timeout,
+            loaded.config.transport,
+            partial(last_positions, self.folder),
+        )
+        self._opened = open_transports(loaded.sources, context, self._opened)
         transports: dict[str, Transport] = {}
-        if http:
-            opened = open_http(loaded.config.transport, http, self.clock, self._intake)
-            transports |= dict.fromkeys([source.name for source in http], _with_records(opened, over_http, loaded))
-        previous = self._file_transport
-        self._file_transport = None
-        if files:
-            self._file_transport = FileTransport(files, self.clock, self._positions(files), previous, self._intake)
-            reader = _with_records(self._file_transport, from_files, loaded)
-            transports |= dict.fromkeys([source.name for source in files], reader)
+        for kind, sources in by_kind(loaded.sources).items():
+            transport = with_records(self._opened[kind], sources, context)
+            transports |= dict.fromkeys([source.name for source in sources], transport)
         self._transports = set(transports.values())
         self.names = [source.name for source in loaded.sources]
-        self.standing.addresses = {source.name: source.url or source.file or "" for source in loaded.sources}
+        self.standing.addresses = {source.name: source.address for source in loaded.sources}
         self.poller.use(transports)
         with self.writer.paused():
             self.standing.use(self.names, self.clock())
             self.no_number.keep(set(self.names))
         if self.traces:
             self.traces.keep_sources(self.names)
-
-    def _positions(self, files: Iterable[FileSource]) -> dict[str, Position]:
-        """Where following starts, for files that are not followed yet: after the last line in the raw log."""
-        followed = self._file_transport.readers if self._file_transport else {}
-        names = {source.name for source in files if source.path.suffix == ".jsonl" and source not in followed}
-        return last_positions(self.folder, names)
 
     def restore_events(self) -> None:
         """Show the last events of an earlier process; before the first event is recorded."""
@@ -201,35 +191,6 @@ class Pipeline:
         """Start no further poll."""
         for transport in self._transports:
             transport.close()
-
-
-def http_sources(loaded: Loaded) -> list[HttpSource]:
-    """The sources with a URL, as their transport takes them."""
-    return [
-        HttpSource(
-            source.name,
-            source.url,
-            loaded.timeout(source),
-            source.headers,
-            str(loaded.path(source.ca_file)) if source.ca_file else None,
-            digest=source.auth == "digest",
-        )
-        for source in loaded.sources
-        if source.url
-    ]
-
-
-def file_sources(loaded: Loaded) -> list[FileSource]:
-    """The sources with a file, as their transport takes them."""
-    return [FileSource(source.name, loaded.path(source.file)) for source in loaded.sources if source.file]
-
-
-def _with_records(transport: Transport, sources: Iterable[Source], loaded: Loaded) -> Transport:
-    """The transport of these sources, and the extraction of records if one of them has `records`."""
-    expressions = {source.name: jmespath.compile(source.records) for source in sources if source.records}
-    timeouts = {source.name: inf if source.file else loaded.timeout(source) for source in sources}
-    by_key = {source.name for source in sources if source.id == "key"}
-    return Extraction(transport, expressions, timeouts, by_key) if expressions else transport
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

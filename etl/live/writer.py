@@ -13,12 +13,11 @@ from etl.live.poller import Delivery, Poller
 from etl.live.standing import MAX_PENDING_BYTES, Standing
 from etl.readings.alarms.conditions import Change
 from etl.readings.alarms.fold import alarm_line
-from etl.readings.answers import parse
+from etl.readings.answers import raw_lines
 from etl.readings.averages.alive import Alive
 from etl.readings.averages.fold import Update, Windows, derive, fold_of, forget
 from etl.readings.days import day_after
-from etl.readings.lines import raw_line
-from etl.readings.records import CLOSED, Failure, Machine, Poll, RejectedError, Settings
+from etl.readings.records import CLOSED, Failure, Machine, RejectedError, Settings
 from etl.storage.appender import Appender, DisturbedError
 from etl.storage.events import Events
 from etl.storage.recovery.start import Written, recover
@@ -321,25 +320,6 @@ class Writer:
 def _emit(batch: Batch, sinks: Iterable[Sink]) -> None:
     for sink in sinks:
         sink(batch)
-
-
-def raw_lines(poll: Poll, alive: Alive) -> tuple[list[bytes], list[RejectedError]]:
-    """The raw lines of a poll's answers, and why the others were rejected; `alive` bounds the machines of a source."""
-    lines: list[bytes] = []
-    rejections = list(poll.rejections)
-    at = round(poll.at, 3)
-    for answer in poll.answers:
-        try:
-            reading = parse(answer.body)
-            alive.admit(poll.source, reading.get("id"), at)
-            lines.append(raw_line(reading, poll.source, at, answer.position))
-        except RejectedError as error:
-            rejections.append(error.with_traceback(None))  # its frames hold the decoded answer
-        except Exception as error:  # no answer may end the writer, which serves all sources
-            why = f"the answer cannot be written: {type(error).__name__}: {error}"
-            rejections.append(RejectedError("failed", why[:200]))
-            rejections[-1].__cause__ = error
-    return lines, rejections
 
 
 def _by_reason(rejections: Iterable[RejectedError]) -> dict[str, list[RejectedError]]:

@@ -1,7 +1,7 @@
 """Bytes to readings to moving averages; pure.
 
     records   the records that pass between the rooms
-    answers   a body decoded into readings
+    answers   a body decoded into readings, and these into raw lines
     exact     JSON whose numbers keep their digits
     lines     the lines of our own log, and positions in followed files
     blocks    blocks of raw lines decoded into columns

@@ -1,4 +1,4 @@
-"""What a machine sends: an answer's body decoded into readings."""
+"""What a machine sends: an answer's body decoded into readings, and these encoded as raw lines."""
 
 from collections import Counter
 from typing import Any
@@ -10,7 +10,8 @@ from jmespath.parser import ParsedResult
 from jmespath.visitor import TreeInterpreter
 
 from etl.readings import exact
-from etl.readings.lines import id_of
+from etl.readings.averages.alive import Alive
+from etl.readings.lines import id_of, raw_line
 from etl.readings.records import Answer, Poll, RejectedError
 from etl.readings.text import clipped, excerpt
 
@@ -41,6 +42,25 @@ def parse(body: bytes) -> dict[str, Any]:
     return as_reading(_json(body), "answer", body)
 
 
+def raw_lines(poll: Poll, alive: Alive) -> tuple[list[bytes], list[RejectedError]]:
+    """The raw lines of a poll's answers, and why the others were rejected; `alive` bounds the machines of a source."""
+    lines: list[bytes] = []
+    rejections = list(poll.rejections)
+    at = round(poll.at, 3)
+    for answer in poll.answers:
+        try:
+            reading = parse(answer.body)
+            alive.admit(poll.source, reading.get("id"), at)
+            lines.append(raw_line(reading, poll.source, at, answer.mark))
+        except RejectedError as error:
+            rejections.append(error.with_traceback(None))  # its frames hold the decoded answer
+        except Exception as error:  # no answer may end the writer, which serves all sources
+            why = f"the answer cannot be written: {type(error).__name__}: {error}"
+            rejections.append(RejectedError("failed", why[:200]))
+            rejections[-1].__cause__ = error
+    return lines, rejections
+
+
 def split(poll: Poll, expression: ParsedResult, by_key: bool = False) -> Poll:
     """Replace each answer of a poll by the records that a JMESPath expression extracts from it, each as an answer.
 
@@ -65,7 +85,7 @@ def split(poll: Poll, expression: ParsedResult, by_key: bool = False) -> Poll:
         counts = Counter(ids)
         for body, identity in zip(bodies, ids, strict=True):
             if counts[identity] == 1:
-                answers.append(Answer(body, answer.position))
+                answers.append(Answer(body, answer.mark))
             else:
                 rejections.append(_shared_id(identity, counts[identity]))
     return msgspec.structs.replace(poll, answers=tuple(answers), rejections=tuple(rejections))

@@ -29,13 +29,16 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a damaged line raises."""
 
 
-def raw_line(reading: dict[str, Any], source: str, polled_at: float, position: Position | None = None) -> bytes:
-    """Encode a reading as sent, with its source and when it was polled (seconds); RejectedError if nested too deep."""
+def raw_line(reading: dict[str, Any], source: str, polled_at: float, mark: object = None) -> bytes:
+    """Encode a reading as sent, with its source, when it was polled (seconds), and its position if that is its mark.
+
+    RejectedError if it is nested too deep.
+    """
     if any(key in reading for key in OWN_KEYS):
         reading = {key: value for key, value in reading.items() if key not in OWN_KEYS}
     record = {**reading, "_source": source, "_polled_at": rfc3339(polled_at)}
-    if position is not None:
-        record["_position"], record["_before"] = position
+    if type(mark) is Position:
+        record["_position"], record["_before"] = mark
     try:
         return _line(record)
     except orjson.JSONEncodeError as error:

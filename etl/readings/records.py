@@ -58,10 +58,14 @@ class Restart(NamedTuple):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """One body as a source sent it, or a record of it; in a followed file with the position after it."""
+    """One body as a source sent it, or a record of it.
+
+    `mark` says where the source goes on after it: only its transport knows what it means. The Position of a followed
+    file is written into the raw lines.
+    """
 
     body: bytes
-    position: Position | None = None
+    mark: object = None
 
 
 class Poll(msgspec.Struct, frozen=True, gc=False):

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 DIGITS, ROUNDED_DIGITS = 12, 6
 """Significant digits of a number that is shown: as many as it has, if they are no more than 12; else 6, as it is then
@@ -53,6 +53,12 @@ def plural(count: float, noun: str, nouns: str = "") -> str:
     """A count, rounded to a whole number, with its noun: "1 line", "2,000 lines"; `nouns` is a plural without -s."""
     text = f"{count:,.0f}"
     return f"{text} {noun if text == '1' else nouns or noun + 's'}"
+
+
+def alternatives(names: Iterable[str]) -> str:
+    """Names as a choice: "url", "url or file", "url, file or opcua"; empty without names."""
+    *first, last = [*names] or [""]
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def shown_number(value: float) -> str:

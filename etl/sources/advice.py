@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jmespath
 import orjson
 
+from etl.config.sources.base import Source
 from etl.readings import exact
 from etl.readings.averages.window import number
 from etl.readings.records import Failure
@@ -32,42 +33,29 @@ _VALUE_KEYS = {"value", "val", "v", "current", "now"}
 """Keys of a number below the key that names it: {"temperature": {"value": 21.5, "unit": "C"}}."""
 _FAILURE_HINTS = {
     "cannot be read": "check the path, its owner and its mode; a file of certificates is in PEM format",
-    "HTTP 401": "write the login into url, http://user:password@host/, with auth: digest if the machine asks for "
-    "digest; or set headers: {Authorization: ...}",
-    "HTTP 407": "unset http_proxy and https_proxy, or name this host in no_proxy",
-    "HTTP 403": "the machine refuses this client: does it ask for a login, or for a header?",
-    "HTTP 404": "nothing is at this path: compare url with the machine's manual",
-    "HTTP 405": "this path takes no GET requests: compare url with the machine's manual",
-    "HTTP 429": "the machine asks for fewer requests: set a longer interval",
-    "redirect": "write the address that the machine redirects to into url",
     "self": "save the machine's certificate as a PEM file, and set ca_file to its path",
     "issuer": "save the certificate of the authority that signed it as a PEM file, and set ca_file to its path",
-    "mismatch": "write the host's name as the certificate has it into url",
-    "does not match": "write the host's name as the certificate has it into url",
-    "tls": "does the machine speak http:// on this port? Else see which certificate it shows",
-    "protocol": "does the machine speak https:// on this port, or another protocol?",
+    "mismatch": "write the host's name as the certificate has it into the address",
+    "does not match": "write the host's name as the certificate has it into the address",
+    "tls": "does the machine speak TLS on this port? Else see which certificate it shows",
+    "protocol": "does the machine speak another protocol on this port?",
     "refused": "nothing listens on this port: is the machine on, and is the port right?",
-    "dns": "check the host's name in url, or write its IP address",
+    "dns": "check the host's name in the address, or write its IP address",
     "timeout": "is the address right and reachable from here? A slow machine needs a longer timeout",
     "network": "is the address right and reachable from here?",
-    "reset": "the machine closed the connection: does it serve HTTP on this port, and another client now?",
-    "proxy": "unset http_proxy and https_proxy, or name this host in no_proxy",
+    "reset": "the machine closed the connection: does it serve this protocol on this port, and another client now?",
     "too_large": "ask the machine for less, or split the source into several",
-    "no_file": "check the path; a relative one starts at the folder of the config",
-    "file": "check the path, its owner and its mode",
 }
-"""What to do about a failure: by words of its sentence, else by its code; the first match counts."""
-_REFUSED_LOGIN = "the machine refuses this login: compare user and password; if it asks for digest, set auth: digest"
+"""What to do about a failure of any kind of source: by words of its sentence, else by its code; the first counts."""
 _ID_NAME = re.compile(r".*(id|serial|number|name|machine|nr|no|sn|key|address|mac)", re.IGNORECASE)
 """Keys that may identify a machine: a measured value that differs by chance does not."""
 
 
-def failure_hint(failure: Failure, has_login: bool = False) -> str | None:
-    """What to do about a poll that failed; `has_login` says that it sent a login."""
-    if has_login and "HTTP 401" in failure.why:
-        return _REFUSED_LOGIN
-    words = [hint for words, hint in _FAILURE_HINTS.items() if words in failure.why]
-    return words[0] if words and failure.reason in ("http_status", "tls") else _FAILURE_HINTS.get(failure.reason)
+def failure_hint(failure: Failure, source: Source) -> str | None:
+    """What to do about a poll of a source that failed."""
+    hints = {**source.advice, **{key: hint for key, hint in _FAILURE_HINTS.items() if key not in source.advice}}
+    by_words = [hint for words, hint in hints.items() if words in failure.why]
+    return by_words[0] if by_words and failure.reason in ("http_status", "tls") else hints.get(failure.reason)
 
 
 def missing_number(reading: Mapping[str, Any], field: str) -> str:

@@ -1,14 +1,18 @@
-"""What every source and transport keeps to: the source structs, the `Transport` protocol, size caps, failure sentences.
+"""What every transport keeps to: the `Transport` protocol, what one is opened with, size caps, failure sentences.
 
-Imports no HTTP library, so that naming a source costs nothing.
+Imports no client library, so that naming a source costs nothing.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from etl.readings.records import Answer, Failure, Poll, RejectedError, Restart
+from etl.config.sources.base import Source
+from etl.readings.records import Answer, Failure, Poll, Position, RejectedError, Restart
+from etl.sources.intake import Intake
 
 MAX_BODY_BYTES = 5 << 20
 """Size limit of one decoded answer; a reading has some hundred bytes, a gateway's answer some hundred KiB."""
@@ -23,6 +27,10 @@ class Transport(Protocol):
     """Polls sources of one kind.
 
     Each source that is started is delivered exactly once, by its deadline, from any thread.
+
+    An answer may have a mark, which says where its source goes on after it. Nobody else looks into it; what is split
+    from an answer by `records` has the mark of the answer. A Position is written into the raw lines: after a restart,
+    `Context.positions` has that of the last durable line, so that no line of a file is lost or read twice.
     """
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
@@ -33,6 +41,29 @@ class Transport(Protocol):
 
         Polls in flight are delivered as CLOSED, those without a deadline when they return.
         """
+
+
+class Context(NamedTuple):
+    """What a transport is opened with, beside its sources."""
+
+    clock: Callable[[], float]
+    """Seconds since the epoch."""
+    intake: Intake
+    """Bounds the answers of all transports that are not written yet."""
+    folder: Path
+    """The config's folder, at which relative paths start."""
+    default_timeout: float
+    """The deadline of a poll in seconds, for sources without `timeout`."""
+    http_client: str = "requests"
+    """`transport` in the config."""
+    positions: Callable[[set[str]], Mapping[str, Position]] = lambda _: {}
+    """The position in the last raw line of each of these sources that has one; reads the raw log."""
+    previous: Transport | None = None
+    """The transport that polled this kind before a reload: a followed file continues where it is."""
+
+    def timeout(self, source: Source) -> float:
+        """The total deadline of a poll in seconds."""
+        return source.timeout or self.default_timeout
 
 
 class HttpSource(NamedTuple):
@@ -50,13 +81,6 @@ class HttpSource(NamedTuple):
     ca_file: str | None = None
     body: bytes | None = None
     digest: bool = False
-
-
-class FileSource(NamedTuple):
-    """A machine that writes its readings to a file; polls of it have no deadline."""
-
-    name: str
-    path: Path
 
 
 @dataclass

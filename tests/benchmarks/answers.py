@@ -12,8 +12,7 @@ from pathlib import Path
 
 import jmespath
 
-from etl.live.writer import raw_lines
-from etl.readings.answers import split
+from etl.readings.answers import raw_lines, split
 from etl.readings.averages.alive import Alive
 from etl.readings.averages.fold import derive, fold_of
 from etl.readings.records import Answer, Poll, Settings

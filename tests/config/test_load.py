@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -10,7 +11,9 @@ import msgspec
 import pytest
 
 from etl.config.load import load
-from etl.config.model import HINTS, Alarm, Api, Config, Notify, Output, Report, Source
+from etl.config.model import HINTS, Alarm, Api, Config, Notify, Output, Report
+from etl.config.schema import groups
+from etl.config.sources.kinds import KINDS, any_kind
 from tests.support.configs import ACCEPTED, MINIMAL, ROOT, SHIPPED, check, load_text, problems_of, written
 
 README = ROOT / "etl" / "config" / "README.md"
@@ -97,9 +100,9 @@ def test_unusual_files_are_accepted(text, tmp_path):
     load_text(tmp_path, text)
 
 
-KINDS = {
+GROUPS = {
     "": Config,
-    "sources": Source,
+    "sources": any_kind(),
     "alarms": Alarm,
     "output": Output,
     "report": Report,
@@ -109,9 +112,11 @@ KINDS = {
 
 
 def test_every_key_has_a_hint_and_no_other():
-    """HINTS says what to write for each key."""
-    keys = {field.encode_name for kind in KINDS.values() for field in msgspec.structs.fields(kind)}
-    assert set(HINTS) == keys | {"alarms.name", "alarms.sources"}
+    """HINTS says what to write for each key; each kind of source, and each struct in one, has hints of its own."""
+    keys = {field.encode_name for group in groups(Config) for field in msgspec.structs.fields(group)}
+    assert set(HINTS) == keys - {"name"} | {"alarms.name", "alarms.sources"}
+    for group in itertools.chain.from_iterable(map(groups, KINDS.values())):
+        assert set(group.hints) == {field.encode_name for field in msgspec.structs.fields(group)}
 
 
 def test_every_key_is_documented_and_no_other():
@@ -120,7 +125,7 @@ def test_every_key_is_documented_and_no_other():
     documented = [key for cell in cells for key in re.findall(r"`([^`]+)`", cell)]
     keys = {
         f"{group}: {field.encode_name}" if group else field.encode_name
-        for group, kind in KINDS.items()
+        for group, kind in GROUPS.items()
         for field in msgspec.structs.fields(kind)
     }
     assert sorted(documented) == sorted(keys - {"alarms", "output", "report", "api", "notify"})

@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator
 
 from etl.config.document import ConfigError, Document
 from etl.config.load import MAX_CONFIG_BYTES, load
-from etl.config.model import HINTS
-from etl.config.schema import schema
+from etl.config.model import Config, hint_of
+from etl.config.schema import groups, schema
+from etl.config.sources.kinds import KINDS
 from tests.support.configs import ACCEPTED, MINIMAL, SHIPPED, written
 
 ROOT = Path(__file__).parents[2]
@@ -128,10 +129,7 @@ def test_the_defaults_of_the_schema_are_those_of_the_model(tmp_path):
 
 def test_every_key_is_described():
     """An editor shows for each key what to write."""
-    described = [
-        (key, field["description"])
-        for definition in schema()["$defs"].values()
-        for key, field in definition["properties"].items()
-    ]
-    assert {key for key, _ in described} == {key.rpartition(".")[2] for key in HINTS}
-    assert {text for _, text in described} == set(HINTS.values())
+    for kind in (Config, *KINDS.values()):
+        for group in groups(kind):
+            for key, field in schema()["$defs"][group.__name__]["properties"].items():
+                assert field["description"] == hint_of(group, key)

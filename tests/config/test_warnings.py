@@ -32,7 +32,6 @@ def warned(folder, text):
         ),
         ("sources: [{name: 'a-{n}', url: 'http://h/{n}'}]", "", ["url has {n}", "count"]),
         ("sources: [{name: 'a-{n}', file: there.json, count: 2}]", "", ["same file", "leave count out"]),
-        ("sources: [{name: a, file: there.json, headers: {X: y}}]", "1:48", ["headers has no effect on a file"]),
         ("sources: [{name: a, file: there.json, timeout: 2s}]", "", ["timeout has no effect on a file"]),
         (f"sources: [{{name: a, {URL}, ca_file: there.json}}]", "", ["ca_file has no effect on an http:// address"]),
         ("sources: [{name: a, file: output/raw.jsonl}]", "", ["is in the output folder"]),

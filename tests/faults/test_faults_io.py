@@ -67,14 +67,14 @@ def acknowledged(printed: Printed) -> list[bytes]:
 def run(root, faulty) -> Plant:
     """Ten ticks across midnight; the fault may hit any of them, and is over before the last two."""
     here = Plant(root, START, system=faulty, stdout=Printed(), timezone="UTC")
-    reader = here.pipeline._file_transport._by_name["machine-1"]
+    reader = here.pipeline._opened["file"]._by_name["machine-1"]
     try:
         here.tick(8)
     except Crash:
         faulty.healed = True
         here.close()
         here.open()
-        here.pipeline._file_transport._by_name["machine-1"]._next_item = reader._next_item
+        here.pipeline._opened["file"]._by_name["machine-1"]._next_item = reader._next_item
         here.clock.now += 10
         here.tick(8 - round((here.clock.now - START) / 10))
     faulty.healed = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etl.live import writer
+from etl.readings import answers
 from tests.support.transport import run_tick, use_records
 
 
@@ -144,12 +144,12 @@ def test_an_outage_names_the_address_without_its_secrets(plant, caplog):
 def test_an_answer_that_breaks_the_writer_costs_only_itself(scripted, caplog, monkeypatch):
     """An error that nobody foresaw rejects that answer, and is logged with its traceback the first time."""
     here = scripted()
-    encode = writer.raw_line
+    encode = answers.raw_line
 
     def broken(reading, source, *more):
         return 1 / 0 if source == "a" else encode(reading, source, *more)
 
-    monkeypatch.setattr(writer, "raw_line", broken)
+    monkeypatch.setattr(answers, "raw_line", broken)
     run_tick(here)
     run_tick(here)
     assert [line["_source"] for line in here.records("raw")] == ["b", "c"] * 2

@@ -279,7 +279,7 @@ def test_a_followed_file_is_not_read_twice_around_a_reload(plant):
     here = plant(sources=[{"name": "m", "file": "m.jsonl"}])
     (here.root / "m.jsonl").write_bytes(b'{"n":0}\n{"n":1}\n')
     late = []
-    here.pipeline._file_transport.start(["m"], late.append)
+    here.pipeline._opened["file"].start(["m"], late.append)
     until(lambda: late)
     here.pipeline.reload(here.loaded)
     here.pipeline.poller.deliver(late[0])

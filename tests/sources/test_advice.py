@@ -9,11 +9,16 @@ import orjson
 import pytest
 import yaml
 
+from etl.config.sources.file import FileSource
+from etl.config.sources.http import HttpSource
 from etl.readings.records import Failure
 from etl.sources.advice import failure_hint, hints, missing_number
 
 FIELDS = ["temperature", "fan_speed"]
 OVEN = {"temperature": 20, "fan_speed": 800}
+
+WEB = HttpSource(name="m", url="http://machine/")
+FILE = FileSource(name="m", file="m.json")
 
 
 def advice(answer, records=None, readings=None):
@@ -184,16 +189,16 @@ def test_sentences_are_bounded():
 )  # fmt: skip
 def test_a_failure_has_a_hint(reason, why, words):
     """By its code, and for TLS and HTTP by its sentence."""
-    assert words in failure_hint(Failure(reason, why))
+    assert words in failure_hint(Failure(reason, why), FILE if reason == "no_file" else WEB)
 
 
 def test_a_login_that_is_refused_is_not_asked_for_again():
     """A source with a login is told to compare it, not to write one."""
     refused = Failure("http_status", "HTTP 401 Unauthorized")
-    assert "write the login" in failure_hint(refused)
-    assert "compare user and password" in failure_hint(refused, has_login=True)
+    assert "write the login" in failure_hint(refused, WEB)
+    assert "compare user and password" in failure_hint(refused, HttpSource(name="m", url="http://user:pass@machine/"))
 
 
 def test_a_status_without_a_hint_has_none():
     """An error of the machine itself needs no advice."""
-    assert failure_hint(Failure("http_status", "HTTP 500 Internal Server Error")) is None
+    assert failure_hint(Failure("http_status", "HTTP 500 Internal Server Error"), WEB) is None

@@ -50,7 +50,7 @@ def test_each_record_is_an_answer_and_keeps_time_and_position(opened):
     transport = opened({"a": [b'{"m": [{"id": 1}, {"id": 2}]}', b"broken", b'{"m": [{"id": 3}, 4]}']}, "m")
     poll = poll_all(transport, ["a"]).of("a")
     assert poll.at == 5.0
-    assert [(orjson.loads(answer.body)["id"], answer.position) for answer in poll.answers] == [(1, 0), (2, 0), (3, 2)]
+    assert [(orjson.loads(answer.body)["id"], answer.mark) for answer in poll.answers] == [(1, 0), (2, 0), (3, 2)]
     assert [error.reason for error in poll.rejections] == ["not_json", "not_object"]
 
 

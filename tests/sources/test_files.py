@@ -7,10 +7,11 @@ import threading
 import orjson
 import pytest
 
+from etl.config.sources.file import FileSource
 from etl.readings.records import Position
-from etl.sources import following
-from etl.sources.contract import FileSource
-from etl.sources.files import FileTransport
+from etl.sources.file import following
+from etl.sources.file.transport import FileTransport
+from tests.support.kinds import context
 
 CLOCK = 1_000.5
 
@@ -22,9 +23,9 @@ def poll(tmp_path):
 
     def once(name: str, position: int = 0):
         if name not in opened:
-            opened[name] = FileTransport(
-                [FileSource("m", tmp_path / name)], lambda: CLOCK, {"m": Position(position, None)}
-            )
+            stored = {"m": Position(position, None)}
+            how = context(tmp_path, clock=lambda: CLOCK, positions=lambda names: stored)
+            opened[name] = FileTransport([FileSource(name="m", file=name)], how)
         polls, done = [], threading.Event()
 
         def deliver(result):
@@ -66,7 +67,7 @@ def test_lines_are_followed_as_they_are_appended(tmp_path, poll):
     path.write_bytes(b'{"n":1}\n\n{"n":2}\n{"n":')
     first = poll("feed.jsonl")
     assert bodies(first) == [{"n": 1}, {"n": 2}]
-    assert [answer.position.offset for answer in first.answers] == [8, 17]
+    assert [answer.mark.offset for answer in first.answers] == [8, 17]
     assert poll("feed.jsonl").answers == ()
     with path.open("ab") as file:
         file.write(b"3}\n")

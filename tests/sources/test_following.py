@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.readings.records import START
-from etl.sources.following import FollowedFile
+from etl.sources.file.following import FollowedFile
 
 
 class Follower:
@@ -36,7 +36,7 @@ class Follower:
                 numbers.append(orjson.loads(answer.body)["n"])
             except orjson.JSONDecodeError:
                 continue
-            self.position = answer.position
+            self.position = answer.mark
         return numbers
 
 

@@ -7,11 +7,12 @@ import time
 
 import pytest
 
+from etl.config.sources.file import FileSource
 from etl.sources import intake
-from etl.sources.contract import FileSource
-from etl.sources.files import FileTransport
+from etl.sources.file.transport import FileTransport
 from etl.sources.intake import Intake
 from tests.support.http_sources import TRANSPORTS, machine, poll_all
+from tests.support.kinds import context
 from tests.support.process import until
 from tests.support.servers import Server, answer, says
 
@@ -68,8 +69,7 @@ def test_a_followed_file_waits_until_there_is_room(tmp_path):
     line = b'{"text":"' + b"x" * 400_000 + b'"}\n'
     for name in "abc":
         (tmp_path / f"{name}.jsonl").write_bytes(line)
-    sources = [FileSource(name, tmp_path / f"{name}.jsonl") for name in "abc"]
-    files = FileTransport(sources, time.time, {}, None, Intake())
+    files = FileTransport([FileSource(name=name, file=f"{name}.jsonl") for name in "abc"], context(tmp_path))
     kept = [poll_all(files, [name]).of(name) for name in "ab"]
     assert [poll.failure for poll in kept] == [None, None]
     assert poll_all(files, ["c"]).of("c").failure.reason == "busy"

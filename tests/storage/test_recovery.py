@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.readings.records import Settings, SettingsEntry
-from etl.sources.contract import FileSource
 from etl.storage import places, staging
 from etl.storage.folder import Folder
+from etl.storage.latest import last_positions
 from etl.storage.places import Place
 from etl.storage.recovery import start as recovery
 from etl.storage.recovery.derivation import Derivation, windows_before
@@ -34,7 +34,7 @@ def test_restarts_do_not_change_the_averages(plant):
         turn = sum(1 for _ in restarted.records("raw"))
         restarted.close()
         restarted.open()
-        reader = restarted.pipeline._file_transport._by_name["machine-1"]
+        reader = restarted.pipeline._opened["file"]._by_name["machine-1"]
         reader._next_item = turn
     assert len(restarted.records("averages")) == 17
     assert restarted.bytes_of("averages") == through.bytes_of("averages")
@@ -279,7 +279,7 @@ def test_a_damaged_compressed_day_does_not_prevent_a_start(plant, damage):
     here.folder.path("raw", damaged).unlink()
     before = here.folder.path("raw", today).read_bytes()
     here.open()
-    here.pipeline._positions([FileSource("new", here.folder.root / "new.jsonl")])
+    last_positions(here.folder, {"new"})
     here.tick()
     assert here.folder.path("raw", today).read_bytes().startswith(before)
     assert here.folder.count("averages", today) == here.folder.count("raw", today) > before.count(b"\n")

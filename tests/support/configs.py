@@ -25,8 +25,8 @@ ACCEPTED = [
     b"sources: [{name: m, url: 'https://u:p@[::1]:8443/a%20b?c=d'}]",
     b"sources: [{name: m, url: 'http://[fe80::1%25br-lan.100]:81/?a=b', headers: {Connection: close}}]",
     b"sources: [{name: m, url: 'http://u:p%40@m/', auth: digest}, {name: n, url: 'http://u@m/', auth: basic}]",
-    b"sources: [{name: m, file: m, headers: &h {X: a}}, {name: n, file: n, headers: *h}]",
-    b"sources: [{name: m, file: m.json, url: , timeout: ~}]",
+    b"sources: [{name: m, url: 'http://m', headers: &h {X: a}}, {name: n, url: 'http://n', headers: *h}]",
+    b"sources: [{name: m, file: m.json, timeout: ~}]",
 ]
 """Unusual files that are valid: a byte order mark, Windows line ends, odd names, dates, aliases, empty keys."""
 

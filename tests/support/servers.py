@@ -74,13 +74,15 @@ Talk = Callable[[Connection], None]
 class Server:
     """Hands each connection to `talk`, on a thread of its own; without `talk`, connections are never accepted."""
 
-    def __init__(self, talk: Talk | None, tls: ssl.SSLContext | None = None, scheme: str = "", host: str = "") -> None:
+    def __init__(
+        self, talk: Talk | None, tls: ssl.SSLContext | None = None, scheme: str = "", host: str = "", port: int = 0
+    ) -> None:
         self._talk = talk
         self._tls = tls
         self._scheme = scheme or ("https" if tls else "http")
         self._host = host or "127.0.0.1"
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        self._listener = socket.create_server((self._host, 0), family=family, backlog=1024)
+        self._listener = socket.create_server((self._host, port), family=family, backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         self.requests: list[bytes] = []

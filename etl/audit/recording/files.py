@@ -240,7 +240,7 @@ class Recording:
                 line = answer.body + b"\n"
             else:
                 at = self._time_of(reading.get("timestamp", timestamp), (source, id_of(reading.get("id"))))
-                line = raw_line(reading, source, at, answer.position)
+                line = raw_line(reading, source, at, answer.mark)
             decoded = self._decode_line(line)
             day = (file.day if is_raw else None) or self._day_of(decoded.polled_at)
         except RejectedError as error:

@@ -259,8 +259,8 @@ def _trace(rows: list[Row]) -> bytes:
 def simulated(loaded: Loaded, name: str) -> int | None:
     """The number of the simulated machine that a source polls, if this process' API serves it."""
     api = loaded.config.api
-    url = next((source.url for source in loaded.sources if source.name == name), None)
-    parts = urlsplit(url or "")
+    address = next((source.address for source in loaded.sources if source.name == name), "")
+    parts = urlsplit(address)
     path = _SIMULATED.fullmatch(parts.path)
     if path is None or parts.hostname not in (api.host, "localhost", "127.0.0.1") or parts.port != api.port:
         return None

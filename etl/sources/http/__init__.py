@@ -1,5 +1,6 @@
 """HTTP sources, over requests or over libcurl; both send the same and take the same for an answer.
 
+client               opens the client that `transport` in the config names
 request              what every transport sends: URL, headers, login, proxy
 digest               the login by digest
 answer               what every transport takes for an answer

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from pathlib import Path
 from typing import Protocol
 
 import orjson
 
+from etl.config.sources.file import FileSource
 from etl.readings import exact
-from etl.readings.records import START, Answer, Failure, Poll, Position, RejectedError
-from etl.sources.contract import Content, FileSource
-from etl.sources.following import FollowedFile, open_source_file
-from etl.sources.intake import BUSY, Intake
+from etl.readings.records import START, Answer, Failure, Poll, RejectedError
+from etl.sources.contract import Content, Context
+from etl.sources.file.following import FollowedFile, open_source_file
+from etl.sources.intake import BUSY
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
 MAX_DOCUMENT_BYTES = 64 << 20
@@ -27,25 +28,25 @@ class _Reader(Protocol):
 class FileTransport:
     """Polls files on threads, so that a stuck network drive delays no other source.
 
-    `positions` has, for each followed file by its source's name, the position after the last stored line. Sources
-    that `previous` reads too continue where it is.
+    A followed file continues where `context.previous` is, else after the last line in the raw log.
     """
 
-    def __init__(
-        self,
-        sources: Iterable[FileSource],
-        clock: Callable[[], float],
-        positions: Mapping[str, Position],
-        previous: FileTransport | None = None,
-        intake: Intake | None = None,
-    ) -> None:
-        self._intake = intake or Intake()
-        readers = previous.readers if previous else {}
-        self.readers: dict[FileSource, _Reader] = {
-            source: readers.get(source) or _reader(source, positions.get(source.name, START)) for source in sources
+    def __init__(self, sources: Sequence[FileSource], context: Context) -> None:
+        self._intake = context.intake
+        paths = {source.name: context.folder / source.file for source in sources}
+        previous = context.previous.readers if isinstance(context.previous, FileTransport) else {}
+        self.readers: dict[tuple[str, Path], _Reader] = {
+            item: previous[item] for item in paths.items() if item in previous
         }
-        self._by_name = {source.name: reader for source, reader in self.readers.items()}
-        self._threads = PollThreads("file", len(self.readers), self._read, _explain, clock)
+        opened = [item for item in paths.items() if item not in self.readers]
+        followed = {source.name for source in sources if source.is_followed}
+        positions = context.positions({name for name, _ in opened if name in followed})
+        for name, path in opened:
+            self.readers[name, path] = (
+                FollowedFile(path, positions.get(name, START)) if name in followed else _Document(path)
+            )
+        self._by_name = {name: reader for (name, _), reader in self.readers.items()}
+        self._threads = PollThreads("file", len(self.readers), self._read, _explain, context.clock)
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
         """Start one poll of each source; `deliver` gets each result, from another thread."""
@@ -71,10 +72,6 @@ def _explain(_: PendingPoll, error: Exception) -> Failure:
     if isinstance(error, RejectedError):
         return Failure(error.reason, str(error))
     return Failure("failed", f"the file cannot be read: {type(error).__name__}")
-
-
-def _reader(source: FileSource, position: Position) -> _Reader:
-    return FollowedFile(source.path, position) if source.path.suffix == ".jsonl" else _Document(source.path)
 
 
 class _Document:

@@ -48,7 +48,7 @@ def _function_mistake(node: Any) -> str | None:
         if function is None:
             near = difflib.get_close_matches(node["value"], Functions.FUNCTION_TABLE, 1)
             return f"there is no function {node['value']}" + (f", did you mean {near[0]}?" if near else "")
-        expected, given = len(function["signature"]), len(node["children"])
-        if given < expected or (given > expected and not function["signature"][-1].get("variadic")):
-            return f"{node['value']} takes {plural(expected, 'argument')}, not {given}"
+        unknown_key_hints, given = len(function["signature"]), len(node["children"])
+        if given < unknown_key_hints or (given > unknown_key_hints and not function["signature"][-1].get("variadic")):
+            return f"{node['value']} takes {plural(unknown_key_hints, 'argument')}, not {given}"
     return next(filter(None, map(_function_mistake, _children(node))), None)

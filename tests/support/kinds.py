@@ -1,0 +1,111 @@
+"""The kinds of source that tests/sources/test_kinds.py runs over, each with machines that answer, hang or fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from etl.sources.contract import Context
+from etl.sources.intake import Intake
+from tests.support import servers
+from tests.support.http_sources import PATIENCE, Curl, unused_port
+from tests.support.servers import READING, Server, Talk
+
+
+class Machine(Protocol):
+    """What a source polls. It runs at first; `close` frees what it holds, running or not."""
+
+    keys: dict[str, Any]
+    """The keys of its source in the config, beside `name`."""
+
+    def stop(self) -> None: ...
+
+    def start(self) -> None:
+        """Run again, at the same address."""
+
+    def close(self) -> None: ...
+
+
+class Kind(NamedTuple):
+    """A kind of source: `settings` of the config, and its machines by what they do, each made in a folder.
+
+    Each kind has a machine that `answers`, with a number as `temperature`, and some that `refuses`, answers `garbage`,
+    or `hangs`.
+    """
+
+    settings: dict[str, Any]
+    machines: Mapping[str, Callable[[Path], Machine]]
+
+
+class Web:
+    """A machine behind HTTP."""
+
+    def __init__(self, talk: Talk | None) -> None:
+        self._talk = talk
+        self._server = Server(talk)
+        self.keys = {"url": self._server.url}
+
+    def stop(self) -> None:
+        self._server.close()
+
+    def start(self) -> None:
+        self._server = Server(self._talk, port=self._server.port)
+
+    close = stop
+
+
+class Nobody:
+    """An address where nothing is."""
+
+    def __init__(self, **keys: str) -> None:
+        self.keys = keys
+
+    def stop(self) -> None: ...
+
+    start = close = stop
+
+
+class File:
+    """A machine that writes a file."""
+
+    def __init__(self, folder: Path, name: str, content: bytes) -> None:
+        self._path, self._content = folder / name, content
+        self.keys = {"file": str(self._path)}
+        self.start()
+
+    def stop(self) -> None:
+        self._path.unlink()
+
+    def start(self) -> None:
+        self._path.write_bytes(self._content)
+
+    def close(self) -> None: ...
+
+
+_WEB = {
+    "answers": lambda _: Web(servers.good),
+    "refuses": lambda _: Nobody(url=f"http://127.0.0.1:{unused_port()}/data"),
+    "garbage": lambda _: Web(servers.blurts(bytes(range(256)) * 99)),
+    "hangs": lambda _: Web(servers.waits),
+}
+KINDS = {
+    "requests": Kind({"transport": "requests"}, _WEB),
+    "file": Kind(
+        {},
+        {
+            "answers": lambda folder: File(folder, "answers.json", READING),
+            "refuses": lambda _: Nobody(file="missing.json"),
+            "garbage": lambda folder: File(folder, "garbage.json", b"[1, 2"),
+        },
+    ),
+}
+"""Followed files have tests of their own: test_following.py."""
+if Curl:
+    KINDS["curl"] = Kind({"transport": "curl"}, _WEB)
+
+
+def context(folder: Path, **settings) -> Context:
+    """What a transport is opened with; `settings` replace the defaults."""
+    return Context(time.time, Intake(), folder, PATIENCE)._replace(**settings)
