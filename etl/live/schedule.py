@@ -4,7 +4,7 @@ Everything is scheduled in UTC on a fixed grid. APScheduler's own triggers skip 
 list every run that a clock step missed; `GridTrigger` does neither.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
@@ -14,6 +14,9 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 MAX_SLICES = 10
 """Slices the sources are spread over, at most: each polls its share at its own offset in the interval."""
+FIRST_ROUND_INTERVALS, MAX_FIRST_ROUND_S = 0.2, 10.0
+"""The first polls of new sources are spread over this share of the interval, and at most these seconds. All at once
+they would wait for one another, and for their connections."""
 NIGHTLY_INTERVAL_S = 60.0
 """Seconds between two checks for a day to report."""
 NIGHTLY = "nightly"
@@ -39,6 +42,12 @@ def slices(names: Iterable[str]) -> dict[int, list[str]]:
     for name in names:
         members.setdefault(crc32(name.encode()) % MAX_SLICES, []).append(name)
     return dict(sorted(members.items()))
+
+
+def first_polls(numbers: Collection[int], interval: float) -> dict[int, float]:
+    """Seconds until each new slice is first polled: none for the first, then evenly over FIRST_ROUND_INTERVALS."""
+    span_s = min(FIRST_ROUND_INTERVALS * interval, MAX_FIRST_ROUND_S)
+    return {number: turn * span_s / len(numbers) for turn, number in enumerate(sorted(numbers))}
 
 
 class Schedule:
@@ -70,22 +79,24 @@ class Schedule:
         return datetime.fromtimestamp(self._clock(), UTC)
 
     def set_sources(self, names: Iterable[str]) -> None:
-        """Poll these sources from now on: a new slice at once and then at its offset, an existing one at its offset."""
+        """Poll these sources from now on: a new slice soon and then at its offset, an existing one at its offset."""
         members = slices(names)
         jobs = {int(job.id): job for job in self._scheduler.get_jobs() if job.id != NIGHTLY}
         for number in jobs.keys() - members.keys():
             jobs[number].remove()
             self._started.discard(number)
-        for number, sources in members.items():
-            if number in jobs:
-                jobs[number].modify(args=[number, sources])
-                continue
+        for number in members.keys() & jobs.keys():
+            jobs[number].modify(args=[number, members[number]])
+        now = self._now()
+        for number, seconds in first_polls(members.keys() - jobs.keys(), self._interval).items():
             trigger = GridTrigger(self._interval, number * self._interval / MAX_SLICES)
-            args, now = [number, sources], self._now()
-            self._scheduler.add_job(self._run_slice, trigger, args, executor="poll", id=str(number), next_run_time=now)
+            args, first = [number, members[number]], now + timedelta(seconds=seconds)
+            self._scheduler.add_job(
+                self._run_slice, trigger, args, executor="poll", id=str(number), next_run_time=first
+            )
 
     def _run_slice(self, number: int, sources: list[str]) -> None:
-        """Poll a slice; it was due at its offset, except for its first run, which is due at once."""
+        """Poll a slice; it was due at its offset, except for its first run, which is due when it runs."""
         now = self._clock()
         offset = number * self._interval / MAX_SLICES
         late = (now - offset) % self._interval if number in self._started else 0.0

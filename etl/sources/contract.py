@@ -22,7 +22,9 @@ TOO_LARGE = Failure("too_large", f"the answer is larger than {MAX_BODY_BYTES >> 
 class Transport(Protocol):
     """Polls sources of one kind.
 
-    Each source that is started is delivered exactly once, by its deadline, from any thread.
+    Each source that is started is delivered exactly once, from any thread: by its deadline, which counts from the
+    moment its request leaves. A poll that cannot leave within its timeout, because too many others are in flight, fails
+    as busy: so each is delivered within twice its timeout.
     """
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
@@ -38,9 +40,9 @@ class Transport(Protocol):
 class HttpSource(NamedTuple):
     """A machine behind a URL.
 
-    `timeout` is the total deadline of a poll in seconds. `ca_file` replaces the trusted certificates. With a `body` the
-    request is a POST, and only the status of its answer counts. The login in `url` is sent as basic authentication, or
-    with `digest` only as an answer to a digest challenge.
+    `timeout` is the total deadline of a poll in seconds, from the moment it leaves. `ca_file` replaces the trusted
+    certificates. With a `body` the request is a POST, and only the status of its answer counts. The login in `url` is
+    sent as basic authentication, or with `digest` only as an answer to a digest challenge.
     """
 
     name: str
@@ -71,3 +73,8 @@ class Content:
 def timed_out(timeout: float) -> Failure:
     """The failure of a poll that reached its deadline of `timeout` seconds."""
     return Failure("timeout", f"no answer within {timeout:g} s")
+
+
+def no_place(timeout: float) -> Failure:
+    """The failure of a poll that could not leave within `timeout` seconds."""
+    return Failure("busy", f"too many other polls are in flight: this one could not start within {timeout:g} s")

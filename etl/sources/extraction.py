@@ -9,7 +9,7 @@ from jmespath.parser import ParsedResult
 
 from etl.readings.answers import split
 from etl.readings.records import Failure, Poll
-from etl.sources.contract import Transport, timed_out
+from etl.sources.contract import Transport, no_place
 
 MAX_EVALUATIONS = 4
 """Expressions that are evaluated at a time, so that a slow one delays no other. They share one processor: more threads
@@ -21,9 +21,9 @@ log = logging.getLogger("etl")
 class Extraction:
     """A transport that evaluates the JMESPath expression of each source that has one, on threads of its own.
 
-    So a transport with one thread for all polls goes on polling. A poll whose evaluation has not begun by its deadline
-    times out; `timeouts` has the seconds of each source with an expression. `by_key` names the sources whose records
-    have their keys as ids.
+    So a transport with one thread for all polls goes on polling. A poll whose evaluation has not begun by the time the
+    transport must deliver it fails as busy; `timeouts` has the seconds of each source with an expression. `by_key`
+    names the sources whose records have their keys as ids.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Extraction:
         self._executor = ThreadPoolExecutor(MAX_EVALUATIONS, thread_name_prefix="records")
 
     def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
-        """Start one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
+        """Start one poll of each source; `deliver` gets each result, from another thread."""
         started = time.monotonic()
         self._transport.start(names, lambda poll: self._accept(poll, started, deliver))
 
@@ -66,8 +66,8 @@ class Extraction:
 
     def _records(self, poll: Poll, started: float) -> Poll:
         timeout = self._timeouts[poll.source]
-        if time.monotonic() - started > timeout:
-            return Poll(poll.source, poll.at, failure=timed_out(timeout))
+        if time.monotonic() - started > 2 * timeout:
+            return Poll(poll.source, poll.at, failure=no_place(timeout))
         try:
             return split(poll, self._expressions[poll.source], poll.source in self._by_key)
         except Exception as error:

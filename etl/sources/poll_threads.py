@@ -11,7 +11,7 @@ from contextlib import suppress
 from math import inf
 
 from etl.readings.records import CLOSED, Failure, Poll
-from etl.sources.contract import Content, timed_out
+from etl.sources.contract import Content, no_place, timed_out
 from etl.sources.intake import Lease
 
 MAX_NEW_POLLS = 32
@@ -26,17 +26,24 @@ log = logging.getLogger("etl")
 
 
 class PendingPoll:
-    """A poll that was started and not delivered yet."""
+    """A poll that was started and not delivered yet; its deadline is that of its start until it leaves."""
 
     def __init__(self, name: str, timeout: float, deliver: Callable[[Poll], None]) -> None:
         self.name = name
         self.timeout = timeout
         self.deadline = time.monotonic() + timeout
         self.deliver = deliver
+        self.has_left = False
         self.opened_connection = False
         self.lease: Lease | None = None
         self._sock: socket.socket | None = None
         self._cancelled = False
+
+    def leave(self) -> None:
+        """Count the deadline from now on, unless it does so already."""
+        if not self.has_left:
+            self.has_left = True
+            self.deadline = time.monotonic() + self.timeout
 
     def seconds_left(self) -> float:
         """Seconds until the deadline.
@@ -77,9 +84,9 @@ class PollThreads:
     """Runs each poll on a thread of an executor and delivers it exactly once.
 
     `read` returns what a poll found or raises, and `explain` turns what it raised into a failure. The watchdog
-    delivers the timeout of a poll whose `read` has not returned by its deadline, and drops its late result. A name
-    lookup or a network drive may block a thread far beyond the deadline; the next polls of that source wait for this
-    thread instead of blocking another, so each source occupies one thread at most.
+    delivers the failure of a poll whose `read` has not begun or returned by its deadline, and drops its late result. A
+    name lookup or a network drive may block a thread far beyond the deadline; the next polls of that source wait for
+    this thread instead of blocking another, so each source occupies one thread at most.
     """
 
     def __init__(
@@ -144,14 +151,16 @@ class PollThreads:
             if poll not in self._pending:
                 continue
             if poll.name in self._occupied:
+                poll.leave()  # it waits for its own source, not for a place
                 self._occupied[poll.name] = poll
                 continue
             self._occupied[poll.name] = None
             self._new[poll] = now
-            with suppress(RuntimeError):  # No thread can be created: an existing one takes it, else its deadline.
+            with suppress(RuntimeError):  # No thread can be created: an existing one takes it in time, or none.
                 self._executor.submit(self._run, poll)
 
     def _run(self, poll: PendingPoll) -> None:
+        poll.leave()
         content, failure = Content(), None
         try:
             content = self._read(poll)
@@ -189,7 +198,7 @@ class PollThreads:
                 self._pending.difference_update(overdue)
             for poll in overdue:
                 poll.cancel()
-                self._fail(poll, timed_out(poll.timeout))
+                self._fail(poll, timed_out(poll.timeout) if poll.has_left else no_place(poll.timeout))
 
     def _seconds_to_next(self) -> float | None:
         """Seconds until the next deadline, or until queued polls may start because those in flight are slow."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.live.schedule import MAX_SLICES, GridTrigger, Schedule, slices
+from etl.live.schedule import MAX_SLICES, GridTrigger, Schedule, first_polls, slices
 from tests.support.process import HANG_S
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -66,8 +66,18 @@ def test_a_source_keeps_its_slice_when_others_come_and_go(mine, others):
         assert set(members) <= set(together[number])
 
 
-def test_the_first_polls_and_the_first_look_at_the_night_come_at_once():
-    """A schedule that starts runs every slice and the nightly job at once, not one interval late."""
+@given(st.sets(st.integers(0, MAX_SLICES - 1)), st.floats(0.1, 86_400))
+def test_the_first_polls_are_spread_over_a_fifth_of_the_interval(numbers, interval):
+    """The first slice is polled at once, the others evenly within a fifth of the interval, at most ten seconds."""
+    moments = sorted(first_polls(numbers, interval).values())
+    assert len(moments) == len(numbers)
+    assert moments[:1] in ([], [0.0])
+    gaps = [later - earlier for earlier, later in pairwise([*moments, min(interval / 5, 10.0)])]
+    assert not numbers or gaps == pytest.approx([gaps[0]] * len(numbers))
+
+
+def test_the_first_polls_and_the_first_look_at_the_night_come_soon():
+    """A schedule that starts runs every slice and the nightly job soon, not one interval late."""
     polled, night = set(), threading.Event()
     everything = threading.Event()
     members = [f"machine-{i}" for i in range(50)]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sys
 import threading
 import time
 from contextlib import ExitStack
 
 import pytest
 
+from etl.sources import poll_threads
 from etl.sources.contract import HttpSource
 from etl.sources.http.requests_transport import Requests
 from tests.support import servers
-from tests.support.http_sources import PATIENCE, TRANSPORTS, open_resources
+from tests.support.http_sources import PATIENCE, TRANSPORTS, Curl, open_resources
 from tests.support.servers import Server, Talk
 
 
@@ -63,6 +65,22 @@ def make(request, serve):
             return transport
 
         yield build
+
+
+@pytest.fixture
+def never_slow(monkeypatch):
+    """No poll counts as slow, however loaded this computer is; returns the most polls that may then be in flight."""
+    modules = [poll_threads, sys.modules[Curl.__module__]] if Curl else [poll_threads]
+    for module in modules:
+        monkeypatch.setattr(module, "SLOW_S", PATIENCE)
+    return max(module.MAX_NEW_POLLS for module in modules)
+
+
+@pytest.fixture
+def one_place(never_slow, monkeypatch):
+    """Only one poll may be in flight."""
+    for module in [poll_threads, sys.modules[Curl.__module__]] if Curl else [poll_threads]:
+        monkeypatch.setattr(module, "MAX_NEW_POLLS", 1)
 
 
 @pytest.fixture(scope="module")

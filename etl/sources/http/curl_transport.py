@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pycurl
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.contract import HttpSource, timed_out
+from etl.sources.contract import HttpSource, no_place, timed_out
 from etl.sources.http.answer import FailedError
 from etl.sources.http.curl_transfer import Transfer, header_lines
 from etl.sources.http.request import HttpRequest, environment_proxies, prepare
@@ -26,7 +26,7 @@ MAX_NEW_POLLS = 48
 SLOW_S = 0.02
 """Age at which a poll in flight stops counting against MAX_NEW_POLLS, so that machines that hang delay no other."""
 MAX_IN_FLIGHT = 2048
-"""Limit of polls in flight. While that many machines hang at the same time, the others wait for their deadlines."""
+"""Limit of polls in flight. While that many machines hang at the same time, the others wait, or are busy."""
 
 _BROKE_OFF = {pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR}
 
@@ -34,11 +34,20 @@ _BROKE_OFF = {pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR}
 class _PendingPoll(NamedTuple):
     source: HttpSource
     deadline: float
+    """When it must have left; once it has, when its answer must be complete."""
     deliver: Callable[[Poll], None]
     new_connection: bool = False
     """Whether a kept connection must not be used: this is the retry after the machine had closed one."""
     challenged: bool = False
     """Whether this is the retry with a login by digest, after the machine had sent a challenge."""
+
+    def is_retry(self) -> bool:
+        """Whether it left once already."""
+        return self.new_connection or self.challenged
+
+    def overdue(self) -> Failure:
+        """Its failure if it waits beyond its deadline."""
+        return (timed_out if self.is_retry() else no_place)(self.source.timeout)
 
 
 class _Request(NamedTuple):
@@ -132,7 +141,7 @@ class Curl:
         """Seconds until the timer of libcurl, or until queued polls may start; -1 if there are none."""
         due = math.inf if self._timer_at is None else self._timer_at - time.monotonic()
         if self._queue:
-            due = min(due, SLOW_S)
+            due = min(due, SLOW_S, self._queue[0].deadline - time.monotonic())
         return max(0.0, due) if due < math.inf else -1
 
     def _set_timer(self, millis: int) -> None:
@@ -166,13 +175,15 @@ class Curl:
                 unused.shutdown(socket.SHUT_RDWR)
 
     def _launch(self) -> None:
-        """Start queued polls while there is room; those whose deadline has passed fail."""
+        """Start queued polls while there is room; those that wait too long fail."""
         while self._queue and self._has_room():
             poll = self._queue.popleft()
-            seconds_left = poll.deadline - time.monotonic()
-            if seconds_left <= 0:
-                self._deliver(poll, timed_out(poll.source.timeout))
+            now = time.monotonic()
+            if poll.deadline <= now:
+                self._deliver(poll, poll.overdue())
                 continue
+            if not poll.is_retry():
+                poll = poll._replace(deadline=now + poll.source.timeout)
             try:
                 request = self._request(poll.source)
             except FailedError as error:
@@ -180,10 +191,10 @@ class Curl:
                 continue
             idle = self._idle[request.plain.trusted]
             transfer = idle.pop() if idle else _Transfer(request.plain.trusted)
-            transfer.poll, transfer.started = poll, time.monotonic()
+            transfer.poll, transfer.started = poll, now
             transfer.use(request.plain, request.header_lines(), self._intake.lease())
             easy = transfer.easy
-            easy.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds_left * 1000)))
+            easy.setopt(pycurl.TIMEOUT_MS, max(1, int((poll.deadline - now) * 1000)))
             if poll.new_connection:
                 easy.setopt(pycurl.FRESH_CONNECT, 1)
             self._in_flight[easy] = transfer
@@ -191,7 +202,7 @@ class Curl:
         now = time.monotonic()
         while self._queue and self._queue[0].deadline <= now:
             poll = self._queue.popleft()
-            self._deliver(poll, timed_out(poll.source.timeout))
+            self._deliver(poll, poll.overdue())
 
     def _has_room(self) -> bool:
         """Whether another poll may start."""
