@@ -110,7 +110,7 @@ def _source(loaded: Loaded, target: str) -> Source:
 def _poll(loaded: Loaded) -> list[Poll]:
     """Poll the sources over their transports, each with its own settings; the results in the order of the sources."""
     http, files = http_sources(loaded), file_sources(loaded)
-    results: SimpleQueue[Poll] = SimpleQueue()
+    results: SimpleQueue[Sequence[Poll]] = SimpleQueue()
     transports: list[Transport] = []
     if http:
         transports.append(open_http(loaded.config.transport, http, time.time, Intake()))
@@ -118,7 +118,9 @@ def _poll(loaded: Loaded) -> list[Poll]:
     if files:
         transports.append(FileTransport(files, time.time, {}))
         transports[-1].start([source.name for source in files], results.put)
-    polls = {poll.source: poll for poll in (results.get() for _ in loaded.sources)}
+    polls: dict[str, Poll] = {}
+    while len(polls) < len(loaded.sources):
+        polls |= {poll.source: poll for poll in results.get()}
     for transport in transports:
         transport.close()
     return [polls[source.name] for source in loaded.sources]

@@ -91,12 +91,13 @@ class Poller:
             self._has_delivery.set()
         return True
 
-    def deliver(self, poll: Poll) -> None:
-        """Accept the result of a poll."""
+    def deliver(self, polls: Iterable[Poll]) -> None:
+        """Accept the results of polls."""
         with self._lock:
-            flight: tuple[float, Tick] | None = self._in_flight.pop(poll.source, None)
-            due, tick = flight or (poll.at, _UNSCHEDULED)
-            self._deliveries.append(Delivery(poll, due, tick))
+            for poll in polls:
+                flight: tuple[float, Tick] | None = self._in_flight.pop(poll.source, None)
+                due, tick = flight or (poll.at, _UNSCHEDULED)
+                self._deliveries.append(Delivery(poll, due, tick))
             if not self._in_flight:
                 self._none_in_flight.set()
         if not self._has_delivery.is_set():

@@ -3,7 +3,7 @@
 Imports no HTTP library, so that naming a source costs nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,16 +19,20 @@ AGENT = "machine-telemetry-etl"
 TOO_LARGE = Failure("too_large", f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
 
 
+Deliver = Callable[[Sequence[Poll]], None]
+"""Takes results that were complete at about the same time; must not raise."""
+
+
 class Transport(Protocol):
     """Polls sources of one kind.
 
     Each source that is started is delivered exactly once, from any thread: by its deadline, which counts from the
-    moment its request leaves. A poll that cannot leave within its timeout, because too many others are in flight, fails
-    as busy: so each is delivered within twice its timeout.
+    moment its request leaves. A poll that finds no place within its timeout, because too many others are in flight,
+    fails as busy: so each is delivered within twice its timeout.
     """
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
-        """Start one poll of each source; returns without waiting for answers. `deliver` must not raise."""
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
+        """Start one poll of each source; returns without waiting for answers."""
 
     def close(self) -> None:
         """Start no further poll and release connections and threads.

@@ -10,8 +10,8 @@ from typing import Protocol
 import orjson
 
 from etl.readings import exact
-from etl.readings.records import START, Answer, Failure, Poll, Position, RejectedError
-from etl.sources.contract import Content, FileSource
+from etl.readings.records import START, Answer, Failure, Position, RejectedError
+from etl.sources.contract import Content, Deliver, FileSource
 from etl.sources.following import FollowedFile, open_source_file
 from etl.sources.intake import BUSY, Intake
 from etl.sources.poll_threads import PendingPoll, PollThreads
@@ -47,7 +47,7 @@ class FileTransport:
         self._by_name = {source.name: reader for source, reader in self.readers.items()}
         self._threads = PollThreads("file", len(self.readers), self._read, _explain, clock)
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
         """Start one poll of each source; `deliver` gets each result, from another thread."""
         self._threads.start([PendingPoll(name, inf, deliver) for name in names])
 

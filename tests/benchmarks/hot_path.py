@@ -51,7 +51,7 @@ def whole(poller: Poller, writer: Writer, batch: int) -> Callable[[], None]:
     def run() -> None:
         for at in range(READINGS // batch):
             for number in range(batch):
-                poller.deliver(Poll(f"machine-{number}", START + at * 10, (Answer(BODY),)))
+                poller.deliver([Poll(f"machine-{number}", START + at * 10, (Answer(BODY),))])
             writer.tick()
 
     return run

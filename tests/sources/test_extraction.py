@@ -24,7 +24,7 @@ class Bodies:
 
     def start(self, names, deliver):
         for name in names:
-            deliver(Poll(name, 5.0, tuple(Answer(body, n) for n, body in enumerate(self.bodies[name]))))
+            deliver([Poll(name, 5.0, tuple(Answer(body, n) for n, body in enumerate(self.bodies[name])))])
 
     def close(self):
         self.is_closed = True

@@ -27,8 +27,8 @@ def poll(tmp_path):
             )
         polls, done = [], threading.Event()
 
-        def deliver(result):
-            polls.append(result)
+        def deliver(results):
+            polls.extend(results)
             done.set()
 
         opened[name].start(["m"], deliver)

@@ -38,10 +38,11 @@ class Inbox:
         self._started = time.monotonic()
         self._changed = threading.Condition()
 
-    def __call__(self, poll: Poll) -> None:
+    def __call__(self, polls: Iterable[Poll]) -> None:
         with self._changed:
-            self.polls.append(poll)
-            self.took[poll.source] = time.monotonic() - self._started
+            for poll in polls:
+                self.polls.append(poll)
+                self.took[poll.source] = time.monotonic() - self._started
             self._changed.notify_all()
 
     def wait(self, names: Iterable[str], patience: float = PATIENCE) -> None:

@@ -2,7 +2,8 @@
 
 import errno
 import os
-from io import BytesIO
+import time
+from functools import lru_cache
 
 import pycurl
 
@@ -43,7 +44,22 @@ _TLS_ERRORS = {
     pycurl.E_SSL_CERTPROBLEM,
     pycurl.E_SSL_CIPHER,
 }
+MAX_KEPT_BYTES = 1 << 10
+"""Size limit of a head whose judgement is kept: machines of one kind send the same one, for a second at least."""
 _EMPTY_LINES = (b"\r\n", b"\n")
+
+
+class Request:
+    """The request of every poll of a source, and its headers as libcurl takes them."""
+
+    def __init__(self, plain: HttpRequest) -> None:
+        self.plain = plain
+        self._lines = tuple(header_lines(plain.headers))
+        self.closes = closes_connection(plain.headers)
+
+    def lines(self) -> tuple[bytes, ...]:
+        """The headers of one poll."""
+        return self._lines if self.plain.digest is None else (*self._lines, *header_lines(self.plain.login()))
 
 
 class Transfer:
@@ -60,12 +76,15 @@ class Transfer:
         self.head: Head | None = None
         self.lease: Lease | None = None
         self._lines: list[bytes] = []
-        self._body = BytesIO()
+        self._chunks: list[bytes] = []
+        self._size = 0
         self._length: int | None = None
         self._until_closed = False
         self._failed: Failure | None = None
-        self._headers: list[bytes] = []
+        self._headers: tuple[bytes, ...] = ()
         self._proxy = ""
+        self._millis = 0
+        self._new_connection = False
         easy.setopt(pycurl.HEADERFUNCTION, self._write_head)
         easy.setopt(pycurl.WRITEFUNCTION, self._write)
         easy.setopt(pycurl.NOSIGNAL, 1)
@@ -80,22 +99,29 @@ class Transfer:
         easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
         easy.setopt(pycurl.TCP_NODELAY, 1)
 
-    def use(self, request: HttpRequest, headers: list[bytes], lease: Lease) -> None:
-        """Prepare the handle for a request; its `headers` are those of `header_lines`, `lease` counts its answer."""
-        easy = self.easy
-        self.lease = lease
-        easy.setopt(pycurl.URL, request.url)
-        if self._proxy != request.proxy:
-            self._proxy = request.proxy
-            easy.setopt(pycurl.PROXY, os.fsencode(request.proxy))
-        if self._headers is not headers:
+    def begin(self, request: Request, deadline: float, new_connection: bool, lease: Lease) -> None:
+        """Set what differs from the request before; `lease` counts the answer."""
+        easy, plain, headers = self.easy, request.plain, request.lines()
+        self.started, self.lease = time.monotonic(), lease
+        millis = max(1, round((deadline - self.started) * 1000))
+        easy.setopt(pycurl.URL, plain.url)
+        if self._proxy != plain.proxy:
+            self._proxy = plain.proxy
+            easy.setopt(pycurl.PROXY, os.fsencode(plain.proxy))
+        if self._headers != headers:
             self._headers = headers
             easy.setopt(pycurl.HTTPHEADER, headers)
-            easy.setopt(pycurl.FORBID_REUSE, closes_connection(request.headers))
+            easy.setopt(pycurl.FORBID_REUSE, request.closes)
+        if self._millis != millis:
+            self._millis = millis
+            easy.setopt(pycurl.TIMEOUT_MS, millis)
+        if self._new_connection != new_connection:
+            self._new_connection = new_connection
+            easy.setopt(pycurl.FRESH_CONNECT, new_connection)
 
     def clear(self) -> None:
         """Forget what was received."""
-        self.head, self.lease, self._lines, self._body = None, None, [], BytesIO()
+        self.head, self.lease, self._lines, self._chunks, self._size = None, None, [], [], 0
         self._length, self._until_closed, self._failed = None, False, None
 
     def body(self) -> bytes:
@@ -107,7 +133,7 @@ class Transfer:
         """
         if self.head is None or self.head.status < 200:
             raise FailedError(refusal(self.easy.getinfo(pycurl.RESPONSE_CODE)) or BROKE_OFF)
-        received = self._body.getvalue()[: self._length]
+        received = b"".join(self._chunks)[: self._length]
         body = decode(received, self.head.field("content-encoding"))
         if self.lease and len(body) > len(received) and not self.lease.grow(len(body) - len(received)):
             raise FailedError(BUSY)
@@ -124,7 +150,7 @@ class Transfer:
         return code == pycurl.E_RECV_ERROR and self._until_closed and "unexpected eof" in message
 
     def _has_length(self) -> bool:
-        return self._length is not None and self._body.tell() >= self._length
+        return self._length is not None and self._size >= self._length
 
     def failure(self, code: int, message: str) -> Failure:
         """The failure that an error of libcurl means; that of the deadline is the caller's."""
@@ -155,34 +181,50 @@ class Transfer:
     def _write_head(self, line: bytes) -> int | None:
         """Receive a line of a head, of which the last one counts, or a trailer; returning 0 ends the transfer."""
         if self.head:
-            if self._body.tell() or not line.startswith(b"HTTP/"):
+            if self._size or not line.startswith(b"HTTP/"):
                 return None
             self.head, self._lines = None, []
         self._lines.append(line)
-        return 0 if line in _EMPTY_LINES and self._is_refused() else None
+        if len(line) > 2 or line not in _EMPTY_LINES:
+            return None
+        head = b"".join(self._lines)
+        judge = _judged if len(head) <= MAX_KEPT_BYTES else _judged.__wrapped__
+        self.head, self._failed, self._length, self._until_closed = judge(head)
+        return 0 if self._failed or self._length == 0 else None
 
-    def _is_refused(self) -> bool:
-        """Judge a complete head; whether the transfer is to end with it."""
-        try:
-            self.head = head = parse_head(self._lines)
-            self._failed = refusal(head.status, head.field("location"))
-            if self._failed is None and head.status >= 200:
-                chunked, length = head.is_chunked(), head.length()
-                self._length = length if not chunked and "transfer-encoding" in head.fields else None
-                self._until_closed = not chunked and length is None
-        except FailedError as error:
-            self._failed = error.failure
-        return self._failed is not None or self._length == 0
-
-    def _write(self, chunk: bytes) -> int:
-        if self._body.tell() + len(chunk) > MAX_BODY_BYTES:
+    def _write(self, chunk: bytes) -> int | None:
+        self._size += len(chunk)
+        if self._size > MAX_BODY_BYTES:
             self._failed = TOO_LARGE
         elif self.lease and not self.lease.grow(len(chunk)):
             self._failed = BUSY
         if self._failed:
             return 0
-        self._body.write(chunk)
-        return 0 if self._has_length() else len(chunk)
+        self._chunks.append(chunk)
+        return 0 if self._has_length() else None
+
+
+@lru_cache(maxsize=256)
+def _judged(text: bytes) -> tuple[Head | None, Failure | None, int | None, bool]:
+    """A complete head, why it is refused, the length at which to stop, and whether the body ends with the connection.
+
+    libcurl stops at the end of a body by itself, unless its length stands beside a Transfer-Encoding.
+    """
+    head = None
+    try:
+        head = parse_head(text.split(b"\n"))
+        failed = refusal(head.status, head.field("location"))
+        if failed or head.status < 200:
+            return head, failed, None, False
+        chunked, length = head.is_chunked(), head.length()
+    except FailedError as error:
+        return head, error.failure, None, False
+    return (
+        head,
+        None,
+        length if not chunked and "transfer-encoding" in head.fields else None,
+        not chunked and length is None,
+    )
 
 
 def header_lines(headers: dict[str, bytes]) -> list[bytes]:

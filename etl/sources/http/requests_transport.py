@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from etl.readings.records import Answer, Failure, Poll
-from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Content, HttpSource
+from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Content, Deliver, HttpSource
 from etl.sources.http.answer import FailedError, decode, refusal, unreadable_certificates
 from etl.sources.http.request import HttpRequest, environment_certificates, environment_proxies, prepare
 from etl.sources.http.requests_connection import POOLS, current
@@ -49,7 +49,7 @@ class Requests:
         self._creating = threading.Lock()
         self._threads = PollThreads("poll", len(self._sources), self._read, _explain, clock)
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
         """Start one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
         self._threads.start([PendingPoll(name, self._sources[name].timeout, deliver) for name in names])
 
@@ -110,12 +110,12 @@ class Requests:
 def post(url: str, body: bytes, timeout: float) -> Failure | None:
     """POST a JSON document on a connection of its own, within `timeout` seconds; the failure unless it was accepted."""
     receiver = HttpSource("", url, timeout, {"Content-Type": "application/json"}, body=body)
-    results: SimpleQueue[Poll] = SimpleQueue()
+    results: SimpleQueue[Sequence[Poll]] = SimpleQueue()
     transport = Requests([receiver], time.time)
     transport.start([receiver.name], results.put)
-    failure = results.get().failure
+    (poll,) = results.get()
     transport.close()
-    return failure
+    return poll.failure
 
 
 class _Request(NamedTuple):
