@@ -4,7 +4,7 @@ Everything is scheduled in UTC on a fixed grid. APScheduler's own triggers skip 
 list every run that a clock step missed; `GridTrigger` does neither.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
@@ -14,9 +14,9 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 MAX_SLICES = 10
 """Slices the sources are spread over, at most: each polls its share at its own offset in the interval."""
-FIRST_ROUND_INTERVALS, MAX_FIRST_ROUND_S = 0.2, 10.0
-"""The first polls of new sources are spread over this share of the interval, and at most these seconds. All at once
-they would wait for one another, and for their connections."""
+FIRST_ROUND_INTERVALS, FIRST_POLL_S = 0.2, 0.005
+"""The first polls of new sources are spread over this share of the interval, or over FIRST_POLL_S for each if that is
+less: thousands at once would wait for one another and for their connections, and a few are to be seen at once."""
 NIGHTLY_INTERVAL_S = 60.0
 """Seconds between two checks for a day to report."""
 NIGHTLY = "nightly"
@@ -44,10 +44,10 @@ def slices(names: Iterable[str]) -> dict[int, list[str]]:
     return dict(sorted(members.items()))
 
 
-def first_polls(numbers: Collection[int], interval: float) -> dict[int, float]:
-    """Seconds until each new slice is first polled: none for the first, then evenly over FIRST_ROUND_INTERVALS."""
-    span_s = min(FIRST_ROUND_INTERVALS * interval, MAX_FIRST_ROUND_S)
-    return {number: turn * span_s / len(numbers) for turn, number in enumerate(sorted(numbers))}
+def first_polls(members: Mapping[int, Sequence[str]], interval: float) -> dict[int, float]:
+    """Seconds until each new slice is first polled: none for the first, then evenly."""
+    span_s = min(FIRST_ROUND_INTERVALS * interval, FIRST_POLL_S * sum(map(len, members.values())))
+    return {number: turn * span_s / len(members) for turn, number in enumerate(members)}
 
 
 class Schedule:
@@ -88,9 +88,10 @@ class Schedule:
         for number in members.keys() & jobs.keys():
             jobs[number].modify(args=[number, members[number]])
         now = self._now()
-        for number, seconds in first_polls(members.keys() - jobs.keys(), self._interval).items():
+        new = {number: sources for number, sources in members.items() if number not in jobs}
+        for number, seconds in first_polls(new, self._interval).items():
             trigger = GridTrigger(self._interval, number * self._interval / MAX_SLICES)
-            args, first = [number, members[number]], now + timedelta(seconds=seconds)
+            args, first = [number, new[number]], now + timedelta(seconds=seconds)
             self._scheduler.add_job(
                 self._run_slice, trigger, args, executor="poll", id=str(number), next_run_time=first
             )
