@@ -30,6 +30,9 @@ class PendingPoll:
 
     has_left = False
     opened_connection = False
+    """Whether it opens a connection, or must do so because the machine had closed the kept one."""
+    challenged = False
+    """Whether it has a login by digest, after the machine had sent a challenge."""
     lease: Lease | None = None
     _sock: socket.socket | None = None
     _cancelled = False

@@ -4,11 +4,12 @@ import errno
 import os
 import time
 from functools import lru_cache
+from typing import NamedTuple
 
 import pycurl
 
 from etl.readings.records import Failure
-from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE
+from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, timed_out
 from etl.sources.http.answer import (
     BROKE_OFF,
     LARGE_HEAD,
@@ -23,6 +24,7 @@ from etl.sources.http.answer import (
 )
 from etl.sources.http.request import HttpRequest, closes_connection, environment_certificates
 from etl.sources.intake import BUSY, Lease
+from etl.sources.poll_threads import PendingPoll
 
 _E_TOO_LARGE = 100
 """CURLE_TOO_LARGE, which pycurl does not name."""
@@ -49,17 +51,21 @@ MAX_KEPT_BYTES = 1 << 10
 _EMPTY_LINES = (b"\r\n", b"\n")
 
 
-class Request:
-    """The request of every poll of a source, and its headers as libcurl takes them."""
+class Request(NamedTuple):
+    """The request of every poll of a source, with its headers as libcurl takes them; sources share equal ones."""
 
-    def __init__(self, plain: HttpRequest) -> None:
-        self.plain = plain
-        self._lines = tuple(header_lines(plain.headers))
-        self.closes = closes_connection(plain.headers)
+    plain: HttpRequest
+    headers: tuple[bytes, ...]
+    closes: bool
 
-    def lines(self) -> tuple[bytes, ...]:
+    def header_lines(self) -> tuple[bytes, ...]:
         """The headers of one poll."""
-        return self._lines if self.plain.digest is None else (*self._lines, *header_lines(self.plain.login()))
+        return self.headers if self.plain.digest is None else (*self.headers, *_lines(self.plain.login()))
+
+
+def request_of(plain: HttpRequest) -> Request:
+    """A request with its headers as libcurl takes them."""
+    return Request(plain._replace(headers={}), _shared(_lines(plain.headers)), closes_connection(plain.headers))
 
 
 class Transfer:
@@ -71,6 +77,7 @@ class Transfer:
 
     def __init__(self, trusted: str | None) -> None:
         self.trusted = trusted
+        self.poll: PendingPoll
         self.easy = easy = pycurl.Curl()
         self.started = 0.0
         self.head: Head | None = None
@@ -99,25 +106,25 @@ class Transfer:
         easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
         easy.setopt(pycurl.TCP_NODELAY, 1)
 
-    def begin(self, request: Request, deadline: float, new_connection: bool, lease: Lease) -> None:
+    def begin(self, poll: PendingPoll, request: Request, lease: Lease) -> None:
         """Set what differs from the request before; `lease` counts the answer."""
-        easy, plain, headers = self.easy, request.plain, request.lines()
-        self.started, self.lease = time.monotonic(), lease
-        millis = max(1, round((deadline - self.started) * 1000))
+        easy, plain, headers = self.easy, request.plain, request.header_lines()
+        self.poll, self.lease, self.started = poll, lease, time.monotonic()
+        millis = max(1, round((poll.deadline - self.started) * 1000))
         easy.setopt(pycurl.URL, plain.url)
         if self._proxy != plain.proxy:
             self._proxy = plain.proxy
             easy.setopt(pycurl.PROXY, os.fsencode(plain.proxy))
-        if self._headers != headers:
+        if self._headers is not headers:
             self._headers = headers
             easy.setopt(pycurl.HTTPHEADER, headers)
             easy.setopt(pycurl.FORBID_REUSE, request.closes)
         if self._millis != millis:
             self._millis = millis
             easy.setopt(pycurl.TIMEOUT_MS, millis)
-        if self._new_connection != new_connection:
-            self._new_connection = new_connection
-            easy.setopt(pycurl.FRESH_CONNECT, new_connection)
+        if self._new_connection != poll.opened_connection:
+            self._new_connection = poll.opened_connection
+            easy.setopt(pycurl.FRESH_CONNECT, poll.opened_connection)
 
     def clear(self) -> None:
         """Forget what was received."""
@@ -153,8 +160,10 @@ class Transfer:
         return self._length is not None and self._size >= self._length
 
     def failure(self, code: int, message: str) -> Failure:
-        """The failure that an error of libcurl means; that of the deadline is the caller's."""
+        """The failure that an error of libcurl means."""
         easy = self.easy
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            return timed_out(self.poll.timeout)
         not_connected = code == pycurl.E_COULDNT_CONNECT
         if self._proxy and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
             return _PROXY
@@ -219,17 +228,19 @@ def _judged(text: bytes) -> tuple[Head | None, Failure | None, int | None, bool]
         chunked, length = head.is_chunked(), head.length()
     except FailedError as error:
         return head, error.failure, None, False
-    return (
-        head,
-        None,
-        length if not chunked and "transfer-encoding" in head.fields else None,
-        not chunked and length is None,
-    )
+    stop = length if not chunked and "transfer-encoding" in head.fields else None
+    return head, None, stop, not chunked and length is None
 
 
-def header_lines(headers: dict[str, bytes]) -> list[bytes]:
+def _lines(headers: dict[str, bytes]) -> tuple[bytes, ...]:
     """Headers as libcurl takes them: "name;" sends an empty one, where "name:" would remove it."""
-    return [name.encode() + (b": " + value if value else b";") for name, value in headers.items()]
+    return tuple(name.encode() + (b": " + value if value else b";") for name, value in headers.items())
+
+
+@lru_cache(maxsize=256)
+def _shared(headers: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The first of equal headers: thousands of sources have the same."""
+    return headers
 
 
 def _trust(easy: pycurl.Curl, trusted: str | None, file_option: int, folder_option: int) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import pycurl
 
 from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.contract import Deliver, HttpSource, timed_out
+from etl.sources.contract import Deliver, HttpSource
 from etl.sources.http.answer import FailedError
-from etl.sources.http.curl_transfer import Request, Transfer
+from etl.sources.http.curl_transfer import Request, Transfer, request_of
 from etl.sources.http.request import environment_proxies, prepare
 from etl.sources.intake import Intake, Lease
 from etl.sources.poll_threads import PendingPoll
@@ -34,13 +34,6 @@ _EVENTS = {pycurl.POLL_IN: select.EPOLLIN, pycurl.POLL_OUT: select.EPOLLOUT}
 _EVENTS[pycurl.POLL_INOUT] = select.EPOLLIN | select.EPOLLOUT
 
 
-class _PendingPoll(PendingPoll):
-    new_connection = False
-    """Whether a kept connection must not be used: this is the retry after the machine had closed one."""
-    challenged = False
-    """Whether this is the retry with a login by digest, after the machine had sent a challenge."""
-
-
 class Curl:
     """Polls sources over libcurl's multi interface, driven by epoll; the results of one round are delivered together.
 
@@ -54,11 +47,11 @@ class Curl:
         self._clock = clock
         self._requests: dict[str, Request] = {}
         self._proxies = environment_proxies()
-        self._started: deque[_PendingPoll] = deque()
-        self._queue: deque[_PendingPoll] = deque()
+        self._started: deque[PendingPoll] = deque()
+        self._queue: deque[PendingPoll] = deque()
         self._idle: defaultdict[str | None, list[Transfer]] = defaultdict(list)  # by their trusted certificates
-        self._new: dict[Any, tuple[Transfer, _PendingPoll]] = {}  # by their handle, in the order of their start
-        self._slow: dict[Any, tuple[Transfer, _PendingPoll]] = {}
+        self._new: dict[Any, Transfer] = {}  # by their handle, in the order of their start
+        self._slow: dict[Any, Transfer] = {}
         self._results: defaultdict[Deliver, list[Poll]] = defaultdict(list)
         self._unused_sockets: set[int] = set()
         self._closed = False
@@ -74,7 +67,7 @@ class Curl:
 
     def start(self, names: Iterable[str], deliver: Deliver) -> None:
         """Start one poll of each source; `deliver` gets the results from another thread."""
-        polls = [_PendingPoll(name, self._sources[name].timeout, deliver) for name in names]
+        polls = [PendingPoll(name, self._sources[name].timeout, deliver) for name in names]
         with self._lock:
             if not self._closed:
                 self._started.extend(polls)
@@ -155,22 +148,22 @@ class Curl:
             poll = self._queue.popleft()
             self._deliver(poll, poll.overdue())
 
-    def _begin(self, poll: _PendingPoll) -> None:
+    def _begin(self, poll: PendingPoll) -> None:
         """Send the request of a poll; FailedError if it cannot be made."""
         request = self._requests.get(poll.name)
         if request is None:
-            request = self._requests[poll.name] = Request(prepare(self._sources[poll.name], self._proxies))
+            request = self._requests[poll.name] = request_of(prepare(self._sources[poll.name], self._proxies))
         idle = self._idle[request.plain.trusted]
         transfer = idle.pop() if idle else Transfer(request.plain.trusted)
-        transfer.begin(request, poll.deadline, poll.new_connection, self._intake.lease())
-        self._new[transfer.easy] = transfer, poll
+        transfer.begin(poll, request, self._intake.lease())
+        self._new[transfer.easy] = transfer
         self._multi.add_handle(transfer.easy)
 
     def _has_room(self) -> bool:
         """Whether another poll may start."""
         if len(self._new) >= MAX_NEW_POLLS:
             slow = time.monotonic() - SLOW_S
-            for easy in [*takewhile(lambda easy: self._new[easy][0].started < slow, self._new)]:
+            for easy in [*takewhile(lambda easy: self._new[easy].started < slow, self._new)]:
                 self._slow[easy] = self._new.pop(easy)
         return len(self._new) < MAX_NEW_POLLS and len(self._new) + len(self._slow) < MAX_IN_FLIGHT
 
@@ -180,36 +173,31 @@ class Curl:
         while messages_left:
             messages_left, done, failed = self._multi.info_read(256)
             for easy in done:
-                self._finish(*self._release(easy), None)
+                self._finish(self._release(easy), None)
             for easy, code, message in failed:
-                self._fail(*self._release(easy), code, message)
+                self._fail(self._release(easy), code, message)
 
-    def _release(self, easy: Any) -> tuple[Transfer, _PendingPoll]:
+    def _release(self, easy: Any) -> Transfer:
         self._multi.remove_handle(easy)
         return self._new.pop(easy, None) or self._slow.pop(easy)
 
-    def _fail(self, transfer: Transfer, poll: _PendingPoll, code: int, message: str) -> None:
+    def _fail(self, transfer: Transfer, code: int, message: str) -> None:
         """Take the failure of a transfer, or poll again where that is no failure yet."""
-        head, request = transfer.head, self._requests[poll.name].plain
-        kept_connection = not transfer.easy.getinfo(pycurl.NUM_CONNECTS) and not poll.new_connection
-        if transfer.is_complete(code, message):
-            self._finish(transfer, poll, None)
-        elif code in _BROKE_OFF and kept_connection and head is None:
-            # The kept connection, and those that libcurl tried after it, had been closed.
-            poll.new_connection = True
-            self._free(transfer)
-            self._queue.appendleft(poll)
+        poll, head, request = transfer.poll, transfer.head, self._requests[transfer.poll.name].plain
+        kept_connection = not transfer.easy.getinfo(pycurl.NUM_CONNECTS) and not poll.opened_connection
+        failure = None if transfer.is_complete(code, message) else transfer.failure(code, message)
+        if failure and code in _BROKE_OFF and kept_connection and head is None:
+            poll.opened_connection = True  # the kept one, and those that libcurl tried after it, had been closed
         elif head and head.status == 401 and not poll.challenged and request.accepts(head.field("www-authenticate")):
             poll.challenged = True
-            self._free(transfer)
-            self._queue.appendleft(poll)
-        elif code == pycurl.E_OPERATION_TIMEDOUT:
-            self._finish(transfer, poll, timed_out(poll.timeout))
         else:
-            self._finish(transfer, poll, transfer.failure(code, message))
+            self._finish(transfer, failure)
+            return
+        self._free(transfer)
+        self._queue.appendleft(poll)
 
-    def _finish(self, transfer: Transfer, poll: _PendingPoll, failure: Failure | None) -> None:
-        lease, body = transfer.lease, b""
+    def _finish(self, transfer: Transfer, failure: Failure | None) -> None:
+        poll, lease, body = transfer.poll, transfer.lease, b""
         try:
             body = b"" if failure else transfer.body()
         except FailedError as error:
@@ -223,7 +211,7 @@ class Curl:
         self._idle[transfer.trusted].append(transfer)
 
     def _deliver(
-        self, poll: _PendingPoll, failure: Failure | None, body: bytes = b"", lease: Lease | None = None
+        self, poll: PendingPoll, failure: Failure | None, body: bytes = b"", lease: Lease | None = None
     ) -> None:
         """Add the result of a poll to those of this round."""
         at = self._clock()
@@ -238,13 +226,13 @@ class Curl:
 
     def _shut_down(self) -> None:
         """Deliver every poll as CLOSED, and close all handles and descriptors."""
-        in_flight = [*self._new.values(), *self._slow.values()]
-        for transfer, _ in in_flight:
+        transfers = [*self._new.values(), *self._slow.values()]
+        for transfer in transfers:
             self._multi.remove_handle(transfer.easy)
-        for poll in (*(poll for _, poll in in_flight), *self._queue, *self._started):
+        for poll in (*(transfer.poll for transfer in transfers), *self._queue, *self._started):
             self._deliver(poll, CLOSED)
         self._hand_over()
-        for transfer in (*(transfer for transfer, _ in in_flight), *chain.from_iterable(self._idle.values())):
+        for transfer in (*transfers, *chain.from_iterable(self._idle.values())):
             transfer.easy.close()
         self._multi.close()
         self._epoll.close()

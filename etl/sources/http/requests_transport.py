@@ -65,7 +65,6 @@ class Requests:
         request = self._requests.get(poll.name)
         if request is None:
             request = self._requests[poll.name] = self._request(self._sources[poll.name])
-        challenged = False
         while True:
             poll.seconds_left()
             poll.opened_connection = False
@@ -81,10 +80,10 @@ class Requests:
                 continue
             with response:
                 challenge = response.raw.headers.get("www-authenticate", "")
-                if challenged or response.status_code != 401 or not request.plain.accepts(challenge):
+                if poll.challenged or response.status_code != 401 or not request.plain.accepts(challenge):
                     poll.lease = self._intake.lease()
                     return Content([Answer(_body(response, poll.lease))])
-                challenged = True
+                poll.challenged = True
 
     def _request(self, source: HttpSource) -> _Request:
         """The request of every poll of a source.
