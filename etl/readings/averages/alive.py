@@ -39,7 +39,7 @@ class Alive:
     def admit(self, name: str, machine_id: Any, at: float) -> None:
         """Note a reading (`at` in seconds) of a source's machine; RejectedError if too many others of it are alive."""
         machine_id = id_of(machine_id)
-        source = self._sources.setdefault(name, _Source())
+        source = self._sources.get(name) or self._sources.setdefault(name, _Source())
         if source.last.pop(machine_id, None) is None:
             source.forget(at - self._silence)
             source.characters += _length(machine_id)
