@@ -92,7 +92,7 @@ def test_what_is_sent_between_two_polls_is_no_answer(make, serve):
     def talk(connection):
         for number, _ in enumerate(connection.requests()):
             connection.send(answer())
-            if not number:
+            if not number and not sent.is_set():
                 polled.wait(PATIENCE)
                 connection.send(answer(b'{"id":"stray"}'))
                 sent.set()

@@ -16,6 +16,8 @@ MAX_ID_CHARACTERS = 2 << 20
 class _Source:
     """The machines of one source: their ids with the time of the last reading, the longest silent first."""
 
+    __slots__ = ("characters", "last")  # there are tens of thousands of them
+
     def __init__(self) -> None:
         self.last: dict[Any, float] = {}
         self.characters = 0

@@ -4,7 +4,7 @@ import errno
 import os
 import time
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pycurl
 
@@ -52,20 +52,21 @@ _EMPTY_LINES = (b"\r\n", b"\n")
 
 
 class Request(NamedTuple):
-    """The request of every poll of a source, with its headers as libcurl takes them; sources share equal ones."""
+    """The request of every poll of a source as libcurl takes it; `digest` has its login by digest, if any."""
 
-    plain: HttpRequest
+    url: str
+    proxy: bytes
+    trusted: str | None
     headers: tuple[bytes, ...]
     closes: bool
-
-    def header_lines(self) -> tuple[bytes, ...]:
-        """The headers of one poll."""
-        return self.headers if self.plain.digest is None else (*self.headers, *_lines(self.plain.login()))
+    digest: HttpRequest | None
 
 
 def request_of(plain: HttpRequest) -> Request:
-    """A request with its headers as libcurl takes them."""
-    return Request(plain._replace(headers={}), _shared(_lines(plain.headers)), closes_connection(plain.headers))
+    """A request as libcurl takes it."""
+    headers, closes = _shared(_lines(plain.headers)), closes_connection(plain.headers)
+    digest = plain if plain.digest else None
+    return Request(plain.url, os.fsencode(plain.proxy), plain.trusted, headers, closes, digest)
 
 
 class Transfer:
@@ -88,18 +89,14 @@ class Transfer:
         self._length: int | None = None
         self._until_closed = False
         self._failed: Failure | None = None
-        self._headers: tuple[bytes, ...] = ()
-        self._proxy = ""
-        self._millis = 0
-        self._new_connection = False
+        self._options: dict[int, Any] = {}
         easy.setopt(pycurl.HEADERFUNCTION, self._write_head)
         easy.setopt(pycurl.WRITEFUNCTION, self._write)
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
-        easy.setopt(pycurl.PROXY, "")  # `request` chooses the proxy, not libcurl
-        easy.setopt(pycurl.NOPROXY, "")
+        easy.setopt(pycurl.NOPROXY, "")  # `request` chooses the proxy, not libcurl
         _trust(easy, trusted, pycurl.CAINFO, pycurl.CAPATH)
         _trust(easy, environment_certificates(), pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH)
         easy.setopt(pycurl.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
@@ -108,23 +105,19 @@ class Transfer:
 
     def begin(self, poll: PendingPoll, request: Request, lease: Lease) -> None:
         """Set what differs from the request before; `lease` counts the answer."""
-        easy, plain, headers = self.easy, request.plain, request.header_lines()
         self.poll, self.lease, self.started = poll, lease, time.monotonic()
-        millis = max(1, round((poll.deadline - self.started) * 1000))
-        easy.setopt(pycurl.URL, plain.url)
-        if self._proxy != plain.proxy:
-            self._proxy = plain.proxy
-            easy.setopt(pycurl.PROXY, os.fsencode(plain.proxy))
-        if self._headers is not headers:
-            self._headers = headers
-            easy.setopt(pycurl.HTTPHEADER, headers)
-            easy.setopt(pycurl.FORBID_REUSE, request.closes)
-        if self._millis != millis:
-            self._millis = millis
-            easy.setopt(pycurl.TIMEOUT_MS, millis)
-        if self._new_connection != poll.opened_connection:
-            self._new_connection = poll.opened_connection
-            easy.setopt(pycurl.FRESH_CONNECT, poll.opened_connection)
+        headers = (*request.headers, *_lines(request.digest.login())) if request.digest else request.headers
+        for option, value in (
+            (pycurl.URL, request.url),
+            (pycurl.PROXY, request.proxy),
+            (pycurl.HTTPHEADER, headers),
+            (pycurl.FORBID_REUSE, request.closes),
+            (pycurl.TIMEOUT_MS, max(1, round((poll.deadline - self.started) * 1000))),
+            (pycurl.FRESH_CONNECT, poll.opened_connection),
+        ):
+            if self._options.get(option) != value:
+                self._options[option] = value
+                self.easy.setopt(option, value)
 
     def clear(self) -> None:
         """Forget what was received."""
@@ -165,7 +158,7 @@ class Transfer:
         if code == pycurl.E_OPERATION_TIMEDOUT:
             return timed_out(self.poll.timeout)
         not_connected = code == pycurl.E_COULDNT_CONNECT
-        if self._proxy and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
+        if self._options[pycurl.PROXY] and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
             return _PROXY
         if refused := self._failed or refusal(easy.getinfo(pycurl.RESPONSE_CODE)):
             return refused

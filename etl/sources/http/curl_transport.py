@@ -19,11 +19,12 @@ from etl.sources.contract import Deliver, HttpSource
 from etl.sources.http.answer import FailedError
 from etl.sources.http.curl_transfer import Request, Transfer, request_of
 from etl.sources.http.request import environment_proxies, prepare
-from etl.sources.intake import Intake, Lease
+from etl.sources.intake import Intake
 from etl.sources.poll_threads import PendingPoll
 
-MAX_NEW_POLLS = 48
-"""Polls that may be in their first SLOW_S seconds at a time; more would cost memory and save no time."""
+MAX_NEW_POLLS = 128
+"""Polls that may be in their first SLOW_S seconds at a time, so 6,400 a second of machines that take SLOW_S. More would
+cost memory and connections."""
 SLOW_S = 0.02
 """Age at which a poll in flight stops counting against MAX_NEW_POLLS, so that machines that hang delay no other."""
 MAX_IN_FLIGHT = 2048
@@ -153,8 +154,8 @@ class Curl:
         request = self._requests.get(poll.name)
         if request is None:
             request = self._requests[poll.name] = request_of(prepare(self._sources[poll.name], self._proxies))
-        idle = self._idle[request.plain.trusted]
-        transfer = idle.pop() if idle else Transfer(request.plain.trusted)
+        idle = self._idle[request.trusted]
+        transfer = idle.pop() if idle else Transfer(request.trusted)
         transfer.begin(poll, request, self._intake.lease())
         self._new[transfer.easy] = transfer
         self._multi.add_handle(transfer.easy)
@@ -183,12 +184,18 @@ class Curl:
 
     def _fail(self, transfer: Transfer, code: int, message: str) -> None:
         """Take the failure of a transfer, or poll again where that is no failure yet."""
-        poll, head, request = transfer.poll, transfer.head, self._requests[transfer.poll.name].plain
+        poll, head, login = transfer.poll, transfer.head, self._requests[transfer.poll.name].digest
         kept_connection = not transfer.easy.getinfo(pycurl.NUM_CONNECTS) and not poll.opened_connection
         failure = None if transfer.is_complete(code, message) else transfer.failure(code, message)
         if failure and code in _BROKE_OFF and kept_connection and head is None:
             poll.opened_connection = True  # the kept one, and those that libcurl tried after it, had been closed
-        elif head and head.status == 401 and not poll.challenged and request.accepts(head.field("www-authenticate")):
+        elif (
+            head
+            and head.status == 401
+            and login
+            and not poll.challenged
+            and login.accepts(head.field("www-authenticate"))
+        ):
             poll.challenged = True
         else:
             self._finish(transfer, failure)
@@ -197,26 +204,24 @@ class Curl:
         self._queue.appendleft(poll)
 
     def _finish(self, transfer: Transfer, failure: Failure | None) -> None:
-        poll, lease, body = transfer.poll, transfer.lease, b""
+        answers: tuple[Answer, ...] = ()
         try:
-            body = b"" if failure else transfer.body()
+            if failure is None:
+                answers, transfer.poll.lease = (Answer(transfer.body()),), transfer.lease
         except FailedError as error:
             failure = error.failure
         self._free(transfer)
-        self._deliver(poll, failure, body, lease)
+        self._deliver(transfer.poll, failure, answers)
 
     def _free(self, transfer: Transfer) -> None:
         """Make a handle available for another source."""
         transfer.clear()
         self._idle[transfer.trusted].append(transfer)
 
-    def _deliver(
-        self, poll: PendingPoll, failure: Failure | None, body: bytes = b"", lease: Lease | None = None
-    ) -> None:
+    def _deliver(self, poll: PendingPoll, failure: Failure | None, answers: tuple[Answer, ...] = ()) -> None:
         """Add the result of a poll to those of this round."""
-        at = self._clock()
-        result = Poll(poll.name, at, failure=failure) if failure else Poll(poll.name, at, (Answer(body),), lease=lease)
-        self._results[poll.deliver].append(result)
+        lease, poll.lease = poll.lease, None  # its handle refers to a poll until the next one
+        self._results[poll.deliver].append(Poll(poll.name, self._clock(), answers, failure, lease=lease))
 
     def _hand_over(self) -> None:
         """Deliver the results of this round."""
