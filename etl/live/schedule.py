@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
+from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -69,7 +70,8 @@ class Schedule:
         self._started: set[int] = set()
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"poll": ThreadPoolExecutor(MAX_SLICES), NIGHTLY: ThreadPoolExecutor(1)},
+            # Polls are only started, which takes no thread of its own.
+            executors={"poll": DebugExecutor(), NIGHTLY: ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         trigger = GridTrigger(NIGHTLY_INTERVAL_S)
