@@ -9,7 +9,8 @@ another checkout, `dir=DIR` keeps the output there. A peer is another program th
 its command, in which {port}, {machines} and {folder} are replaced, becomes the program (`exec` in a script). Machine N
 answers /m/N/data in JSON and /m/N/metrics for Prometheus.
 
-Variants run in turn, each on core 0; with `--together` all at the same time, each on a core of its own. Ratios are to
+Variants run in turn, each on core 0; with `--together` all at the same time, each on a core of its own,
+the next one in each round. Ratios are to
 the first variant, of the same round; their median counts. Polls are counted by the machines.
 """
 
@@ -122,12 +123,12 @@ def polling(variant: str, command: str | None, options: Options, core: int) -> I
             process.send_signal(signal.SIGTERM)
 
 
-def measure(variants: dict[str, str | None], options: Options) -> dict[str, dict[str, float]]:
-    """The figures of variants that run at the same time."""
+def measure(variants: dict[str, str | None], options: Options, core: int) -> dict[str, dict[str, float]]:
+    """The figures of variants that run at the same time, the first of them on this core."""
     with ExitStack() as stack:
         running = {
-            name: stack.enter_context(polling(name, command, options, core % (os.cpu_count() or 1)))
-            for core, (name, command) in enumerate(variants.items())
+            name: stack.enter_context(polling(name, command, options, number % (os.cpu_count() or 1)))
+            for number, (name, command) in enumerate(variants.items(), core)
         }
         for run in running.values():
             wait_until_polling(run)
@@ -177,9 +178,9 @@ def main() -> None:
     chosen = Options(*(getattr(arguments, name) for name in Options._fields))
     variants: dict[str, str | None] = dict.fromkeys(arguments.variants) | dict(arguments.peer)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
-    for _ in range(arguments.rounds):
+    for turn in range(arguments.rounds):
         for group in [variants] if arguments.together else [{name: command} for name, command in variants.items()]:
-            for name, measured in measure(group, chosen).items():
+            for name, measured in measure(group, chosen, turn if arguments.together else 0).items():
                 runs[name].append(measured)
                 print(name, json.dumps({key: round(value, 3) for key, value in measured.items()}), flush=True)
     first = runs[next(iter(runs))]

@@ -22,9 +22,9 @@ from etl.sources.http.request import environment_proxies, prepare
 from etl.sources.intake import Intake
 from etl.sources.poll_threads import PendingPoll
 
-MAX_NEW_POLLS = 128
-"""Polls that may be in their first SLOW_S seconds at a time, so 6,400 a second of machines that take SLOW_S. More would
-cost memory and connections."""
+MAX_NEW_POLLS = 48
+"""Polls that may be in their first SLOW_S seconds at a time, so 2,400 a second of machines that take SLOW_S. More would
+cost connections and memory, which beside other work no longer fits the processor's cache."""
 SLOW_S = 0.02
 """Age at which a poll in flight stops counting against MAX_NEW_POLLS, so that machines that hang delay no other."""
 MAX_IN_FLIGHT = 2048
