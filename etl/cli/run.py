@@ -1,5 +1,6 @@
 """etl run: the long-lived process, its parts started and stopped in order."""
 
+import gc
 import logging
 import os
 import resource
@@ -98,6 +99,7 @@ def run(loaded: Loaded, insecure: bool, signals: Signals) -> int:
         schedule = Schedule(loaded.config.interval, pipeline.poller.poll, nightly, time.time)
         schedule.set_sources(pipeline.names)
         schedule.start()
+        gc.freeze()  # what was loaded stays: thousands of sources are not searched for garbage again and again
         polling = f"Polling {plural(len(pipeline.names), 'source')} every {loaded.config.interval:g} s"
         console = f"; console at {loaded.config.api.address}" if serves else ""
         log.info("%s; writing to %s%s", polling, pipeline.folder.root, console, extra=codes)

@@ -108,11 +108,13 @@ def _source(loaded: Loaded, target: str) -> Source:
 def _poll(loaded: Loaded) -> list[Poll]:
     """Poll the sources over their transports, each with its own settings; the results in the order of the sources."""
     context = Context(time.time, Intake(), loaded.file.parent, loaded.default_timeout, loaded.config.transport)
-    results: SimpleQueue[Poll] = SimpleQueue()
+    results: SimpleQueue[Sequence[Poll]] = SimpleQueue()
     transports = open_transports(loaded.sources, context, {})
     for kind, sources in by_kind(loaded.sources).items():
         transports[kind].start([source.name for source in sources], results.put)
-    polls = {poll.source: poll for poll in (results.get() for _ in loaded.sources)}
+    polls: dict[str, Poll] = {}
+    while len(polls) < len(loaded.sources):
+        polls |= {poll.source: poll for poll in results.get()}
     for transport in transports.values():
         transport.close()
     return [polls[source.name] for source in loaded.sources]

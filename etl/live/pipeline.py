@@ -33,7 +33,7 @@ SYNC_DELAYS_S = {"always": 0.0, "10s": 10.0, "never": inf}
 DRAIN_S = 1.0
 """The polls in flight get this long when the process ends or reloads; then they are abandoned."""
 ONCE_MARGIN_S = 1.0
-"""`tick_once` waits this much longer than the longest timeout."""
+"""`tick_once` waits this much longer than the longest poll."""
 NEEDS_RESTART = ("interval", "window", "timezone", "parameters", "transport", "shard")
 """Top-level keys that a running process cannot change; neither can it change `api` and `output.folder`."""
 
@@ -155,10 +155,10 @@ class Pipeline:
         self.loaded = loaded
         self.writer.keep_days = loaded.config.output.keep_days
         self.writer.reconfigure(loaded.settings, SYNC_DELAYS_S[loaded.config.output.fsync], self._sinks(loaded))
-        self._retire(retired, max((previous.timeout(source) for source in previous.sources), default=0.0))
+        self._retire(retired, _longest_poll(previous))
 
-    def _retire(self, transports: Iterable[Transport], deadline: float) -> None:
-        """Close transports once their polls are delivered: within DRAIN_S, or after the longest deadline (seconds)."""
+    def _retire(self, transports: Iterable[Transport], longest_poll: float) -> None:
+        """Close transports once their polls are delivered: within DRAIN_S, or after the longest poll (seconds)."""
 
         def close() -> None:
             for transport in transports:
@@ -167,15 +167,14 @@ class Pipeline:
         if self.poller.drain(DRAIN_S):
             close()
         else:
-            later = threading.Timer(deadline, close)
+            later = threading.Timer(longest_poll, close)
             later.daemon = True
             later.start()
 
     def tick_once(self) -> None:
         """Poll every source now, and write the answers."""
         self.poller.poll(self.names)
-        timeouts = [self.loaded.timeout(source) for source in self.loaded.sources]
-        self.poller.drain(max(timeouts, default=0.0) + ONCE_MARGIN_S)
+        self.poller.drain(_longest_poll(self.loaded) + ONCE_MARGIN_S)
         self.writer.finish()
 
     def not_ready(self) -> list[str]:
@@ -191,6 +190,11 @@ class Pipeline:
         """Start no further poll."""
         for transport in self._transports:
             transport.close()
+
+
+def _longest_poll(loaded: Loaded) -> float:
+    """Seconds until each poll of an HTTP source is delivered: it may wait as long for a place as for the answer."""
+    return 2 * max(map(loaded.timeout, loaded.sources), default=0.0)
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

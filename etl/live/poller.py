@@ -12,6 +12,8 @@ from etl.sources.contract import Transport
 
 GATHER_S = 0.1
 """An answer waits this long, at most, to be written together with the others in flight."""
+QUIET_S = 0.025
+"""It waits no longer once no other answer has come for so long: those in flight may hang."""
 OVERDUE_AFTER_INTERVALS = 0.8
 """A poll still in flight after this share of the interval is late: no timeout may be longer. After a start a source's
 first turn comes sooner, and its poll may still answer."""
@@ -91,21 +93,25 @@ class Poller:
             self._has_delivery.set()
         return True
 
-    def deliver(self, poll: Poll) -> None:
-        """Accept the result of a poll."""
+    def deliver(self, polls: Iterable[Poll]) -> None:
+        """Accept the results of polls."""
         with self._lock:
-            flight: tuple[float, Tick] | None = self._in_flight.pop(poll.source, None)
-            due, tick = flight or (poll.at, _UNSCHEDULED)
-            self._deliveries.append(Delivery(poll, due, tick))
+            for poll in polls:
+                flight: tuple[float, Tick] | None = self._in_flight.pop(poll.source, None)
+                due, tick = flight or (poll.at, _UNSCHEDULED)
+                self._deliveries.append(Delivery(poll, due, tick))
             if not self._in_flight:
                 self._none_in_flight.set()
         if not self._has_delivery.is_set():
             self._has_delivery.set()
 
     def wait(self, timeout: float | None) -> None:
-        """Wait until there is a delivery, then up to GATHER_S for the others in flight."""
+        """Wait until there is a delivery, then up to GATHER_S for the others in flight while they keep coming."""
         self._has_delivery.wait(timeout)
-        self._none_in_flight.wait(GATHER_S)
+        for _ in range(round(GATHER_S / QUIET_S)):
+            gathered = len(self._deliveries)
+            if self._none_in_flight.wait(QUIET_S) or len(self._deliveries) == gathered:
+                break
         self._has_delivery.clear()
 
     def wake(self) -> None:

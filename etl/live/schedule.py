@@ -4,16 +4,20 @@ Everything is scheduled in UTC on a fixed grid. APScheduler's own triggers skip 
 list every run that a clock step missed; `GridTrigger` does neither.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
+from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 MAX_SLICES = 10
 """Slices the sources are spread over, at most: each polls its share at its own offset in the interval."""
+FIRST_ROUND_INTERVALS, FIRST_POLL_S = 0.2, 0.005
+"""The first polls of new sources are spread over this share of the interval, or over FIRST_POLL_S for each if that is
+less: thousands at once would wait for one another and for their connections, and a few are to be seen at once."""
 NIGHTLY_INTERVAL_S = 60.0
 """Seconds between two checks for a day to report."""
 NIGHTLY = "nightly"
@@ -41,6 +45,12 @@ def slices(names: Iterable[str]) -> dict[int, list[str]]:
     return dict(sorted(members.items()))
 
 
+def first_polls(members: Mapping[int, Sequence[str]], interval: float) -> dict[int, float]:
+    """Seconds until each new slice is first polled: none for the first, then evenly."""
+    span_s = min(FIRST_ROUND_INTERVALS * interval, FIRST_POLL_S * sum(map(len, members.values())))
+    return {number: turn * span_s / len(members) for turn, number in enumerate(members)}
+
+
 class Schedule:
     """The running jobs: each slice at its offset in the interval, and the nightly job's check for due days.
 
@@ -60,7 +70,8 @@ class Schedule:
         self._started: set[int] = set()
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"poll": ThreadPoolExecutor(MAX_SLICES), NIGHTLY: ThreadPoolExecutor(1)},
+            # Polls are only started, which takes no thread of its own.
+            executors={"poll": DebugExecutor(), NIGHTLY: ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         trigger = GridTrigger(NIGHTLY_INTERVAL_S)
@@ -70,22 +81,25 @@ class Schedule:
         return datetime.fromtimestamp(self._clock(), UTC)
 
     def set_sources(self, names: Iterable[str]) -> None:
-        """Poll these sources from now on: a new slice at once and then at its offset, an existing one at its offset."""
+        """Poll these sources from now on: a new slice soon and then at its offset, an existing one at its offset."""
         members = slices(names)
         jobs = {int(job.id): job for job in self._scheduler.get_jobs() if job.id != NIGHTLY}
         for number in jobs.keys() - members.keys():
             jobs[number].remove()
             self._started.discard(number)
-        for number, sources in members.items():
-            if number in jobs:
-                jobs[number].modify(args=[number, sources])
-                continue
+        for number in members.keys() & jobs.keys():
+            jobs[number].modify(args=[number, members[number]])
+        now = self._now()
+        new = {number: sources for number, sources in members.items() if number not in jobs}
+        for number, seconds in first_polls(new, self._interval).items():
             trigger = GridTrigger(self._interval, number * self._interval / MAX_SLICES)
-            args, now = [number, sources], self._now()
-            self._scheduler.add_job(self._run_slice, trigger, args, executor="poll", id=str(number), next_run_time=now)
+            args, first = [number, new[number]], now + timedelta(seconds=seconds)
+            self._scheduler.add_job(
+                self._run_slice, trigger, args, executor="poll", id=str(number), next_run_time=first
+            )
 
     def _run_slice(self, number: int, sources: list[str]) -> None:
-        """Poll a slice; it was due at its offset, except for its first run, which is due at once."""
+        """Poll a slice; it was due at its offset, except for its first run, which is due when it runs."""
         now = self._clock()
         offset = number * self._interval / MAX_SLICES
         late = (now - offset) % self._interval if number in self._started else 0.0

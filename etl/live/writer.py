@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from itertools import accumulate, takewhile
 from math import inf
+from operator import attrgetter
 from threading import Lock
 from typing import NamedTuple
 
@@ -220,7 +221,7 @@ class Writer:
         """Queue the readings of the polls, in the order they were answered."""
         now = self._clock()
         lines: list[bytes] = []
-        for delivery in sorted(deliveries, key=lambda d: (d.poll.at, d.poll.source)):
+        for delivery in sorted(deliveries, key=attrgetter("poll.at", "poll.source")):
             if delivery.poll.at - self._fold.silence < self._forgotten_before:
                 self._windows = None  # the clock was set back: what was forgotten may go on, so recovery looks for it
             readings = self._judge(delivery, now)

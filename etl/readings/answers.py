@@ -166,13 +166,13 @@ def _encode(record: dict[str, Any]) -> bytes:
 
 
 def _json(body: bytes) -> Any:
-    if not body.strip():
-        raise RejectedError("empty", "the answer is empty")
     if len(body) > COUNTED_FROM_BYTES and sum(map(body.count, (b"{", b"[", b","))) > MAX_STRUCTURE:
         raise RejectedError("too_many", f"the answer has more than {MAX_STRUCTURE:,} braces, brackets and commas")
     try:
         return exact.loads(body)
     except orjson.JSONDecodeError as error:
+        if not body.strip():
+            raise RejectedError("empty", "the answer is empty") from None
         raise RejectedError("not_json", f"the answer is not JSON: {error}; it begins with {excerpt(body)}") from None
 
 

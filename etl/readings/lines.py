@@ -17,6 +17,7 @@ from etl.readings.times import FIRST_S, LAST_S, clamp, rfc3339
 
 OWN_KEYS = ("_source", "_polled_at", "_position", "_before")
 """The keys this program adds behind a machine's own; what a machine sends under them is removed."""
+_OWN_KEYS = frozenset(OWN_KEYS)
 COMMON_KEYS = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
 """The keys of a raw line that have a meaning whatever the parameters are."""
 MAX_TEXT_CHARACTERS = 200
@@ -34,7 +35,7 @@ def raw_line(reading: dict[str, Any], source: str, polled_at: float, mark: objec
 
     RejectedError if it is nested too deep.
     """
-    if any(key in reading for key in OWN_KEYS):
+    if not _OWN_KEYS.isdisjoint(reading):
         reading = {key: value for key, value in reading.items() if key not in OWN_KEYS}
     record = {**reading, "_source": source, "_polled_at": rfc3339(polled_at)}
     if type(mark) is Position:

@@ -8,18 +8,12 @@ FIRST_S, LAST_S = -62_135_596_800.0, 253_402_300_799.0
 SILENT_AFTER_INTERVALS = 3
 """Intervals without a reading after which a source is silent and a series has a gap: one lost poll is normal."""
 
-_MILLIS = tuple(f".{millis:03d}Z" for millis in range(1000))
 
-
+@lru_cache(maxsize=1024)  # a moment is written in a raw line, and soon in an averages line
 def rfc3339(moment: float) -> str:
     """Format seconds since the epoch as RFC 3339 in UTC, to the millisecond, with `Z`."""
     second, millis = divmod(round(moment * 1000), 1000)
-    return _second(second) + _MILLIS[millis]
-
-
-@lru_cache(maxsize=64)
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+    return f"{datetime.fromtimestamp(second, UTC).isoformat()[:19]}.{millis:03d}Z"
 
 
 def clamp(moment: float) -> float:

@@ -43,6 +43,7 @@ _FAILURE_HINTS = {
     "dns": "check the host's name in the address, or write its IP address",
     "timeout": "is the address right and reachable from here? A slow machine needs a longer timeout",
     "network": "is the address right and reachable from here?",
+    "busy": "this process has more to poll than it can: set a longer interval, or divide the sources with shard",
     "reset": "the machine closed the connection: does it serve this protocol on this port, and another client now?",
     "too_large": "ask the machine for less, or split the source into several",
 }

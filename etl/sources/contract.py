@@ -5,7 +5,7 @@ Imports no client library, so that naming a source costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -23,18 +23,24 @@ AGENT = "machine-telemetry-etl"
 TOO_LARGE = Failure("too_large", f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
 
 
+Deliver = Callable[[Sequence[Poll]], None]
+"""Takes results that were complete at about the same time; must not raise."""
+
+
 class Transport(Protocol):
     """Polls sources of one kind.
 
-    Each source that is started is delivered exactly once, by its deadline, from any thread.
+    Each source that is started is delivered exactly once, from any thread: by its deadline, which counts from the
+    moment its request leaves. A poll that finds no place within its timeout, because too many others are in flight,
+    fails as busy: so each is delivered within twice its timeout.
 
     An answer may have a mark, which says where its source goes on after it. Nobody else looks into it; what is split
     from an answer by `records` has the mark of the answer. A Position is written into the raw lines: after a restart,
     `Context.positions` has that of the last durable line, so that no line of a file is lost or read twice.
     """
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
-        """Start one poll of each source; returns without waiting for answers. `deliver` must not raise."""
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
+        """Start one poll of each source; returns without waiting for answers."""
 
     def close(self) -> None:
         """Start no further poll and release connections and threads.
@@ -66,12 +72,12 @@ class Context(NamedTuple):
         return source.timeout or self.default_timeout
 
 
-class HttpSource(NamedTuple):
+class Target(NamedTuple):
     """A machine behind a URL.
 
-    `timeout` is the total deadline of a poll in seconds. `ca_file` replaces the trusted certificates. With a `body` the
-    request is a POST, and only the status of its answer counts. The login in `url` is sent as basic authentication, or
-    with `digest` only as an answer to a digest challenge.
+    `timeout` is the total deadline of a poll in seconds, from the moment it leaves. `ca_file` replaces the trusted
+    certificates. With a `body` the request is a POST, and only the status of its answer counts. The login in `url` is
+    sent as basic authentication, or with `digest` only as an answer to a digest challenge.
     """
 
     name: str
@@ -95,3 +101,8 @@ class Content:
 def timed_out(timeout: float) -> Failure:
     """The failure of a poll that reached its deadline of `timeout` seconds."""
     return Failure("timeout", f"no answer within {timeout:g} s")
+
+
+def no_place(timeout: float) -> Failure:
+    """The failure of a poll that could not leave within `timeout` seconds."""
+    return Failure("busy", f"too many other polls are in flight: this one could not start within {timeout:g} s")

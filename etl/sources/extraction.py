@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from jmespath.parser import ParsedResult
 
 from etl.readings.answers import split
 from etl.readings.records import Failure, Poll
-from etl.sources.contract import Transport, timed_out
+from etl.sources.contract import Deliver, Transport, no_place
 
 MAX_EVALUATIONS = 4
 """Expressions that are evaluated at a time, so that a slow one delays no other. They share one processor: more threads
@@ -21,9 +21,9 @@ log = logging.getLogger("etl")
 class Extraction:
     """A transport that evaluates the JMESPath expression of each source that has one, on threads of its own.
 
-    So a transport with one thread for all polls goes on polling. A poll whose evaluation has not begun by its deadline
-    times out; `timeouts` has the seconds of each source with an expression. `by_key` names the sources whose records
-    have their keys as ids.
+    So a transport with one thread for all polls goes on polling. A poll whose evaluation has not begun by the time the
+    transport must deliver it fails as busy; `timeouts` has the seconds of each source with an expression. `by_key`
+    names the sources whose records have their keys as ids.
     """
 
     def __init__(
@@ -39,35 +39,38 @@ class Extraction:
         self._by_key = by_key
         self._executor = ThreadPoolExecutor(MAX_EVALUATIONS, thread_name_prefix="records")
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
-        """Start one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
+        """Start one poll of each source; `deliver` gets the results from another thread."""
         started = time.monotonic()
-        self._transport.start(names, lambda poll: self._accept(poll, started, deliver))
+        self._transport.start(names, lambda polls: self._accept(polls, started, deliver))
 
     def close(self) -> None:
         """Close the transport; answers that it has delivered before are still evaluated."""
         self._transport.close()
         self._executor.shutdown(wait=False)
 
-    def _accept(self, poll: Poll, started: float, deliver: Callable[[Poll], None]) -> None:
-        if poll.failure or poll.source not in self._expressions:
-            deliver(poll)
-            return
-        try:
-            self._executor.submit(self._evaluate, poll, started, deliver)
-        except RuntimeError:  # closed, or no thread can be created: what was read must not be lost
-            self._evaluate(poll, started, deliver)
+    def _accept(self, polls: Sequence[Poll], started: float, deliver: Deliver) -> None:
+        complete = [poll for poll in polls if poll.failure or poll.source not in self._expressions]
+        if complete:
+            deliver(complete)
+        for poll in polls:
+            if poll.failure or poll.source not in self._expressions:
+                continue
+            try:
+                self._executor.submit(self._evaluate, poll, started, deliver)
+            except RuntimeError:  # closed, or no thread can be created: what was read must not be lost
+                self._evaluate(poll, started, deliver)
 
-    def _evaluate(self, poll: Poll, started: float, deliver: Callable[[Poll], None]) -> None:
+    def _evaluate(self, poll: Poll, started: float, deliver: Deliver) -> None:
         try:
-            deliver(self._records(poll, started))
+            deliver([self._records(poll, started)])
         except Exception:  # An executor would hide it.
             log.exception("The poll of %s was lost: its receiver failed", poll.source, extra={"source": poll.source})
 
     def _records(self, poll: Poll, started: float) -> Poll:
         timeout = self._timeouts[poll.source]
-        if time.monotonic() - started > timeout:
-            return Poll(poll.source, poll.at, failure=timed_out(timeout))
+        if time.monotonic() - started > 2 * timeout:
+            return Poll(poll.source, poll.at, failure=no_place(timeout))
         try:
             return split(poll, self._expressions[poll.source], poll.source in self._by_key)
         except Exception as error:

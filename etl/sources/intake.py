@@ -58,4 +58,4 @@ class Lease:
         self._intake.give_back(size)
 
     def __del__(self) -> None:
-        self.release()
+        self._intake.give_back(self._bytes)

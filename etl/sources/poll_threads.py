@@ -11,7 +11,7 @@ from contextlib import suppress
 from math import inf
 
 from etl.readings.records import CLOSED, Failure, Poll
-from etl.sources.contract import Content, timed_out
+from etl.sources.contract import Content, Deliver, no_place, timed_out
 from etl.sources.intake import Lease
 
 MAX_NEW_POLLS = 32
@@ -26,17 +26,32 @@ log = logging.getLogger("etl")
 
 
 class PendingPoll:
-    """A poll that was started and not delivered yet."""
+    """A poll that was started and not delivered yet; its deadline is that of its start until it leaves."""
 
-    def __init__(self, name: str, timeout: float, deliver: Callable[[Poll], None]) -> None:
+    has_left = False
+    opened_connection = False
+    """Whether it opens a connection, or must do so because the machine had closed the kept one."""
+    challenged = False
+    """Whether it has a login by digest, after the machine had sent a challenge."""
+    lease: Lease | None = None
+    _sock: socket.socket | None = None
+    _cancelled = False
+
+    def __init__(self, name: str, timeout: float, deliver: Deliver) -> None:
         self.name = name
         self.timeout = timeout
         self.deadline = time.monotonic() + timeout
         self.deliver = deliver
-        self.opened_connection = False
-        self.lease: Lease | None = None
-        self._sock: socket.socket | None = None
-        self._cancelled = False
+
+    def leave(self) -> None:
+        """Count the deadline from now on, unless it does so already."""
+        if not self.has_left:
+            self.has_left = True
+            self.deadline = time.monotonic() + self.timeout
+
+    def overdue(self) -> Failure:
+        """Its failure if it is not delivered by its deadline."""
+        return timed_out(self.timeout) if self.has_left else no_place(self.timeout)
 
     def seconds_left(self) -> float:
         """Seconds until the deadline.
@@ -77,9 +92,9 @@ class PollThreads:
     """Runs each poll on a thread of an executor and delivers it exactly once.
 
     `read` returns what a poll found or raises, and `explain` turns what it raised into a failure. The watchdog
-    delivers the timeout of a poll whose `read` has not returned by its deadline, and drops its late result. A name
-    lookup or a network drive may block a thread far beyond the deadline; the next polls of that source wait for this
-    thread instead of blocking another, so each source occupies one thread at most.
+    delivers the failure of a poll whose `read` has not begun or returned by its deadline, and drops its late result. A
+    name lookup or a network drive may block a thread far beyond the deadline; the next polls of that source wait for
+    this thread instead of blocking another, so each source occupies one thread at most.
     """
 
     def __init__(
@@ -138,17 +153,18 @@ class PollThreads:
         while self._queue:
             while self._new and next(iter(self._new.values())) <= now - SLOW_S:
                 self._new.popitem(last=False)
-            if len(self._new) >= MAX_NEW_POLLS:
+            if len(self._new) >= MAX_NEW_POLLS or len(self._occupied) >= MAX_THREADS:
                 return
             poll = self._queue.popleft()
             if poll not in self._pending:
                 continue
+            poll.leave()
             if poll.name in self._occupied:
                 self._occupied[poll.name] = poll
                 continue
             self._occupied[poll.name] = None
             self._new[poll] = now
-            with suppress(RuntimeError):  # No thread can be created: an existing one takes it, else its deadline.
+            with suppress(RuntimeError):  # No thread can be created: an existing one takes it in time, or none.
                 self._executor.submit(self._run, poll)
 
     def _run(self, poll: PendingPoll) -> None:
@@ -189,7 +205,7 @@ class PollThreads:
                 self._pending.difference_update(overdue)
             for poll in overdue:
                 poll.cancel()
-                self._fail(poll, timed_out(poll.timeout))
+                self._fail(poll, poll.overdue())
 
     def _seconds_to_next(self) -> float | None:
         """Seconds until the next deadline, or until queued polls may start because those in flight are slow."""
@@ -206,6 +222,6 @@ class PollThreads:
     @staticmethod
     def _deliver(poll: PendingPoll, result: Poll) -> None:
         try:
-            poll.deliver(result)
+            poll.deliver([result])
         except Exception:  # An executor would hide it, and the watchdog must survive it.
             log.exception("The poll of %s was lost: its receiver failed", poll.name, extra={"source": poll.name})

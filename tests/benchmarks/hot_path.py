@@ -50,8 +50,7 @@ def whole(poller: Poller, writer: Writer, batch: int) -> Callable[[], None]:
 
     def run() -> None:
         for at in range(READINGS // batch):
-            for number in range(batch):
-                poller.deliver(Poll(f"machine-{number}", START + at * 10, (Answer(BODY),)))
+            poller.deliver([Poll(f"machine-{n}", START + at * 10, (Answer(BODY),)) for n in range(batch)])
             writer.tick()
 
     return run

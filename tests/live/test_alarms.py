@@ -62,7 +62,7 @@ def write(here: Plant, readings) -> None:
     """Let these readings arrive, in one tick of the writer."""
     for source, temperature, status in readings:
         body = orjson.dumps({"temperature": temperature, "status": status})
-        here.pipeline.poller.deliver(Poll(source, here.clock.now, (Answer(body),)))
+        here.pipeline.poller.deliver([Poll(source, here.clock.now, (Answer(body),))])
     here.pipeline.writer.tick()
 
 

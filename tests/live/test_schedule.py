@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.live.schedule import MAX_SLICES, GridTrigger, Schedule, slices
+from etl.live.schedule import MAX_SLICES, GridTrigger, Schedule, first_polls, slices
 from tests.support.process import HANG_S
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -66,8 +66,18 @@ def test_a_source_keeps_its_slice_when_others_come_and_go(mine, others):
         assert set(members) <= set(together[number])
 
 
-def test_the_first_polls_and_the_first_look_at_the_night_come_at_once():
-    """A schedule that starts runs every slice and the nightly job at once, not one interval late."""
+@given(st.integers(1, 20_000), st.floats(0.1, 86_400))
+def test_the_first_polls_are_spread_over_a_fifth_of_the_interval(count, interval):
+    """The first slice is polled at once, the others evenly within a fifth of the interval; few sources sooner."""
+    members = slices(f"machine-{number}" for number in range(count))
+    moments = list(first_polls(members, interval).values())
+    assert (len(moments), moments[0]) == (len(members), 0.0)
+    gaps = [later - earlier for earlier, later in pairwise([*moments, min(interval / 5, 0.005 * count)])]
+    assert gaps == pytest.approx([gaps[0]] * len(members))
+
+
+def test_the_first_polls_and_the_first_look_at_the_night_come_soon():
+    """A schedule that starts runs every slice and the nightly job soon, not one interval late."""
     polled, night = set(), threading.Event()
     everything = threading.Event()
     members = [f"machine-{i}" for i in range(50)]

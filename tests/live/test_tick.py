@@ -7,8 +7,9 @@ import threading
 
 import orjson
 
+from etl.live import poller
 from etl.readings.records import Failure
-from tests.support.process import until
+from tests.support.process import HANG_S, until
 from tests.support.transport import run_tick
 
 MIDNIGHT = 1_795_392_000.0
@@ -50,12 +51,12 @@ def test_a_hanging_source_costs_only_itself(scripted):
     """While one source hangs the others are written; its next polls are skipped and counted, and it is down."""
     here = scripted()
     here.script.hanging.add("a")
-    poller, writer, counts = here.pipeline.poller, here.pipeline.writer, here.pipeline.standing.counts
+    polling, writer, counts = here.pipeline.poller, here.pipeline.writer, here.pipeline.standing.counts
     thread = threading.Thread(target=writer.run)
     thread.start()
     try:
         for turn in range(1, 4):
-            poller.poll(["a", "b", "c"])
+            polling.poll(["a", "b", "c"])
             answers = 2 * turn
             until(lambda answers=answers: counts["answered"] >= answers)
             here.clock.now += 10
@@ -63,24 +64,35 @@ def test_a_hanging_source_costs_only_itself(scripted):
         writer.end()
         thread.join()
     assert [line["_source"] for line in here.records("raw")].count("b") == 3
-    assert poller.skipped == 2
-    assert poller.in_flight == ["a"]
+    assert polling.skipped == 2
+    assert polling.in_flight == ["a"]
     assert [event["source"] for event in here.events("source_down")] == ["a"]
+
+
+def test_what_was_delivered_does_not_wait_for_a_source_that_hangs(scripted, monkeypatch):
+    """The writer waits for polls in flight only as long as results come."""
+    monkeypatch.setattr(poller, "GATHER_S", 10 * HANG_S)
+    here = scripted()
+    here.script.hanging.add("a")
+    here.pipeline.poller.poll(["a", "b"])
+    here.pipeline.poller.wait(None)
+    here.pipeline.writer.tick()
+    assert [line["_source"] for line in here.records("raw")] == ["b"]
 
 
 def test_a_reload_in_the_middle_of_a_slice_loses_no_poll(scripted):
     """The polls of a slice that a reload interrupts run on the transport they were meant for."""
     here = scripted()
-    poller = here.pipeline.poller
+    polling = here.pipeline.poller
 
     def names_and_a_reload():
         yield "a"
-        poller.use({})
+        polling.use({})
 
-    poller.poll(names_and_a_reload())
+    polling.poll(names_and_a_reload())
     here.pipeline.writer.tick()
     assert [line["_source"] for line in here.records("raw")] == ["a"]
-    assert poller.in_flight == []
+    assert polling.in_flight == []
 
 
 def test_the_last_poll_of_a_removed_source_changes_no_state(scripted):

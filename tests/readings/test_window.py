@@ -148,8 +148,8 @@ def test_the_averages_line_is_as_specified():
     reading = {"id": 1, "temperature": 20.18, "fan_speed": 899.64, "status": "IDLE"}
     stamped = {**reading, "timestamp": "2026-11-22T10:00:00.000+00:00"}
     first, second = derive({}, [raw_line(stamped, "machine-1", 1e9), raw_line(reading, "m", 1e9)], fold_of(SETTINGS))
-    assert first[1] == (
+    assert first.averages == (
         b'{"timestamp":"2026-11-22T10:00:00.000+00:00","source":"machine-1","id":1,"average_temperature":20.18,'
         b'"average_speed":899.64,"status":"IDLE","readings":1,"polled_at":"2001-09-09T01:46:40.000Z"}\n'
     )
-    assert orjson.loads(second[1])["timestamp"] == "2001-09-09T01:46:40.000Z"
+    assert orjson.loads(second.averages)["timestamp"] == "2001-09-09T01:46:40.000Z"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sys
 import threading
 import time
 from contextlib import ExitStack
 
 import pytest
 
-from etl.sources.contract import HttpSource
+from etl.sources import poll_threads
+from etl.sources.contract import Target
 from etl.sources.http.requests_transport import Requests
 from tests.support import servers
-from tests.support.http_sources import PATIENCE, TRANSPORTS, open_resources
+from tests.support.http_sources import PATIENCE, TRANSPORTS, Curl, open_resources
 from tests.support.servers import Server, Talk
 
 
@@ -57,12 +59,28 @@ def make(request, serve):
     """Build transports of each kind; they are closed when the test ends."""
     with ExitStack() as stack:
 
-        def build(*sources: HttpSource):
+        def build(*sources: Target):
             transport = request.param(sources, time.time)
             stack.callback(transport.close)
             return transport
 
         yield build
+
+
+@pytest.fixture
+def never_slow(monkeypatch):
+    """No poll counts as slow, however loaded this computer is; returns the most polls that may then be in flight."""
+    modules = [poll_threads, sys.modules[Curl.__module__]] if Curl else [poll_threads]
+    for module in modules:
+        monkeypatch.setattr(module, "SLOW_S", PATIENCE)
+    return max(module.MAX_NEW_POLLS for module in modules)
+
+
+@pytest.fixture
+def one_place(never_slow, monkeypatch):
+    """Only one poll may be in flight."""
+    for module in [poll_threads, sys.modules[Curl.__module__]] if Curl else [poll_threads]:
+        monkeypatch.setattr(module, "MAX_NEW_POLLS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +114,7 @@ def make_requests(serve):
     """Build transports over requests, which resolve names with socket.getaddrinfo."""
     with ExitStack() as stack:
 
-        def build(*sources: HttpSource) -> Requests:
+        def build(*sources: Target) -> Requests:
             transport = Requests(sources, time.time)
             stack.callback(transport.close)
             return transport

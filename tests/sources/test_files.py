@@ -28,8 +28,8 @@ def poll(tmp_path):
             opened[name] = FileTransport([FileSource(name="m", file=name)], how)
         polls, done = [], threading.Event()
 
-        def deliver(result):
-            polls.append(result)
+        def deliver(results):
+            polls.extend(results)
             done.set()
 
         opened[name].start(["m"], deliver)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
 import pytest
 
 from etl.readings.records import Answer
-from etl.sources import poll_threads
 from tests.support import servers
 from tests.support.http_sources import (
     CHUNKED,
     DEADLINE,
     PATIENCE,
     SECRET,
-    Curl,
     headers_of,
     machine,
     poll,
@@ -32,15 +29,6 @@ def test_a_connection_is_used_again(make, serve):
     for _ in range(10):
         poll(transport)
     assert (server.connections, len(server.requests)) == (1, 10)
-
-
-@pytest.fixture
-def never_slow(monkeypatch):
-    """No poll counts as slow, however loaded this computer is; returns the most polls that may then be in flight."""
-    modules = [poll_threads, sys.modules[Curl.__module__]] if Curl else [poll_threads]
-    for module in modules:
-        monkeypatch.setattr(module, "SLOW_S", PATIENCE)
-    return max(module.MAX_NEW_POLLS for module in modules)
 
 
 def test_many_sources_on_one_address_share_connections(make, serve, never_slow):
@@ -104,7 +92,7 @@ def test_what_is_sent_between_two_polls_is_no_answer(make, serve):
     def talk(connection):
         for number, _ in enumerate(connection.requests()):
             connection.send(answer())
-            if not number:
+            if not number and not sent.is_set():
                 polled.wait(PATIENCE)
                 connection.send(answer(b'{"id":"stray"}'))
                 sent.set()

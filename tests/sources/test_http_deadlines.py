@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -25,7 +26,8 @@ from tests.support.http_sources import (
     poll_all,
     unused_port,
 )
-from tests.support.servers import READING
+from tests.support.process import until
+from tests.support.servers import READING, answer
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS, ids=lambda kind: kind.__name__)
@@ -49,6 +51,36 @@ def test_a_machine_whose_queue_is_full(make):
     with servers.deaf() as port:
         inbox = poll_all(make(machine(f"http://127.0.0.1:{port}/data", timeout=DEADLINE)), ["machine"])
     assert inbox.of("machine").failure.reason == "timeout"
+
+
+def test_the_deadline_counts_from_the_moment_a_poll_leaves(make, serve, one_place):
+    """The time that a poll waits until another one ends is not taken from the time its own machine has."""
+    release = threading.Event()
+
+    def answers_late(connection):
+        connection.request()
+        release.wait(PATIENCE)
+        connection.send(answer())
+
+    late, silent, inbox = serve(answers_late), serve(servers.waits), Inbox()
+    transport = make(machine(late.url, "late"), machine(silent.url, "silent", timeout=1.0))
+    transport.start(["late", "silent"], inbox)
+    until(lambda: late.requests)
+    released = time.monotonic()
+    release.set()
+    inbox.wait(["late", "silent"])
+    assert inbox.of("silent").failure == Failure("timeout", "no answer within 1 s")
+    assert time.monotonic() - released >= 1.0
+
+
+def test_a_poll_that_finds_no_place_is_busy(make, serve, one_place):
+    """A poll that cannot leave within its timeout fails as busy: nothing says that its machine hangs."""
+    hanging, good, inbox = serve(servers.waits), serve(servers.good), Inbox()
+    transport = make(machine(hanging.url, "hanging"), machine(good.url, "good", timeout=DEADLINE))
+    transport.start(["hanging", "good"], inbox)
+    inbox.wait(["good"])
+    assert inbox.of("good").failure.reason == "busy"
+    assert not good.requests
 
 
 @pytest.mark.parametrize("addresses", [0, 1, 5])

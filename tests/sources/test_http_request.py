@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etl.readings.records import Answer, Failure
-from etl.sources.contract import HttpSource
+from etl.sources.contract import Target
 from etl.sources.http.request import prepare
 from tests.support import servers
 from tests.support.http_sources import SECRET, headers_of, machine, poll, unused_port
@@ -248,5 +248,5 @@ def test_a_proxy_that_does_not_speak_http(make, monkeypatch, proxy):
 )
 def test_no_proxy_names_hosts_domains_and_networks(no_proxy, url, direct):
     """`no_proxy` lists hosts, domains and networks, each for all ports or for one."""
-    request = prepare(HttpSource("machine", url, 1, {}), {"all": "http://proxy.example:3128", "no": no_proxy})
+    request = prepare(Target("machine", url, 1, {}), {"all": "http://proxy.example:3128", "no": no_proxy})
     assert request.proxy == ("" if direct else "http://proxy.example:3128")

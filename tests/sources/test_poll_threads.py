@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from math import inf
 
@@ -85,6 +86,30 @@ def test_polls_behind_hanging_ones_are_read(rig):
     built.start([*(f"{HANGING}-{n}" for n in range(300)), *good], inbox)
     inbox.wait(good)
     assert len(inbox.polls) == len(good)
+
+
+def test_the_deadline_counts_from_the_moment_a_poll_leaves(rig, one_place):
+    """The time that a poll waited for a place is not taken from the time its machine has."""
+    built, inbox = rig(2), Inbox()
+    waiting = PendingPoll("m", PATIENCE, inbox)
+    built.start([HANGING], inbox)
+    built.threads.start([waiting])
+    released = time.monotonic()
+    built.end.set()
+    inbox.wait([HANGING, "m"])
+    assert waiting.deadline - PATIENCE >= released
+
+
+def test_a_poll_without_a_place_is_busy(rig, one_place):
+    """A poll that cannot leave within its timeout fails as busy, and is never read."""
+    built, inbox = rig(2), Inbox()
+    built.start([HANGING], inbox)
+    built.start(["m"], inbox, DEADLINE)
+    inbox.wait(["m"])
+    assert inbox.of("m").failure.reason == "busy"
+    built.end.set()
+    inbox.wait([HANGING])
+    assert built.reads == [HANGING]
 
 
 def test_a_source_that_never_returns_occupies_one_thread(rig):

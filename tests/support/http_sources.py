@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from etl.readings.records import Poll
-from etl.sources.contract import MAX_BODY_BYTES, HttpSource
+from etl.sources.contract import MAX_BODY_BYTES, Target
 from etl.sources.http.requests_transport import Requests
 from tests.support import servers
 from tests.support.servers import READING, Server, Talk, answer, chunked, says, says_and_closes
@@ -38,10 +38,11 @@ class Inbox:
         self._started = time.monotonic()
         self._changed = threading.Condition()
 
-    def __call__(self, poll: Poll) -> None:
+    def __call__(self, polls: Iterable[Poll]) -> None:
         with self._changed:
-            self.polls.append(poll)
-            self.took[poll.source] = time.monotonic() - self._started
+            for poll in polls:
+                self.polls.append(poll)
+                self.took[poll.source] = time.monotonic() - self._started
             self._changed.notify_all()
 
     def wait(self, names: Iterable[str], patience: float = PATIENCE) -> None:
@@ -56,8 +57,8 @@ class Inbox:
         return poll
 
 
-def machine(url: str, name: str = "machine", timeout: float = PATIENCE, **options) -> HttpSource:
-    return HttpSource(name, url, timeout, options.pop("headers", {}), **options)
+def machine(url: str, name: str = "machine", timeout: float = PATIENCE, **options) -> Target:
+    return Target(name, url, timeout, options.pop("headers", {}), **options)
 
 
 def poll_all(transport, names: Iterable[str]) -> Inbox:
@@ -123,7 +124,7 @@ def open_all(kind, faults: dict[str, Fault], stack: ExitStack, timeout: float):
         server = Server(fault.talk, scheme=fault.scheme)
         stack.callback(server.close)
         url = server.url.replace("://", f"://user:{SECRET}@") + f"?token={SECRET}"
-        sources.append(HttpSource(name, url, timeout, fault.headers))
+        sources.append(Target(name, url, timeout, fault.headers))
     transport = kind(sources, time.time)
     stack.callback(transport.close)
     return transport

@@ -28,10 +28,10 @@ class Script:
     def deliver(self, name, deliver):
         outcome = self.answers.get(name, b'{"temperature": 20, "fan_speed": 900}')
         if isinstance(outcome, Failure):
-            deliver(Poll(name, self.clock(), failure=outcome))
+            deliver([Poll(name, self.clock(), failure=outcome)])
         else:
             bodies = outcome if isinstance(outcome, list) else [outcome]
-            deliver(Poll(name, self.clock(), tuple(Answer(body) for body in bodies)))
+            deliver([Poll(name, self.clock(), tuple(Answer(body) for body in bodies))])
 
     def close(self):
         pass

@@ -57,9 +57,9 @@ class NoNumber:
         if updates:
             self._start_interval(updates[-1].window.at)
         for update in updates:
-            has_number = [number(value) is not None for value in update.values]
-            if update.machine not in self._machines and all(has_number):
+            if update.machine not in self._machines and None not in map(number, update.values):
                 continue
+            has_number = [number(value) is not None for value in update.values]
             at = update.window.at
             self._forget_silent(at)
             before = self._forget(update.machine) or (0,) * len(has_number)

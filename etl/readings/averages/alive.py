@@ -16,6 +16,8 @@ MAX_ID_CHARACTERS = 2 << 20
 class _Source:
     """The machines of one source: their ids with the time of the last reading, the longest silent first."""
 
+    __slots__ = ("characters", "last")  # there are tens of thousands of them
+
     def __init__(self) -> None:
         self.last: dict[Any, float] = {}
         self.characters = 0
@@ -39,7 +41,7 @@ class Alive:
     def admit(self, name: str, machine_id: Any, at: float) -> None:
         """Note a reading (`at` in seconds) of a source's machine; RejectedError if too many others of it are alive."""
         machine_id = id_of(machine_id)
-        source = self._sources.setdefault(name, _Source())
+        source = self._sources.get(name) or self._sources.setdefault(name, _Source())
         if source.last.pop(machine_id, None) is None:
             source.forget(at - self._silence)
             source.characters += _length(machine_id)

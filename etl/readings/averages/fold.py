@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from etl.readings.averages.window import Window, means, silence_s, step
 from etl.readings.lines import averages_encoder, raw_decoder
 from etl.readings.records import Machine, Reading, RejectedError, Settings
@@ -20,7 +22,7 @@ class Fold(NamedTuple):
     silence: float
 
 
-class Update(NamedTuple):
+class Update(msgspec.Struct, frozen=True, gc=False):
     """What the fold makes of a raw line: the machine, its averages line and its window after this reading.
 
     `means` has the average of each parameter; `values` has its value as it was sent, None where its field is missing.

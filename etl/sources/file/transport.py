@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
 from typing import Protocol
@@ -11,8 +11,8 @@ import orjson
 
 from etl.config.sources.file import FileSource
 from etl.readings import exact
-from etl.readings.records import START, Answer, Failure, Poll, RejectedError
-from etl.sources.contract import Content, Context
+from etl.readings.records import START, Answer, Failure, RejectedError
+from etl.sources.contract import Content, Context, Deliver
 from etl.sources.file.following import FollowedFile, open_source_file
 from etl.sources.intake import BUSY
 from etl.sources.poll_threads import PendingPoll, PollThreads
@@ -48,7 +48,7 @@ class FileTransport:
         self._by_name = {name: reader for (name, _), reader in self.readers.items()}
         self._threads = PollThreads("file", len(self.readers), self._read, _explain, context.clock)
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
         """Start one poll of each source; `deliver` gets each result, from another thread."""
         self._threads.start([PendingPoll(name, inf, deliver) for name in names])
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
 from etl.config.sources.http import HttpSource
-from etl.sources import contract
-from etl.sources.contract import Context, Transport
+from etl.sources.contract import Context, Target, Transport
 from etl.sources.intake import Intake
 
 HTTP_CLIENTS = {
@@ -23,13 +22,13 @@ def open_client(sources: Sequence[HttpSource], context: Context) -> Transport:
 
     """
     module, name = HTTP_CLIENTS[context.http_client]
-    client: Callable[[Iterable[contract.HttpSource], Callable[[], float], Intake], Transport]
+    client: Callable[[Iterable[Target], Callable[[], float], Intake], Transport]
     client = getattr(import_module(module), name)
-    return client([_request_source(source, context) for source in sources], context.clock, context.intake)
+    return client([_target(source, context) for source in sources], context.clock, context.intake)
 
 
-def _request_source(source: HttpSource, context: Context) -> contract.HttpSource:
-    return contract.HttpSource(
+def _target(source: HttpSource, context: Context) -> Target:
+    return Target(
         source.name,
         source.url,
         context.timeout(source),

@@ -2,12 +2,14 @@
 
 import errno
 import os
-from io import BytesIO
+import time
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import pycurl
 
 from etl.readings.records import Failure
-from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE
+from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, timed_out
 from etl.sources.http.answer import (
     BROKE_OFF,
     LARGE_HEAD,
@@ -22,6 +24,7 @@ from etl.sources.http.answer import (
 )
 from etl.sources.http.request import HttpRequest, closes_connection, environment_certificates
 from etl.sources.intake import BUSY, Lease
+from etl.sources.poll_threads import PendingPoll
 
 _E_TOO_LARGE = 100
 """CURLE_TOO_LARGE, which pycurl does not name."""
@@ -43,7 +46,27 @@ _TLS_ERRORS = {
     pycurl.E_SSL_CERTPROBLEM,
     pycurl.E_SSL_CIPHER,
 }
+MAX_KEPT_BYTES = 1 << 10
+"""Size limit of a head whose judgement is kept: machines of one kind send the same one, for a second at least."""
 _EMPTY_LINES = (b"\r\n", b"\n")
+
+
+class Request(NamedTuple):
+    """The request of every poll of a source as libcurl takes it; `digest` has its login by digest, if any."""
+
+    url: str
+    proxy: bytes
+    trusted: str | None
+    headers: tuple[bytes, ...]
+    closes: bool
+    digest: HttpRequest | None
+
+
+def request_of(plain: HttpRequest) -> Request:
+    """A request as libcurl takes it."""
+    headers, closes = _shared(_lines(plain.headers)), closes_connection(plain.headers)
+    digest = plain if plain.digest else None
+    return Request(plain.url, os.fsencode(plain.proxy), plain.trusted, headers, closes, digest)
 
 
 class Transfer:
@@ -55,47 +78,50 @@ class Transfer:
 
     def __init__(self, trusted: str | None) -> None:
         self.trusted = trusted
+        self.poll: PendingPoll
         self.easy = easy = pycurl.Curl()
         self.started = 0.0
         self.head: Head | None = None
         self.lease: Lease | None = None
         self._lines: list[bytes] = []
-        self._body = BytesIO()
+        self._chunks: list[bytes] = []
+        self._size = 0
         self._length: int | None = None
         self._until_closed = False
         self._failed: Failure | None = None
-        self._headers: list[bytes] = []
-        self._proxy = ""
+        self._options: dict[int, Any] = {}
         easy.setopt(pycurl.HEADERFUNCTION, self._write_head)
         easy.setopt(pycurl.WRITEFUNCTION, self._write)
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
-        easy.setopt(pycurl.PROXY, "")  # `request` chooses the proxy, not libcurl
-        easy.setopt(pycurl.NOPROXY, "")
+        easy.setopt(pycurl.NOPROXY, "")  # `request` chooses the proxy, not libcurl
         _trust(easy, trusted, pycurl.CAINFO, pycurl.CAPATH)
         _trust(easy, environment_certificates(), pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH)
         easy.setopt(pycurl.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
         easy.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
         easy.setopt(pycurl.TCP_NODELAY, 1)
 
-    def use(self, request: HttpRequest, headers: list[bytes], lease: Lease) -> None:
-        """Prepare the handle for a request; its `headers` are those of `header_lines`, `lease` counts its answer."""
-        easy = self.easy
-        self.lease = lease
-        easy.setopt(pycurl.URL, request.url)
-        if self._proxy != request.proxy:
-            self._proxy = request.proxy
-            easy.setopt(pycurl.PROXY, os.fsencode(request.proxy))
-        if self._headers is not headers:
-            self._headers = headers
-            easy.setopt(pycurl.HTTPHEADER, headers)
-            easy.setopt(pycurl.FORBID_REUSE, closes_connection(request.headers))
+    def begin(self, poll: PendingPoll, request: Request, lease: Lease) -> None:
+        """Set what differs from the request before; `lease` counts the answer."""
+        self.poll, self.lease, self.started = poll, lease, time.monotonic()
+        headers = (*request.headers, *_lines(request.digest.login())) if request.digest else request.headers
+        for option, value in (
+            (pycurl.URL, request.url),
+            (pycurl.PROXY, request.proxy),
+            (pycurl.HTTPHEADER, headers),
+            (pycurl.FORBID_REUSE, request.closes),
+            (pycurl.TIMEOUT_MS, max(1, round((poll.deadline - self.started) * 1000))),
+            (pycurl.FRESH_CONNECT, poll.opened_connection),
+        ):
+            if self._options.get(option) != value:
+                self._options[option] = value
+                self.easy.setopt(option, value)
 
     def clear(self) -> None:
         """Forget what was received."""
-        self.head, self.lease, self._lines, self._body = None, None, [], BytesIO()
+        self.head, self.lease, self._lines, self._chunks, self._size = None, None, [], [], 0
         self._length, self._until_closed, self._failed = None, False, None
 
     def body(self) -> bytes:
@@ -107,7 +133,7 @@ class Transfer:
         """
         if self.head is None or self.head.status < 200:
             raise FailedError(refusal(self.easy.getinfo(pycurl.RESPONSE_CODE)) or BROKE_OFF)
-        received = self._body.getvalue()[: self._length]
+        received = b"".join(self._chunks)[: self._length]
         body = decode(received, self.head.field("content-encoding"))
         if self.lease and len(body) > len(received) and not self.lease.grow(len(body) - len(received)):
             raise FailedError(BUSY)
@@ -124,13 +150,15 @@ class Transfer:
         return code == pycurl.E_RECV_ERROR and self._until_closed and "unexpected eof" in message
 
     def _has_length(self) -> bool:
-        return self._length is not None and self._body.tell() >= self._length
+        return self._length is not None and self._size >= self._length
 
     def failure(self, code: int, message: str) -> Failure:
-        """The failure that an error of libcurl means; that of the deadline is the caller's."""
+        """The failure that an error of libcurl means."""
         easy = self.easy
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            return timed_out(self.poll.timeout)
         not_connected = code == pycurl.E_COULDNT_CONNECT
-        if self._proxy and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
+        if self._options[pycurl.PROXY] and (not_connected or easy.getinfo(pycurl.HTTP_CONNECTCODE) >= 300):
             return _PROXY
         if refused := self._failed or refusal(easy.getinfo(pycurl.RESPONSE_CODE)):
             return refused
@@ -155,39 +183,57 @@ class Transfer:
     def _write_head(self, line: bytes) -> int | None:
         """Receive a line of a head, of which the last one counts, or a trailer; returning 0 ends the transfer."""
         if self.head:
-            if self._body.tell() or not line.startswith(b"HTTP/"):
+            if self._size or not line.startswith(b"HTTP/"):
                 return None
             self.head, self._lines = None, []
         self._lines.append(line)
-        return 0 if line in _EMPTY_LINES and self._is_refused() else None
+        if len(line) > 2 or line not in _EMPTY_LINES:
+            return None
+        head = b"".join(self._lines)
+        judge = _judged if len(head) <= MAX_KEPT_BYTES else _judged.__wrapped__
+        self.head, self._failed, self._length, self._until_closed = judge(head)
+        return 0 if self._failed or self._length == 0 else None
 
-    def _is_refused(self) -> bool:
-        """Judge a complete head; whether the transfer is to end with it."""
-        try:
-            self.head = head = parse_head(self._lines)
-            self._failed = refusal(head.status, head.field("location"))
-            if self._failed is None and head.status >= 200:
-                chunked, length = head.is_chunked(), head.length()
-                self._length = length if not chunked and "transfer-encoding" in head.fields else None
-                self._until_closed = not chunked and length is None
-        except FailedError as error:
-            self._failed = error.failure
-        return self._failed is not None or self._length == 0
-
-    def _write(self, chunk: bytes) -> int:
-        if self._body.tell() + len(chunk) > MAX_BODY_BYTES:
+    def _write(self, chunk: bytes) -> int | None:
+        self._size += len(chunk)
+        if self._size > MAX_BODY_BYTES:
             self._failed = TOO_LARGE
         elif self.lease and not self.lease.grow(len(chunk)):
             self._failed = BUSY
         if self._failed:
             return 0
-        self._body.write(chunk)
-        return 0 if self._has_length() else len(chunk)
+        self._chunks.append(chunk)
+        return 0 if self._has_length() else None
 
 
-def header_lines(headers: dict[str, bytes]) -> list[bytes]:
+@lru_cache(maxsize=256)
+def _judged(text: bytes) -> tuple[Head | None, Failure | None, int | None, bool]:
+    """A complete head, why it is refused, the length at which to stop, and whether the body ends with the connection.
+
+    libcurl stops at the end of a body by itself, unless its length stands beside a Transfer-Encoding.
+    """
+    head = None
+    try:
+        head = parse_head(text.split(b"\n"))
+        failed = refusal(head.status, head.field("location"))
+        if failed or head.status < 200:
+            return head, failed, None, False
+        chunked, length = head.is_chunked(), head.length()
+    except FailedError as error:
+        return head, error.failure, None, False
+    stop = length if not chunked and "transfer-encoding" in head.fields else None
+    return head, None, stop, not chunked and length is None
+
+
+def _lines(headers: dict[str, bytes]) -> tuple[bytes, ...]:
     """Headers as libcurl takes them: "name;" sends an empty one, where "name:" would remove it."""
-    return [name.encode() + (b": " + value if value else b";") for name, value in headers.items()]
+    return tuple(name.encode() + (b": " + value if value else b";") for name, value in headers.items())
+
+
+@lru_cache(maxsize=256)
+def _shared(headers: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The first of equal headers: thousands of sources have the same."""
+    return headers
 
 
 def _trust(easy: pycurl.Curl, trusted: str | None, file_option: int, folder_option: int) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies_environment
 
 from etl.readings.records import Failure
-from etl.sources.contract import AGENT, HttpSource
+from etl.sources.contract import AGENT, Target
 from etl.sources.http.answer import FailedError
 from etl.sources.http.digest import Digest
 
@@ -50,7 +50,7 @@ def closes_connection(headers: Mapping[str, bytes]) -> bool:
     return any(name.lower() == "connection" and b"close" in text.lower() for name, text in headers.items())
 
 
-def prepare(source: HttpSource, proxies: Mapping[str, str]) -> HttpRequest:
+def prepare(source: Target, proxies: Mapping[str, str]) -> HttpRequest:
     """The request of every poll of a source; `proxies` are those of `environment_proxies`.
 
     Raises:

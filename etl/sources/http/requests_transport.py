@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from etl.readings.records import Answer, Failure, Poll
-from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Content, HttpSource
+from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Content, Deliver, Target
 from etl.sources.http.answer import FailedError, decode, refusal, unreadable_certificates
 from etl.sources.http.request import HttpRequest, environment_certificates, environment_proxies, prepare
 from etl.sources.http.requests_connection import POOLS, current
@@ -40,7 +40,7 @@ logging.getLogger("urllib3").setLevel(logging.ERROR)  # Its warnings name URLs, 
 class Requests:
     """Polls sources with requests, on threads."""
 
-    def __init__(self, sources: Iterable[HttpSource], clock: Callable[[], float], intake: Intake | None = None) -> None:
+    def __init__(self, sources: Iterable[Target], clock: Callable[[], float], intake: Intake | None = None) -> None:
         self._intake = intake or Intake()
         self._sources = {source.name: source for source in sources}
         self._requests: dict[str, _Request] = {}
@@ -49,7 +49,7 @@ class Requests:
         self._creating = threading.Lock()
         self._threads = PollThreads("poll", len(self._sources), self._read, _explain, clock)
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
         """Start one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
         self._threads.start([PendingPoll(name, self._sources[name].timeout, deliver) for name in names])
 
@@ -65,7 +65,6 @@ class Requests:
         request = self._requests.get(poll.name)
         if request is None:
             request = self._requests[poll.name] = self._request(self._sources[poll.name])
-        challenged = False
         while True:
             poll.seconds_left()
             poll.opened_connection = False
@@ -81,12 +80,12 @@ class Requests:
                 continue
             with response:
                 challenge = response.raw.headers.get("www-authenticate", "")
-                if challenged or response.status_code != 401 or not request.plain.accepts(challenge):
+                if poll.challenged or response.status_code != 401 or not request.plain.accepts(challenge):
                     poll.lease = self._intake.lease()
                     return Content([Answer(_body(response, poll.lease))])
-                challenged = True
+                poll.challenged = True
 
-    def _request(self, source: HttpSource) -> _Request:
+    def _request(self, source: Target) -> _Request:
         """The request of every poll of a source.
 
         It is sent by the adapter and not by a `requests.Session`, which would add logins from .netrc, keep cookies, and
@@ -109,13 +108,13 @@ class Requests:
 
 def post(url: str, body: bytes, timeout: float) -> Failure | None:
     """POST a JSON document on a connection of its own, within `timeout` seconds; the failure unless it was accepted."""
-    receiver = HttpSource("", url, timeout, {"Content-Type": "application/json"}, body=body)
-    results: SimpleQueue[Poll] = SimpleQueue()
+    receiver = Target("", url, timeout, {"Content-Type": "application/json"}, body=body)
+    results: SimpleQueue[Sequence[Poll]] = SimpleQueue()
     transport = Requests([receiver], time.time)
     transport.start([receiver.name], results.put)
-    failure = results.get().failure
+    (poll,) = results.get()
     transport.close()
-    return failure
+    return poll.failure
 
 
 class _Request(NamedTuple):
