@@ -127,9 +127,10 @@ class Curl:
         libcurl looks at unused connections once a second only, and would take what was sent for the next answer.
         """
         with suppress(OSError):
-            if events == select.EPOLLOUT:
+            if events == select.EPOLLOUT:  # its answer was complete before libcurl had to wait for it
                 self._epoll.modify(fd, select.EPOLLIN)
-                return
+                if not _has_input(fd):
+                    return
             self._unused_sockets.discard(fd)
             self._epoll.unregister(fd)
             with socket.socket(fileno=os.dup(fd)) as unused:
@@ -243,3 +244,10 @@ class Curl:
         self._epoll.close()
         with self._lock:  # `close` may not have written to it yet
             os.close(self._wake)
+
+
+def _has_input(fd: int) -> bool:
+    """Whether a read of this descriptor would return at once."""
+    readable = select.poll()  # unlike select.select, for any number of descriptors
+    readable.register(fd, select.POLLIN)
+    return bool(readable.poll(0))
