@@ -55,7 +55,8 @@ def failure_hint(failure: Failure, source: Source) -> str | None:
     """What to do about a poll of a source that failed."""
     hints = {**source.advice, **{key: hint for key, hint in _FAILURE_HINTS.items() if key not in source.advice}}
     by_words = [hint for words, hint in hints.items() if words in failure.why]
-    return by_words[0] if by_words and failure.reason in ("http_status", "tls") else hints.get(failure.reason)
+    is_told_by_words = failure.reason in ("http_status", "tls", "exception")
+    return by_words[0] if by_words and is_told_by_words else hints.get(failure.reason)
 
 
 def missing_number(reading: Mapping[str, Any], field: str) -> str:
