@@ -139,7 +139,7 @@ class Register(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 yield key, f"cannot have the {key} {number}", ""
         scaled = self.scale is not None or self.offset is not None
         if self.values and (scaled or self.kind.startswith("float")):
-            yield "values", "has texts for numbers that are not whole", "leave out values, or scale, offset and float"
+            yield "values", "has values, but numbers that are not whole", "leave out values, or type, scale and offset"
 
     def _bit_mistakes(self) -> Iterator[tuple[str, str, str]]:
         if self.is_coil:
