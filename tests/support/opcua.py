@@ -1,13 +1,13 @@
-"""An OPC UA server, asyncua's, in a process of its own: `python -m tests.support.opcua PORT`."""
+"""OPC UA servers in processes of their own, a relay before one, and their certificates."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
+import os
+import select
+import signal
 import socket
 import subprocess
 import sys
-import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tests.support.http_sources import unused_port
 from tests.support.process import HANG_S, until
+from tests.support.servers import Connection, Server
 
 NODES = {
     "temperature": "ns=2;s=Oven.Temp",
@@ -38,15 +39,15 @@ class OpcUaServer:
     """A server in a process of its own; `options` are those of the module."""
 
     def __init__(self, *options: str, **keys: str) -> None:
-        self._port = unused_port()
+        self.port = unused_port()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.address = f"opc.tcp://127.0.0.1:{self._port}"
+        self.address = f"opc.tcp://127.0.0.1:{self.port}"
         self.keys = {"opcua": self.address, "nodes": NODES, **keys}
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "tests.support.opcua", str(self._port), *self._options]
+        command = [sys.executable, "-m", "tests.support.opcua_server", str(self.port), *self._options]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(self._listens, HANG_S)
 
@@ -59,16 +60,23 @@ class OpcUaServer:
 
     close = stop
 
+    def pause(self) -> None:
+        """Let the process stand still: connections stay, and nothing is answered."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
+
     def _listens(self) -> bool:
         assert self._process.poll() is None, "the server has ended"
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
             return True
         return False
 
 
 def make_identity(folder: Path, name: str) -> Identity:
     """A self-signed certificate with an application URI, as OPC UA wants it, and its key."""
-    identity = Identity(folder / f"{name}.pem", folder / f"{name}.key")
+    identity = Identity(folder / f"{name}.pem", folder / f"{name}-key.pem")
     usage = "digitalSignature,nonRepudiation,keyEncipherment,dataEncipherment"
     extensions = [f"subjectAltName=URI:urn:{name},IP:127.0.0.1", f"keyUsage={usage}"]
     extensions.append("extendedKeyUsage=serverAuth,clientAuth")
@@ -80,101 +88,50 @@ def make_identity(folder: Path, name: str) -> Identity:
     return identity
 
 
-async def serve(ports: list[int], options: argparse.Namespace) -> None:
-    """Serve the same nodes on each port until the process is killed."""
-    from asyncua import ua
+class Relay:
+    """A port before a server that counts connections and messages, and can break or garble what passes."""
 
-    servers = [await _server(port, options) for port in ports]
-    for server in servers:
-        await server.start()
-    if options.ready:
-        print("ready", flush=True)
-    value = 0
-    while True:
-        await asyncio.sleep(1)
-        value += 1
-        for server in servers if options.changing else ():
-            node = server.get_node("ns=2;s=Oven.Temp")
-            await node.write_value(ua.DataValue(ua.Variant(20.0 + value % 10, ua.VariantType.Float)))
+    def __init__(self, server: OpcUaServer) -> None:
+        self._server = server
+        self._links: list[tuple[socket.socket, socket.socket]] = []
+        self._listener = Server(self._talk)
+        self.sent: list[bytes] = []
+        """What clients have sent, in pieces."""
+        self.answer_with: bytes | None = None
+        """What clients get instead of the next answers."""
+        self.keys = server.keys | {"opcua": f"opc.tcp://127.0.0.1:{self._listener.port}"}
 
+    @property
+    def connections(self) -> int:
+        return self._listener.connections
 
-async def _server(port: int, options: argparse.Namespace):
-    from asyncua import Server, ua
-    from asyncua.crypto.permission_rules import User, UserRole
-    from asyncua.server.user_managers import UserManager
+    def messages(self, kind: bytes) -> int:
+        """How many messages of a kind, such as b"MSGF", clients have sent."""
+        return b"".join(self.sent).count(kind)
 
-    class Operators(UserManager):
-        def get_user(self, iserver, username=None, password=None, certificate=None):
-            return User(UserRole.User) if (username, password) == (USER, PASSWORD) else None
+    def break_off(self) -> None:
+        """Close all connections."""
+        for link in self._links:
+            for sock in link:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        self._listener.wait_until_idle()
 
-    server = Server(user_manager=Operators() if options.login else None)
-    await server.init()
-    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
-    policy = ua.SecurityPolicyType
-    if options.certificate:
-        server.set_security_policy([policy.Basic256Sha256_SignAndEncrypt])
-        await server.load_certificate(options.certificate)
-        await server.load_private_key(options.key)
-    else:
-        server.set_security_policy([policy.NoSecurity])
-    await server.register_namespace("urn:plant")
-    for name, node, value, status in _variables():
-        variable = await server.nodes.objects.add_variable(ua.NodeId.from_string(node), name, value)
-        stamped = ua.DataValue(value, ua.StatusCode(status), SourceTimestamp=MEASURED_AT)
-        await variable.write_value(stamped)
-    return server
+    def close(self) -> None:
+        self.break_off()
+        self._listener.close()
 
-
-def _variables():
-    """The name, node id, value and status of each node."""
-    from asyncua import ua
-
-    kind, code = ua.VariantType, ua.StatusCodes
-    yield "Temp", "ns=2;s=Oven.Temp", ua.Variant(21.1, kind.Float), code.Good
-    yield "Fan", "ns=2;i=1005", ua.Variant(1200, kind.UInt16), code.Good
-    yield "State", "ns=2;s=Oven.State", ua.Variant(1, kind.Int32), code.Good
-    yield "Bad", "ns=2;s=Bad", ua.Variant(3.5), code.BadSensorFailure
-    yield "Uncertain", "ns=2;s=Uncertain", ua.Variant(4.5), code.UncertainLastUsableValue
-    values = {
-        "Boolean": True,
-        "SByte": -5,
-        "Byte": 200,
-        "Int64": -(1 << 63),
-        "UInt64": (1 << 64) - 1,
-        "Double": 0.1,
-        "String": "läuft",
-        "DateTime": MEASURED_AT,
-        "Guid": uuid.UUID(int=7),
-        "ByteString": b"\x00\xff",
-        "XmlElement": ua.XmlElement("<a/>"),
-        "NodeId": ua.NodeId("x", 2),
-        "StatusCode": ua.StatusCode(code.BadSensorFailure),
-        "QualifiedName": ua.QualifiedName("q", 2),
-        "LocalizedText": ua.LocalizedText("fertig", "de"),
-        "ExtensionObject": ua.Range(1.0, 2.0),
-    }
-    for name, value in values.items():
-        yield name, f"ns=2;s={name}", ua.Variant(value, kind[name]), code.Good
-    yield "Array", "ns=2;s=Array", ua.Variant([1.5, 2.5], kind.Float), code.Good
-    yield "Matrix", "ns=2;s=Matrix", ua.Variant([[1, 2], [3, 4]], kind.Int16), code.Good
-    for name, number in (("NaN", float("nan")), ("Infinite", float("-inf"))):
-        yield name, f"ns=2;s={name}", ua.Variant(number, kind.Double), code.Good
-
-
-def main() -> None:
-    import logging
-
-    logging.disable()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ports", type=int, nargs="+")
-    parser.add_argument("--login", action="store_true", help="take only USER with PASSWORD")
-    parser.add_argument("--certificate", help="take only Basic256Sha256 with SignAndEncrypt")
-    parser.add_argument("--key", help="the private key of the certificate")
-    parser.add_argument("--ready", action="store_true", help="print a line when all servers listen")
-    parser.add_argument("--changing", action="store_true", help="write another temperature each second")
-    options = parser.parse_args()
-    asyncio.run(serve(options.ports, options))
-
-
-if __name__ == "__main__":
-    main()
+    def _talk(self, connection: Connection) -> None:
+        with socket.create_connection(("127.0.0.1", self._server.port)) as upstream:
+            self._links.append((connection.sock, upstream))
+            while True:
+                readable, _, _ = select.select([connection.sock, upstream], [], [])
+                for sock in readable:
+                    data = sock.recv(65536)
+                    if not data:
+                        return
+                    if sock is upstream:
+                        connection.send(data if self.answer_with is None else self.answer_with)
+                    else:
+                        self.sent.append(data)
+                        upstream.sendall(data)

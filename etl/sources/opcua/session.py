@@ -33,6 +33,8 @@ RENEW_AFTER = 0.75
 """The part of the lifetime of a channel after which it is renewed, as OPC UA Part 4 says."""
 CLOSE_S = 0.5
 """How long a server may take to confirm the end of a session."""
+_KINDS = (b"MSG", b"ACK", b"OPN", b"ERR", b"CLO")
+"""What a message begins with; anything else would be taken for the length of a message, and waited for."""
 _SIGN_AND_ENCRYPT = ua.MessageSecurityMode.SignAndEncrypt
 _NONE = ua.MessageSecurityMode.None_
 
@@ -87,16 +89,14 @@ class _Protocol(UASocketProtocol):
 
     received_bytes = 0
     failure: Failure | None = None
-    _begun = False
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
-        if not self._begun and not any(kind.startswith(data[:3]) for kind in (b"ACK", b"ERR")):
+        if not self.receive_buffer and not any(kind.startswith(data[:3]) for kind in _KINDS):
             self.fail(Failure("protocol", "the answer is not OPC UA"))
         elif self.received_bytes > MAX_BODY_BYTES + MAX_OVERHEAD_BYTES:
             self.fail(TOO_LARGE)
         else:
-            self._begun = True
             super().data_received(data)
 
     def disconnect_socket(self) -> None:

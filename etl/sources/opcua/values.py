@@ -13,9 +13,8 @@ from uuid import UUID
 from asyncua import ua
 
 from etl.config.sources.opcua import Node
+from etl.readings.lines import QUALITY
 
-QUALITY = "_quality"
-"""The key of a reading that names what is wrong with its values."""
 UNKNOWN_STRUCTURE = "UnknownStructure"
 """The quality of a value whose type only this server knows; NaN, Infinity and -Infinity are qualities too."""
 _SEVERITY_SHIFT, _GOOD, _UNCERTAIN = 30, 0, 1
