@@ -13,6 +13,7 @@ from etl.sources.intake import Intake
 from tests.support import servers
 from tests.support.http_sources import PATIENCE, Curl, unused_port
 from tests.support.modbus import REGISTERS, ModbusServer
+from tests.support.opcua import NODES, OpcUaServer
 from tests.support.servers import READING, Server, Talk
 
 
@@ -56,6 +57,14 @@ class Web:
         self._server = Server(self._talk, port=self._server.port)
 
     close = stop
+
+
+class OpcUaAddress(Web):
+    """An address where something else than an OPC UA server answers."""
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(talk)
+        self.keys = {"opcua": f"opc.tcp://127.0.0.1:{self._server.port}", "nodes": NODES}
 
 
 class ModbusAddress(Web):
@@ -112,6 +121,16 @@ KINDS = {
     ),
 }
 """Followed files have tests of their own: test_following.py."""
+if find_spec("asyncua"):
+    KINDS["opcua"] = Kind(
+        {},
+        {
+            "answers": lambda _: OpcUaServer(),
+            "refuses": lambda _: Nobody(opcua=f"opc.tcp://127.0.0.1:{unused_port()}", nodes=NODES),
+            "garbage": lambda _: OpcUaAddress(servers.blurts(bytes(range(256)) * 99)),
+            "hangs": lambda _: OpcUaAddress(servers.waits),
+        },
+    )
 if find_spec("pymodbus"):
     KINDS["modbus"] = Kind(
         {},

@@ -8,6 +8,7 @@ from etl.config.sources.base import Duration, Source
 from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
 from etl.config.sources.modbus import ModbusSource
+from etl.config.sources.opcua import OpcUaSource
 from etl.readings.text import alternatives
 
 KINDS: dict[str, type[Source]] = {
@@ -15,6 +16,7 @@ KINDS: dict[str, type[Source]] = {
     for kind in (
         HttpSource,
         FileSource,
+        OpcUaSource,
         ModbusSource,
     )
 }

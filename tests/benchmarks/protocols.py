@@ -1,0 +1,156 @@
+"""CPU a poll and lateness of `etl run` with sources of other protocols, beside the bare library in a loop.
+
+python -m tests.benchmarks.protocols opcua [--machines 200] [--seconds 120] [--processes 4]
+
+Both poll the same simulated machines every second, three values each; the machines run in processes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from asyncua import Client
+
+from tests.benchmarks.idle import cpu_seconds, rss_mib
+from tests.benchmarks.polls import metrics
+from tests.support.opcua import NODES
+from tests.support.process import free_port, until
+
+WARM_UP_S = 15
+"""The first polls open connections, and come all at once."""
+
+
+class Protocol(NamedTuple):
+    """`machines` runs so many machines in processes and gives the sources that poll them; `loop` polls them bare."""
+
+    machines: Callable[[int, int], Any]
+    loop: Callable[[list[dict[str, Any]], float], None]
+
+
+def measure_etl(sources: list[dict[str, Any]], seconds: float) -> dict[str, float]:
+    """`etl run` with an interval of a second."""
+    api = free_port()
+    config = {
+        "interval": "1s",
+        "timezone": "UTC",
+        "sources": [{"name": f"m-{n}", **source} for n, source in enumerate(sources)],
+        "output": {"stdout": []},
+        "api": {"port": api},
+    }
+    with tempfile.TemporaryDirectory() as aside:
+        Path(aside, "config.yaml").write_text(json.dumps(config))
+        with subprocess.Popen([sys.executable, "-m", "etl", "run"], cwd=aside, stderr=subprocess.DEVNULL) as process:
+            try:
+                time.sleep(WARM_UP_S)
+                cpu, before = cpu_seconds(process.pid), metrics(api)
+                time.sleep(seconds)
+                cpu, shown = cpu_seconds(process.pid) - cpu, metrics(api)
+                kinds = {kind: f'telemetry_polls_total{{result="{kind}"}}' for kind in ("answered", "skipped")}
+                counts = {kind: shown[name] - before[name] for kind, name in kinds.items()}
+                return {
+                    "us_a_poll": 1e6 * cpu / counts["answered"],
+                    "polled": counts["answered"] / (len(sources) * seconds),
+                    "skipped": counts["skipped"],
+                    "late_p99_ms": 1000 * shown['telemetry_poll_lateness_seconds{quantile="0.99"}'],
+                    "rss_mib": rss_mib(process.pid),
+                }
+            finally:
+                process.send_signal(signal.SIGTERM)
+
+
+def measure_bare(protocol: str, sources: list[dict[str, Any]], seconds: float) -> dict[str, float]:
+    """The bare library in a process of its own, which prints its lateness."""
+    command = [sys.executable, "-m", "tests.benchmarks.protocols", protocol, "--bare", str(seconds)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        printed, _ = process.communicate(json.dumps(sources))
+    figures: dict[str, float] = json.loads(printed)
+    return figures
+
+
+def report(polls: list[float], cpu: float, sources: int, seconds: float) -> None:
+    """Print what a bare loop measured: the lateness of each poll in seconds, and its CPU."""
+    late = statistics.quantiles(polls, n=100)[98]
+    figures = {"us_a_poll": 1e6 * cpu / len(polls), "polled": len(polls) / (sources * seconds)}
+    print(json.dumps(figures | {"late_p99_ms": 1000 * late}))
+
+
+@contextmanager
+def opcua_machines(machines: int, processes: int) -> Iterator[list[dict[str, Any]]]:
+    """OPC UA servers: ports that share an address space in each process."""
+    ports = [free_port() for _ in range(machines)]
+    with ExitStack() as stack:
+        for share in range(processes):
+            own = [str(port) for port in ports[share::processes]]
+            command = [sys.executable, "-m", "tests.support.opcua_server", "--ready", *own]
+            server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+            stack.callback(server.terminate)
+            until(server.stdout.readline)
+        yield [{"opcua": f"opc.tcp://127.0.0.1:{port}", "nodes": NODES} for port in ports]
+
+
+def opcua_loop(sources: list[dict[str, Any]], seconds: float) -> None:
+    """One asyncua client for each server, connected once, that reads all nodes in one call."""
+    asyncio.run(_opcua_loop(sources, seconds))
+
+
+async def _opcua_loop(sources: list[dict[str, Any]], seconds: float) -> None:
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
+    late: list[float] = []
+    clients = [Client(source["opcua"]) for source in sources]
+    for client in clients:
+        await client.connect()
+    begin = time.monotonic() + 2
+    end = begin + seconds
+
+    async def poll(client: Client, source: dict[str, Any], due: float) -> None:
+        nodes = [node if isinstance(node, str) else node["node"] for node in source["nodes"].values()]
+        read = [client.get_node(node) for node in nodes]
+        while due < end:
+            await asyncio.sleep(due - time.monotonic())
+            await client.read_values(read)
+            late.append(time.monotonic() - due)
+            due += 1
+
+    cpu = time.process_time()
+    offsets = [begin + n / len(clients) for n in range(len(clients))]
+    await asyncio.gather(*map(poll, clients, sources, offsets))
+    report(late, time.process_time() - cpu, len(sources), seconds)
+
+
+PROTOCOLS = {"opcua": Protocol(opcua_machines, opcua_loop)}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("protocol", choices=PROTOCOLS)
+    for name, default in (("machines", 200), ("seconds", 120), ("processes", 4)):
+        options.add_argument(f"--{name}", type=int, default=default)
+    options.add_argument("--bare", type=float, help=argparse.SUPPRESS)
+    arguments = options.parse_args()
+    protocol = PROTOCOLS[arguments.protocol]
+    if arguments.bare:
+        protocol.loop(json.load(sys.stdin), arguments.bare)
+        return
+    with protocol.machines(arguments.machines, arguments.processes) as sources:
+        for label, figures in (
+            ("etl run", measure_etl(sources, arguments.seconds)),
+            ("bare library", measure_bare(arguments.protocol, sources, arguments.seconds)),
+        ):
+            print(f"{label}: { ({key: round(value, 3) for key, value in figures.items()}) }", flush=True)
+
+
+if __name__ == "__main__":
+    main()
