@@ -1,6 +1,6 @@
 """CPU a poll and lateness of `etl run` with sources of other protocols, beside the bare library in a loop.
 
-python -m tests.benchmarks.protocols opcua [--machines 200] [--seconds 120] [--processes 4]
+python -m tests.benchmarks.protocols opcua|modbus [--machines 200] [--seconds 120] [--processes 4]
 
 Both poll the same simulated machines every second, three values each; the machines run in processes of their own.
 """
@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asyncua import Client
+from pymodbus.client import AsyncModbusTcpClient
 
 from tests.benchmarks.idle import cpu_seconds, rss_mib
 from tests.benchmarks.polls import metrics
+from tests.support.modbus import REGISTERS
 from tests.support.opcua import NODES
 from tests.support.process import free_port, until
 
@@ -130,7 +132,55 @@ async def _opcua_loop(sources: list[dict[str, Any]], seconds: float) -> None:
     report(late, time.process_time() - cpu, len(sources), seconds)
 
 
-PROTOCOLS = {"opcua": Protocol(opcua_machines, opcua_loop)}
+MODBUS_REGISTERS = {field: REGISTERS[field] for field in ("temperature", "fan_speed")}
+"""Two registers in two tables: two requests a poll."""
+
+
+@contextmanager
+def modbus_machines(machines: int, processes: int) -> Iterator[list[dict[str, Any]]]:
+    """Modbus devices, each on a port of its own."""
+    ports = [free_port() for _ in range(machines)]
+    with ExitStack() as stack:
+        for share in range(processes):
+            own = [str(port) for port in ports[share::processes]]
+            command = [sys.executable, "-m", "tests.support.modbus_server", *own]
+            server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+            stack.callback(server.terminate)
+            until(server.stdout.readline)
+        yield [{"modbus": f"tcp://127.0.0.1:{port}", "registers": MODBUS_REGISTERS} for port in ports]
+
+
+def modbus_loop(sources: list[dict[str, Any]], seconds: float) -> None:
+    """One asyncio client of pymodbus for each device, connected once, that reads what MODBUS_REGISTERS names."""
+    asyncio.run(_modbus_loop(sources, seconds))
+
+
+async def _modbus_loop(sources: list[dict[str, Any]], seconds: float) -> None:
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+    late: list[float] = []
+    ports = [int(source["modbus"].rpartition(":")[2]) for source in sources]
+    clients = [AsyncModbusTcpClient("127.0.0.1", port=port, retries=0) for port in ports]
+    for client in clients:
+        await client.connect()
+    begin = time.monotonic() + 2
+    end = begin + seconds
+
+    async def poll(client: AsyncModbusTcpClient, due: float) -> None:
+        while due < end:
+            await asyncio.sleep(due - time.monotonic())
+            holding = await client.read_holding_registers(100, count=1)
+            inputs = await client.read_input_registers(4, count=2)
+            client.convert_from_registers(holding.registers, client.DATATYPE.INT16)
+            client.convert_from_registers(inputs.registers, client.DATATYPE.FLOAT32)
+            late.append(time.monotonic() - due)
+            due += 1
+
+    cpu = time.process_time()
+    await asyncio.gather(*(poll(client, begin + n / len(clients)) for n, client in enumerate(clients)))
+    report(late, time.process_time() - cpu, len(sources), seconds)
+
+
+PROTOCOLS = {"opcua": Protocol(opcua_machines, opcua_loop), "modbus": Protocol(modbus_machines, modbus_loop)}
 
 
 def main() -> None:

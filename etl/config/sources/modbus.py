@@ -51,6 +51,7 @@ _ADVICE = {
     "ServerDeviceFailure": "the unit reports a fault of its own: see its display or its manual",
     "NaN": "the device has no value, or order is not that of its manual",
     "Infinity": "the device has no value, or order is not that of its manual",
+    "-Infinity": "the device has no value, or order is not that of its manual",
     "exception": "look the name up in the unit's manual",
     "protocol": "does the device speak Modbus TCP on this port? Modbus RTU over TCP is another protocol",
     "reset": "the device closed the connection: does it take another client now? Many take one to four at a time",
@@ -187,6 +188,11 @@ class ModbusSource(Source, frozen=True, kw_only=True):
     registers: Annotated[dict[str, Register], Meta(min_length=1)]
 
     @property
+    def address(self) -> str:
+        """What is polled, for people."""
+        return f"{self.modbus}, unit {self.unit}"
+
+    @property
     def endpoint(self) -> tuple[str, int]:
         """Host and port."""
         parts = urlsplit(self.modbus)
@@ -229,7 +235,8 @@ class ModbusSource(Source, frozen=True, kw_only=True):
 
 
 def _address_problem(address: str) -> tuple[str, str] | None:
-    """Why an address cannot be polled, and what to write instead; None if it can."""
+    """Why an address, with its unit, cannot be polled, and what to write instead; None if it can."""
+    address = address.partition(", unit ")[0]
     scheme, separator, rest = address.partition("://")
     if not separator and address.startswith("/"):
         return "it is a path", "a serial line needs a gateway that speaks Modbus TCP: write its tcp:// address"

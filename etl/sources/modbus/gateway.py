@@ -105,8 +105,8 @@ class Gateway:
         for poll in self._waiting():
             if loop.time() - poll.started > self._patience:
                 poll.unit.is_silent = False
-                why = f"other units behind this address took {self._patience:g} s before the turn of unit"
-                self._finish(poll, Failure("busy", f"{why} {poll.unit.number} came"))
+                why = f"other units behind this address took more than {self._patience:g} s"
+                self._finish(poll, Failure("busy", why))
                 continue
             self._current = poll
             try:
