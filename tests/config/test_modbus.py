@@ -53,7 +53,7 @@ def test_the_number_of_a_manual_is_a_warning(tmp_path, table, number, address):
     """An address that looks like the number of a manual is warned of, with the address to write."""
     (warning,) = warnings(loaded(tmp_path, registers={"temperature": {table: number}}))
     assert warning.path == ("sources", 0, "registers", "temperature", table)
-    assert warning.hint == f"write {table}: {address} for the {number} of a manual"
+    assert warning.hint == f"if that is the number of a manual, write {table}: {address}"
     assert list(warnings(loaded(tmp_path, registers={"temperature": {table: address}}))) == []
 
 

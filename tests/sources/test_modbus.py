@@ -186,6 +186,22 @@ def test_a_connection_that_the_device_closed_is_made_again(serve, opened):
     assert server.connections == 3
 
 
+def test_a_kept_connection_that_ends_at_the_request_is_made_again(serve, opened):
+    """A device that has forgotten a kept connection, and says so when it is used, costs no reading either."""
+
+    def talk(connection: Connection) -> None:
+        request = connection.sock.recv(12, socket.MSG_WAITALL)
+        connection.send(frame(int.from_bytes(request[:2], "big"), request[6], request[7], [7]))
+        connection.sock.recv(12, socket.MSG_WAITALL)
+        connection.reset()
+
+    server = serve(talk)
+    transport = opened(source("m", server.port))
+    for _ in range(3):
+        assert reading(poll(transport, "m"))["x"] == 7
+    assert server.connections == 3
+
+
 def test_a_connection_that_breaks_off_is_a_failure_at_once(serve, opened):
     """A device that resets the connection instead of answering does not cost the deadline."""
 

@@ -229,7 +229,7 @@ class ModbusSource(Source, frozen=True, kw_only=True):
         for name, register in self.registers.items():
             first = _MANUAL_TABLES.get(register.table, MAX_ADDRESS)
             if 0 <= register.address - first < _MANUAL_NUMBERS:
-                hint = f"write {register.table}: {register.address - first} for the {register.address} of a manual"
+                hint = f"if that is the number of a manual, write {register.table}: {register.address - first}"
                 message = f"{name} in registers has the address {register.address}, and addresses count from 0"
                 yield Mistake(("registers", name, register.table), message, hint)
 
