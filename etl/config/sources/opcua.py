@@ -20,7 +20,7 @@ _GUID = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _NODE_ID = re.compile(
     rf"(ns=[0-9]{{1,5}};)?(i=[0-9]{{1,10}}|s=.+|g={_GUID}|b=([A-Za-z0-9+/]{{4}})*([A-Za-z0-9+/]{{2}}[A-Za-z0-9+/=]=)?)"
 )
-_NODE_HINT = "write the node id as the server's address space has it, such as ns=2;s=Oven.Temp or ns=2;i=1005"
+_NODE_HINT = "write the node id as the server lists it, such as ns=2;s=Oven.Temp or ns=2;i=1005"
 _ADDRESS_HINT = "write an opc.tcp:// address, such as opc.tcp://plc-1:4840"
 _LOGIN = "write it into opcua, opc.tcp://user:password@plc-1:4840, the password as a variable: ${PLC_PASSWORD}"
 _TRUST = "let the server trust the file in certificate; many servers list it as rejected first"
@@ -133,7 +133,7 @@ class OpcUaSource(Source, frozen=True, kw_only=True):
             if "{n}" in node.node and not self.count:
                 yield Mistake(path, f"{name} in nodes has {{n}}, but the source has no count", self.hints["count"])
             if not _NODE_ID.fullmatch(node.node.replace("{n}", "1")) or not node.node.isprintable():
-                yield Mistake(path, f"{name} in nodes cannot be {{value}}: it is not a node id", _node_hint(node.node))
+                yield Mistake(path, f"{name} in nodes is not a node id", _node_hint(node.node))
 
 
 def _node_hint(node: str) -> str:
@@ -151,6 +151,6 @@ def _address_problem(address: str) -> tuple[str, str] | None:
     if not scheme:
         return "it has no opc.tcp://", _ADDRESS_HINT
     if not is_url(f"http://{address[scheme.end() :]}"):
-        hint = "write a host and a port, such as opc.tcp://plc-1:4840; in a login %40 for @, %2F for /, %3A for :"
+        hint = "write opc.tcp://plc-1:4840, and in a login %40 for @, %2F for /, %3A for :"
         return "its host, port or login cannot be read", hint
     return None

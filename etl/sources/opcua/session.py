@@ -14,7 +14,7 @@ from typing import NamedTuple
 from asyncua import Client, ua
 from asyncua.client.ua_client import UASocketProtocol
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256, SecurityPolicyNone
-from asyncua.crypto.uacrypto import CertProperties, InvalidSignature
+from asyncua.crypto.uacrypto import CertProperties
 from asyncua.ua.ua_binary import struct_from_binary
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -180,17 +180,18 @@ async def open_session(access: Access, prepared: Prepared) -> Session:
 
     """
     client = await _client(access, prepared)
+    if prepared.files:
+        # Servers leave a client waiting that encrypts for another certificate: look at theirs first.
+        await _check_security(access, prepared)
     protocol = await _connected(client, access, prepared)
     try:
         await client.send_hello()
+        await client.open_secure_channel()
         try:
-            await client.open_secure_channel()
             await client.create_session()
-        except (ConnectionError, ua.UaError, InvalidSignature, ValueError) as error:
-            if protocol.failure and protocol.failure.reason == "too_large":
-                raise
-            if failure := await _security_failure(access, prepared):
-                raise FailedError(failure) from error
+        except ua.UaError:
+            if not prepared.files:
+                await _check_security(access, prepared)
             raise
         await client.activate_session(access.user or None, access.password or None)
     except BaseException as error:
@@ -241,19 +242,28 @@ async def _connected(client: Client, access: Access, prepared: Prepared) -> _Pro
     raise failed
 
 
-async def _security_failure(access: Access, prepared: Prepared) -> Failure | None:
-    """Why a server refuses a secure channel, from the endpoints that it lists to everybody; None if they do not say."""
-    protocol, endpoints = None, []
-    with suppress(OSError, ua.UaError, ValueError):
-        client = await _client(access, prepared, secure=False)
-        protocol = await _connected(client, access, prepared)
-        try:
+async def _check_security(access: Access, prepared: Prepared) -> None:
+    """Compare the endpoints that a server lists to everybody with the certificate files.
+
+    A server that lists none is not judged: opening the channel proves that it has the private key of its certificate.
+
+    Raises:
+        FailedError: none of them can be used.
+        OSError: the server cannot be reached.
+
+    """
+    client = await _client(access, prepared, secure=False)
+    protocol = await _connected(client, access, prepared)
+    endpoints: list[ua.EndpointDescription] = []
+    try:
+        with suppress(ConnectionError, ua.UaError, ValueError):
             await client.send_hello()
             await client.open_secure_channel()
             endpoints = await client.get_endpoints()
-        finally:
-            protocol.abort()
-    return _endpoint_failure(endpoints, prepared.files)
+    finally:
+        protocol.abort()
+    if failure := _endpoint_failure(endpoints, prepared.files):
+        raise FailedError(failure)
 
 
 def _endpoint_failure(endpoints: Sequence[ua.EndpointDescription], files: Sequence[bytes]) -> Failure | None:
