@@ -139,14 +139,14 @@ MODBUS_REGISTERS = {field: REGISTERS[field] for field in ("temperature", "fan_sp
 @contextmanager
 def modbus_machines(machines: int, processes: int) -> Iterator[list[dict[str, Any]]]:
     """Modbus devices, each on a port of its own."""
-    ports = [free_port() for _ in range(machines)]
+    ports: list[int] = []
     with ExitStack() as stack:
         for share in range(processes):
-            own = [str(port) for port in ports[share::processes]]
+            own = ["0"] * len(range(share, machines, processes))
             command = [sys.executable, "-m", "tests.support.modbus_server", *own]
             server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
             stack.callback(server.terminate)
-            until(server.stdout.readline)
+            ports += map(int, server.stdout.readline().split())
         yield [{"modbus": f"tcp://127.0.0.1:{port}", "registers": MODBUS_REGISTERS} for port in ports]
 
 

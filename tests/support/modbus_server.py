@@ -1,4 +1,4 @@
-"""A Modbus TCP server, that of pymodbus, on each port: `python -m tests.support.modbus_server PORT...`."""
+"""The Modbus TCP server of pymodbus on each port, 0 for any: `python -m tests.support.modbus_server PORT...`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ def unit(number: int) -> SimDevice:
 
 
 async def serve(ports: list[int]) -> None:
-    """Serve until the process is killed; a line on stdout says that all ports listen."""
+    """Serve until the process is killed; a line on stdout has the ports once all listen."""
+    taken = []
     for port in ports:
         server = ModbusTcpServer([unit(number) for number in UNITS], address=("127.0.0.1", port))
         await server.serve_forever(background=True)
-    print("ready", flush=True)
+        taken.append(server.transport.sockets[0].getsockname()[1])
+    print(*taken, flush=True)
     await asyncio.Event().wait()
 
 
