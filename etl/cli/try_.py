@@ -18,6 +18,7 @@ from etl.config.load import Loaded, defaults, load
 from etl.config.sources.base import JsonSource, Source
 from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
+from etl.config.sources.kinds import kind_of_address
 from etl.readings.answers import parse, split
 from etl.readings.averages.window import number
 from etl.readings.records import Poll, RejectedError
@@ -92,6 +93,9 @@ def _source(loaded: Loaded, target: str) -> Source:
     for source in sources:
         if target in (source.name, source.address):
             return source
+    if kind := kind_of_address(target):
+        hint = f"write a source with {kind.key}: into the config, and its name after etl try"
+        raise ExitError(f"{shown_address(target)} cannot be polled alone: it is {kind.label}; {hint}", USAGE)
     if "://" in target:
         if problem := url_problem(target):
             why, hint = problem

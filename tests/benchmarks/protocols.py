@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import logging
+import random
 import signal
 import statistics
 import subprocess
@@ -29,7 +30,7 @@ from tests.benchmarks.idle import cpu_seconds, rss_mib
 from tests.benchmarks.polls import metrics
 from tests.support.modbus import REGISTERS
 from tests.support.opcua import NODES
-from tests.support.process import free_port, until
+from tests.support.process import free_port
 
 WARM_UP_S = 15
 """The first polls open connections, and come all at once."""
@@ -92,14 +93,15 @@ def report(polls: list[float], cpu: float, sources: int, seconds: float) -> None
 @contextmanager
 def opcua_machines(machines: int, processes: int) -> Iterator[list[dict[str, Any]]]:
     """OPC UA servers: ports that share an address space in each process."""
-    ports = [free_port() for _ in range(machines)]
+    first = random.randrange(10_000, 32_000 - machines)  # below those that the system gives to others
+    ports = range(first, first + machines)
     with ExitStack() as stack:
         for share in range(processes):
             own = [str(port) for port in ports[share::processes]]
             command = [sys.executable, "-m", "tests.support.opcua_server", "--ready", *own]
             server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
             stack.callback(server.terminate)
-            until(server.stdout.readline)
+            assert server.stdout.readline() == b"ready\n", "the machines do not run"
         yield [{"opcua": f"opc.tcp://127.0.0.1:{port}", "nodes": NODES} for port in ports]
 
 

@@ -177,6 +177,29 @@ def test_a_kept_connection_that_was_closed_costs_no_poll(relay, opened):
     assert relay.connections == 2
 
 
+def test_a_channel_is_renewed_before_its_keys_expire(relay, opened):
+    """When most of its lifetime is over, the channel of the session is renewed; the session stays."""
+    transport = opened(m=relay.keys)
+    reading(transport)
+    (server,) = transport._servers
+    server._session._renew_at = 0.0
+    for _ in range(2):
+        assert reading(transport)["temperature"] == 21.1
+    assert (relay.messages(b"OPNF"), relay.connections) == (2, 1)
+
+
+def test_a_poll_that_times_out_fails_no_other_of_its_server(relay, opened):
+    """The session that a poll in time shares is opened again for it."""
+    transport, inbox = opened(m=relay.keys, hasty=relay.keys | {"timeout": "0.3s"}), Inbox()
+    reading(transport)
+    relay.hold()
+    transport.start(["m", "hasty"], inbox)
+    inbox.wait(["hasty"])
+    relay.release()
+    inbox.wait(["m"])
+    assert (inbox.of("hasty").failure.reason, inbox.of("m").failure) == ("timeout", None)
+
+
 def test_a_server_that_stands_still_times_out_and_is_read_again(started, opened):
     """A poll of a kept session ends at its deadline; the next ones open another session."""
     paused = started()

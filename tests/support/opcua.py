@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,6 +95,8 @@ class Relay:
     def __init__(self, server: OpcUaServer) -> None:
         self._server = server
         self._links: list[tuple[socket.socket, socket.socket]] = []
+        self._passes = threading.Event()
+        self._passes.set()
         self._listener = Server(self._talk)
         self.sent: list[bytes] = []
         """What clients have sent, in pieces."""
@@ -108,6 +111,13 @@ class Relay:
     def messages(self, kind: bytes) -> int:
         """How many messages of a kind, such as b"MSGF", clients have sent."""
         return b"".join(self.sent).count(kind)
+
+    def hold(self) -> None:
+        """Pass nothing on until `release`."""
+        self._passes.clear()
+
+    def release(self) -> None:
+        self._passes.set()
 
     def break_off(self) -> None:
         """Close all connections."""
@@ -126,6 +136,7 @@ class Relay:
             self._links.append((connection.sock, upstream))
             while True:
                 readable, _, _ = select.select([connection.sock, upstream], [], [])
+                self._passes.wait(HANG_S)
                 for sock in readable:
                     data = sock.recv(65536)
                     if not data:

@@ -43,6 +43,7 @@ _ADVICE = {
     "BadTooManySessions": "end other clients of the server: it takes no further session",
     "BadTooManyOperations": "name fewer nodes in one source: the server reads only so many at once",
     "BadTcpEndpointUrlInvalid": "the server has no endpoint at this path: compare opcua with its manual",
+    "tls": "compare certificate, private_key and server_certificate with the server's own certificate and settings",
     "protocol": "does the server speak opc.tcp on this port?",
     "reset": "the server closed the connection: does it speak opc.tcp on this port, and has it room for a session?",
     "service_fault": "look the name up in the server's manual and its log",

@@ -31,7 +31,11 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((InvalidSignature,), "tls", "the server's signature does not belong to its certificate"),
     ((ssl.SSLError,), "tls", "the certificates cannot be used: {words}"),
     ((OSError,), "network", "the network fails: {words}"),
-    ((struct.error, ua.UaError, ValueError, LookupError), "protocol", "the answer is not proper OPC UA: {words}"),
+    (
+        (struct.error, ua.UaError, ValueError, LookupError, RecursionError),
+        "protocol",
+        "the answer is not proper OPC UA: {words}",
+    ),
 )
 """Errors, their stable code and a sentence; the first match counts."""
 

@@ -35,7 +35,7 @@ class Server:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def read(self, parameters: ua.ReadParameters) -> Sequence[ua.DataValue]:
-        """Read nodes; a session that has ended since it was last used is opened again, once.
+        """Read nodes; a session that has ended since it was last used, or that another poll ends, is opened again.
 
         The caller sets the deadline: a poll that is cancelled ends the session, since a server that does not answer may
         have been replaced behind the same address.
@@ -51,20 +51,17 @@ class Server:
                 session = await self._usable()
             try:
                 return await session.read(parameters)
-            except ua.UaStatusCodeError as error:
-                if error.code not in _SESSION_LOST:
+            except (ConnectionError, ua.UaStatusCodeError) as error:
+                if isinstance(error, ua.UaStatusCodeError) and error.code not in _SESSION_LOST:
                     raise
+                is_final = not is_kept and not session.is_ended
                 self._end(session)
-                if not is_kept:
+                if is_final:
                     raise
-            except ConnectionError:
-                self._end(session)
-                if not is_kept:
-                    raise
+                is_kept = False
             except BaseException:
                 self._end(session)
                 raise
-            is_kept = False
 
     async def close(self) -> None:
         """End the session."""
@@ -107,6 +104,7 @@ class Server:
         """End a session without waiting for the server."""
         if self._session is session:
             self._session = None
+        session.is_ended = True
         task = asyncio.get_running_loop().create_task(session.close())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

@@ -115,11 +115,12 @@ class _Protocol(UASocketProtocol):
 
 
 class Session:
-    """An open session; `is_open` until the connection or the session ends."""
+    """An open session. `is_ended` says that this side ends it, because of another poll."""
 
     def __init__(self, client: Client, protocol: _Protocol) -> None:
         self._client = client
         self._protocol = protocol
+        self.is_ended = False
         self._renew_at = 0.0
         self._set_renewal()
 
