@@ -15,14 +15,15 @@ from etl.cli.command import DEFAULT_CONFIG, config_option, finish
 from etl.cli.exits import BAD_CONFIG, OK, PROBLEM, UNAVAILABLE, USAGE, ExitError
 from etl.config.addresses import url_problem
 from etl.config.load import Loaded, defaults, load
-from etl.config.sources.base import Source
+from etl.config.sources.base import JsonSource, Source
 from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
+from etl.config.sources.kinds import kind_of_address
 from etl.readings.answers import parse, split
 from etl.readings.averages.window import number
 from etl.readings.records import Poll, RejectedError
 from etl.readings.text import clipped, excerpt, plural, shown_address
-from etl.sources.advice import failure_hint, hints, missing_number, shown_json
+from etl.sources.advice import failure_hint, hints, missing_number, quality_hints, shown_json
 from etl.sources.contract import Context
 from etl.sources.intake import Intake
 from etl.sources.registry import by_kind, open_transports
@@ -92,6 +93,9 @@ def _source(loaded: Loaded, target: str) -> Source:
     for source in sources:
         if target in (source.name, source.address):
             return source
+    if kind := kind_of_address(target):
+        hint = f"write a source with {kind.key}: into the config, and its name after etl try"
+        raise ExitError(f"{shown_address(target)} cannot be polled alone: it is {kind.label}; {hint}", USAGE)
     if "://" in target:
         if problem := url_problem(target):
             why, hint = problem
@@ -172,7 +176,11 @@ def _details(loaded: Loaded, result: _Result) -> Iterator[str]:
     if any(error.reason == "too_many" for error in rejections):
         yield "  hint: ask the machine for less, or split the source into several"
         return
-    for hint in hints(body, source.records, readings, loaded.config.parameters.values(), source.by_key):
+    if isinstance(source, JsonSource):
+        advice = hints(body, source.records, readings, loaded.config.parameters.values(), source.by_key)
+    else:
+        advice = [hint for reading in readings[:1] for hint in quality_hints(reading, source)]
+    for hint in advice:
         yield f"  hint: {hint}"
 
 

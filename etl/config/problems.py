@@ -305,10 +305,12 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
         yield problem("id", f"source {source.name} has id but no records", hint)
     if source.library and importlib.util.find_spec(source.library) is None:
         yield problem(source.key, f"{source.key} needs {source.library}", install_hint(source.extra))
-    for key in source.paths:
-        yield from _unusable((*path, key), getattr(source, key), partial(path_problem, key))
     intended = kind_of_address(source.address)
-    if intended and intended.key != source.key:
+    is_of_another_kind = intended is not None and intended.key != source.key
+    for key in source.paths:
+        if not (is_of_another_kind and key == source.key):
+            yield from _unusable((*path, key), getattr(source, key), partial(path_problem, key))
+    if intended and is_of_another_kind:
         why, hint = f"it is {intended.label}", f"write {intended.key}: instead of {source.key}:"
         yield problem(source.key, f"{source.key} cannot be {{value}}: {why}", hint)
     else:

@@ -31,6 +31,7 @@ _MEANT: dict[type[msgspec.Struct], dict[str, str]] = {
         "poll_?interval|period|every|frequency": "did you mean interval?",
         "tz|time_?zone|zone": "did you mean timezone?",
         "fields|values|metrics": "did you mean parameters?",
+        "unit": "did you mean units?",
         "log(_?level|ging|_file|_format)?": "the log goes to stderr; etl run --log-format json chooses its format",
         "alerts?|alarm|rules|limits|thresholds?": HINTS["alarms"],
         "e?mail|webhooks?|slack|notifications?": "set urls: below notify:, a list of addresses",
@@ -107,6 +108,7 @@ def _keys(group: type[msgspec.Struct]) -> tuple[str, ...]:
 
 def _expected_hint(key: str, group: type[msgspec.Struct]) -> str | None:
     """What to write instead of a key that a group does not have; None if it is not among the expected ones."""
-    patterns = {**group.unknown_key_hints, **_MEANT[Source]} if issubclass(group, Source) else _MEANT.get(group, {})
+    meant = _MEANT[Source] if issubclass(group, Source) else _MEANT.get(group, {})
+    patterns: dict[str, str] = {**getattr(group, "unknown_key_hints", {}), **meant}
     word = key.replace("-", "_")
     return next((hint for pattern, hint in patterns.items() if re.fullmatch(pattern, word, re.IGNORECASE)), None)

@@ -18,6 +18,8 @@ from etl.readings.times import FIRST_S, LAST_S, clamp, rfc3339
 OWN_KEYS = ("_source", "_polled_at", "_position", "_before")
 """The keys this program adds behind a machine's own; what a machine sends under them is removed."""
 _OWN_KEYS = frozenset(OWN_KEYS)
+QUALITY = "_quality"
+"""The key of a reading that names what is wrong with its values, by field: {"temperature": "BadSensorFailure"}."""
 COMMON_KEYS = {"_source", "_polled_at", "id", "name", "status", "timestamp"}
 """The keys of a raw line that have a meaning whatever the parameters are."""
 MAX_TEXT_CHARACTERS = 200

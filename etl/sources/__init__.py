@@ -5,6 +5,8 @@
     poll_threads threads for blocking polls; each poll is delivered once, by its deadline
     http         HTTP over requests and over libcurl
     file         JSON files, documents and followed ones
+    opcua        OPC UA over asyncua
+    modbus       devices and gateways over Modbus TCP
     advice       what to change at a source without an answer, or without numbers
     not_json     what an answer is that is not JSON
     intake       the memory of answers until they are written, bounded for all sources together

@@ -12,6 +12,7 @@ import orjson
 
 from etl.config.sources.base import Source
 from etl.readings import exact
+from etl.readings.averages.no_number import quality_of
 from etl.readings.averages.window import number
 from etl.readings.records import Failure
 from etl.readings.text import clipped, shown_key
@@ -56,11 +57,14 @@ def failure_hint(failure: Failure, source: Source) -> str | None:
     """What to do about a poll of a source that failed."""
     hints = {**source.advice, **{key: hint for key, hint in _FAILURE_HINTS.items() if key not in source.advice}}
     by_words = [hint for words, hint in hints.items() if words in failure.why]
-    return by_words[0] if by_words and failure.reason in ("http_status", "tls") else hints.get(failure.reason)
+    is_told_by_words = failure.reason in ("http_status", "tls", "service_fault", "exception")
+    return by_words[0] if by_words and is_told_by_words else hints.get(failure.reason)
 
 
 def missing_number(reading: Mapping[str, Any], field: str) -> str:
     """Why a reading has no number as `field`, with the fields it has and a similar name."""
+    if quality := quality_of(reading, field):
+        return f"{field} is {shown_json(reading[field], 60)}, with the quality {clipped(quality, 60)}"
     if field in reading:
         return f"{field} is {_described(reading[field])}"
     fields = [shown_key(name, 40) for name in islice(reading, MAX_FIELDS)]
@@ -68,6 +72,12 @@ def missing_number(reading: Mapping[str, Any], field: str) -> str:
     has = f"has no {shown_key(field, 40)}; it has {', '.join(fields)}{rest}" if fields else "is empty"
     near = similar(field, reading)
     return f"the reading {has}" + (f"; did you mean {shown_key(near, 40)}?" if near else "")
+
+
+def quality_hints(reading: Mapping[str, Any], source: Source) -> list[str]:
+    """What to do about the values of a reading that the source calls bad, as far as the kind of source has advice."""
+    hints = [(field, source.advice.get(quality_of(reading, field))) for field in islice(reading, MAX_PATHS)]
+    return [f"{shown_key(field, 40)}: {hint}" for field, hint in hints if hint]
 
 
 def similar(field: str, names: Iterable[str]) -> str | None:

@@ -116,6 +116,15 @@ def test_a_name_is_polled_with_the_settings_of_its_source(site, machine, transpo
     assert site.etl("try", base + "/10").stdout.startswith(base)
 
 
+def test_an_address_that_needs_further_keys_is_tried_by_its_name(site):
+    """An OPC UA address alone names no nodes: the message says to write a source, and shows no login."""
+    tried = site.etl("try", "opc.tcp://user:s3cret@plc-1:4840")
+    assert tried.returncode == 2
+    assert "opc.tcp://plc-1:4840 cannot be polled alone: it is an opc.tcp:// address; write a source with opcua:" in (
+        tried.stderr
+    )
+
+
 def test_files_are_tried(site):
     """A document by its path, a followed file by its first lines, from the current folder and from the config's."""
     (site.root / "one.json").write_text('[{"temperature": 5}, {"temperature": 7}]')

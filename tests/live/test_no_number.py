@@ -67,6 +67,16 @@ def test_what_is_sent_instead_of_a_number_is_named(scripted, value, reason, show
     assert event["why"] == f'no number as temperature {shown}; it sends id "x", temperature, fan_speed'
 
 
+def test_the_quality_of_a_value_is_named(scripted):
+    """A source may say what is wrong with a value: the event has the name of its quality."""
+    here = scripted()
+    here.script.answers["a"] = b'{"temperature":null,"fan_speed":1,"_quality":{"temperature":"BadSensorFailure"}}'
+    for _ in range(4):
+        run_tick(here)
+    (event,) = here.events("no_number")
+    assert event["why"] == "no number as temperature (null, BadSensorFailure); it sends temperature, fan_speed"
+
+
 def test_a_long_id_is_named_with_all_its_digits(scripted, caplog):
     """Rounded, the sentence would name another machine."""
     here = scripted()

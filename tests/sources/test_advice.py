@@ -11,14 +11,16 @@ import yaml
 
 from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
+from etl.config.sources.opcua import OpcUaSource
 from etl.readings.records import Failure
-from etl.sources.advice import failure_hint, hints, missing_number
+from etl.sources.advice import failure_hint, hints, missing_number, quality_hints
 
 FIELDS = ["temperature", "fan_speed"]
 OVEN = {"temperature": 20, "fan_speed": 800}
 
 WEB = HttpSource(name="m", url="http://machine/")
 FILE = FileSource(name="m", file="m.json")
+PLC = OpcUaSource(name="m", opcua="opc.tcp://plc-1", nodes={"temperature": "i=5"})
 
 
 def advice(answer, records=None, readings=None):
@@ -190,6 +192,33 @@ def test_sentences_are_bounded():
 def test_a_failure_has_a_hint(reason, why, words):
     """By its code, and for TLS and HTTP by its sentence."""
     assert words in failure_hint(Failure(reason, why), FILE if reason == "no_file" else WEB)
+
+
+@pytest.mark.parametrize(
+    ("reason", "why", "words"),
+    [
+        ("service_fault", "the server answers BadCertificateUriInvalid: ...", "application URI"),
+        ("service_fault", "the server answers BadCertificateUntrusted: ...", "trust the file in certificate"),
+        ("service_fault", "the server answers BadTooManySessions: ...", "end other clients"),
+        ("service_fault", "the server answers BadUnexpectedError: ...", "manual"),
+        ("tls", "the server takes no session without security; it offers ...", "set certificate, private_key"),
+        ("tls", "the files in certificate, ... cannot be used: ...", "compare certificate, private_key"),
+        ("tls", "the file in private_key cannot be read: etl.key", "check the path"),
+        ("refused", "connection refused", "nothing listens on this port"),
+    ],
+)
+def test_a_refusal_by_an_opcua_server_has_a_hint(reason, why, words):
+    """By the name of the server's answer, or by what is wrong with the certificates."""
+    assert words in failure_hint(Failure(reason, why), PLC)
+
+
+def test_a_value_of_bad_quality_is_explained_by_it():
+    """The sentence names the quality, and a wrong node id has a hint."""
+    quality = {"temperature": "BadNodeIdUnknown", "fan_speed": "BadSensorFailure"}
+    reading = {"temperature": None, "fan_speed": None, "_quality": quality}
+    assert missing_number(reading, "temperature") == "temperature is null, with the quality BadNodeIdUnknown"
+    (hint,) = quality_hints(reading, PLC)
+    assert hint.startswith("temperature: the server has no such node")
 
 
 def test_a_login_that_is_refused_is_not_asked_for_again():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +12,8 @@ from etl.sources.contract import Context
 from etl.sources.intake import Intake
 from tests.support import servers
 from tests.support.http_sources import PATIENCE, Curl, unused_port
+from tests.support.modbus import REGISTERS, ModbusServer
+from tests.support.opcua import NODES, OpcUaServer
 from tests.support.servers import READING, Server, Talk
 
 
@@ -56,10 +59,26 @@ class Web:
     close = stop
 
 
+class OpcUaAddress(Web):
+    """An address where something else than an OPC UA server answers."""
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(talk)
+        self.keys = {"opcua": f"opc.tcp://127.0.0.1:{self._server.port}", "nodes": NODES}
+
+
+class ModbusAddress(Web):
+    """An address where something else than a Modbus device answers."""
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(talk)
+        self.keys = {"modbus": f"tcp://127.0.0.1:{self._server.port}", "registers": REGISTERS}
+
+
 class Nobody:
     """An address where nothing is."""
 
-    def __init__(self, **keys: str) -> None:
+    def __init__(self, **keys: Any) -> None:
         self.keys = keys
 
     def stop(self) -> None: ...
@@ -102,6 +121,26 @@ KINDS = {
     ),
 }
 """Followed files have tests of their own: test_following.py."""
+if find_spec("asyncua"):
+    KINDS["opcua"] = Kind(
+        {},
+        {
+            "answers": lambda _: OpcUaServer(),
+            "refuses": lambda _: Nobody(opcua=f"opc.tcp://127.0.0.1:{unused_port()}", nodes=NODES),
+            "garbage": lambda _: OpcUaAddress(servers.blurts(bytes(range(256)) * 99)),
+            "hangs": lambda _: OpcUaAddress(servers.waits),
+        },
+    )
+if find_spec("pymodbus"):
+    KINDS["modbus"] = Kind(
+        {},
+        {
+            "answers": lambda _: ModbusServer(),
+            "refuses": lambda _: Nobody(modbus=f"tcp://127.0.0.1:{unused_port()}", registers=REGISTERS),
+            "garbage": lambda _: ModbusAddress(servers.blurts(bytes(range(256)) * 99)),
+            "hangs": lambda _: ModbusAddress(servers.waits),
+        },
+    )
 if Curl:
     KINDS["curl"] = Kind({"transport": "curl"}, _WEB)
 

@@ -4,5 +4,7 @@ kinds        the kinds there are, by the key that chooses each, and how an entry
 base         what every kind has
 http         `url`: over HTTP
 file         `file`: a JSON file
+opcua        `opcua`: an OPC UA server
+modbus       `modbus`: a device over Modbus TCP
 expressions  JMESPath expressions that cannot be used as `records`
 """

@@ -7,6 +7,8 @@ import msgspec
 from etl.config.sources.base import Duration, Source
 from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
+from etl.config.sources.modbus import ModbusSource
+from etl.config.sources.opcua import OpcUaSource
 from etl.readings.text import alternatives
 
 KINDS: dict[str, type[Source]] = {
@@ -14,6 +16,8 @@ KINDS: dict[str, type[Source]] = {
     for kind in (
         HttpSource,
         FileSource,
+        OpcUaSource,
+        ModbusSource,
     )
 }
 """The kinds by the key that chooses each; `sources/registry` has what polls them."""

@@ -1,12 +1,12 @@
 """Parameters that a machine sends no number for: from which reading on that is a fault, and how to say it. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from etl.readings import exact
-from etl.readings.lines import OWN_KEYS
+from etl.readings.lines import OWN_KEYS, QUALITY
 from etl.readings.text import plural, printable, shortened
 
 NO_NUMBER_READINGS = 3
@@ -36,14 +36,15 @@ def _step(state: int, has_number: bool) -> int:
 def explain(line: bytes, fields: Sequence[str]) -> str:
     """What a machine sends instead of a number for these fields, from a raw line of it.
 
-    "no number as fan_sped; it sends id 7, temperature, status": printable, and of limited length.
+    "no number as fan_sped; it sends id 7, temperature, status": printable, and of limited length. A field that its
+    source calls bad is followed by the name of its quality.
     """
     try:
         reading = exact.loads(line)
     except orjson.JSONDecodeError:
         reading = {}
     lacking = ", ".join(_field(reading, field) for field in fields)
-    keys = [key for key in reading if key not in (*OWN_KEYS, "id")]
+    keys = [key for key in reading if key not in (*OWN_KEYS, QUALITY, "id")]
     names = [_clipped(key) for key in keys[:MAX_KEYS]]
     if "id" in reading:
         names.insert(0, f"id {_clipped(_json(reading['id']))}")
@@ -53,7 +54,17 @@ def explain(line: bytes, fields: Sequence[str]) -> str:
 
 
 def _field(reading: dict[str, Any], field: str) -> str:
-    return f"{_clipped(field)} ({_clipped(_json(reading[field]))})" if field in reading else _clipped(field)
+    if field not in reading:
+        return _clipped(field)
+    quality = quality_of(reading, field)
+    return f"{_clipped(field)} ({_clipped(_json(reading[field]))}{f', {_clipped(quality)}' if quality else ''})"
+
+
+def quality_of(reading: Mapping[str, Any], field: str) -> str:
+    """The name of a field's quality; empty if its source says nothing about it."""
+    qualities = reading.get(QUALITY)
+    quality = qualities.get(field) if isinstance(qualities, dict) else None
+    return quality if isinstance(quality, str) else ""
 
 
 def _json(value: Any) -> str:
