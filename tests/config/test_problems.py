@@ -243,6 +243,9 @@ def test_an_extra_is_installed_from_the_clone(tmp_path, monkeypatch):
     assert "transport curl needs pycurl; in the folder of the clone run pip install '.[fleet]'" in curl
     assert "report.cluster needs dask; in the folder of the clone run pip install '.[cluster]'" in cluster
     assert "url needs Apprise for slack://; in the folder of the clone run pip install '.[notify]'" in apprise
+    plc = "sources: [{name: m, opcua: 'opc.tcp://plc-1', nodes: {temperature: i=5}}]"
+    (asyncua,) = problems_of(written(tmp_path, plc))
+    assert "opcua needs asyncua; in the folder of the clone run pip install '.[opcua]'" in asyncua
 
 
 @pytest.mark.parametrize(

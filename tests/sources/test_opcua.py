@@ -168,11 +168,14 @@ def test_sources_of_a_server_share_a_session_and_a_poll_is_one_request(relay, op
     until(lambda: relay.messages(b"CLOF") == 1, PATIENCE)
 
 
-def test_a_kept_connection_that_was_closed_costs_no_poll(relay, opened):
-    """A server that has closed the connection between two polls is connected to again in the second."""
+@pytest.mark.parametrize("moment", ["between polls", "at a request"])
+def test_a_kept_connection_that_is_closed_costs_no_poll(moment, relay, opened):
+    """A server that closes a kept connection, also just as it is used again, is connected to again in that poll."""
     transport = opened(m=relay.keys)
     reading(transport)
-    relay.break_off()
+    if moment == "between polls":
+        relay.break_off()
+    relay.breaks_at_request = moment == "at a request"
     assert reading(transport)["temperature"] == 21.1
     assert relay.connections == 2
 

@@ -95,6 +95,8 @@ class Relay:
     def __init__(self, server: OpcUaServer) -> None:
         self._server = server
         self._links: list[tuple[socket.socket, socket.socket]] = []
+        self.breaks_at_request = False
+        """Whether the connection of the next request ends instead of passing it on."""
         self._passes = threading.Event()
         self._passes.set()
         self._listener = Server(self._talk)
@@ -139,7 +141,8 @@ class Relay:
                 self._passes.wait(HANG_S)
                 for sock in readable:
                     data = sock.recv(65536)
-                    if not data:
+                    if not data or (self.breaks_at_request and sock is not upstream):
+                        self.breaks_at_request = False
                         return
                     if sock is upstream:
                         connection.send(data if self.answer_with is None else self.answer_with)
