@@ -101,6 +101,7 @@ def parse_id(text: str) -> str | int | float | None:
     """Parse the `id` of a machine, which is JSON in the query; None if it is not a string or number."""
     try:
         value = json.loads(text)  # with integers of any size
+        str(value).encode()  # half of a surrogate pair, which no reading has
     except (ValueError, RecursionError):
         return None
     return value if type(value) in (str, int, float) else None

@@ -1,5 +1,6 @@
 """Answers an order for a page: what the child process of a running `etl run` computes."""
 
+import errno
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -34,6 +35,8 @@ MAX_RAW_BYTES = 2 << 30
 MAX_HISTORY_BYTES = 64 << 20
 """Raw logs of the days before that are read where no history is stored: more would take longer than the day itself.
 Beyond it the detectors know the day alone."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""The directory for temporary files is full; nothing else is written."""
 
 log = logging.getLogger("etl")
 
@@ -57,7 +60,9 @@ def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
         return PageHead(status=404, error="The raw log of that day was just deleted or replaced; try again"), []
     except (OSError, *REPORT_ERRORS) as error:
         log.exception("A page cannot be made: %s", order)
-        why = f"The files cannot be read: {error}. `etl verify` shows where they are damaged"
+        is_full = isinstance(error, OSError) and error.errno in NO_SPACE
+        hint = "Make room there" if is_full else "`etl verify` shows where the files are damaged"
+        why = f"This cannot be made: {error}. {hint}"
         return PageHead(status=503, error=why), []
     return PageHead(tuple(map(len, parts))), parts
 
