@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from etl.pages.charts import Band, Marks, chart, decimals_of, time_axis
 from etl.pages.entries import Day, alarm_shown, anomalies_counted, details, incidents, periods
 from etl.pages.links import machine_query
-from etl.pages.report import render
+from etl.pages.rendering import render
 from etl.pages.text import MAX_REASON_CHARACTERS, figure, plain
 from etl.readings.digits import average_decimals, quantity, with_unit
 from etl.readings.text import plural

@@ -2,10 +2,8 @@
 
 import errno
 import logging
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -43,14 +41,8 @@ log = logging.getLogger("etl")
 
 def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
     """Make what an order asks for: the head of the answer, and its parts."""
-    make_parts: dict[type, Callable[[SettingsLog, Any], list[bytes]]] = {
-        DayOrder: _day,
-        MachineDayOrder: lambda settings, machine: [machine_day(settings, machine)],
-        MachineHoursOrder: lambda settings, machine: [msgspec.json.encode(machine_hours(settings.folder, machine))],
-        SummariesOrder: lambda settings, newest: [msgspec.json.encode(summaries(settings.folder, newest.since))],
-    }
     try:
-        parts = make_parts[type(order)](SettingsLog(Folder(Path(order.folder)), order.settings), order)
+        parts = _parts(SettingsLog(Folder(Path(order.folder)), order.settings), order)
     except PageError as error:
         return PageHead(status=error.status, error=str(error)), []
     except MemoryError:
@@ -65,6 +57,18 @@ def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
         why = f"This cannot be made: {error}. {hint}"
         return PageHead(status=503, error=why), []
     return PageHead(tuple(map(len, parts))), parts
+
+
+def _parts(settings_log: SettingsLog, order: AnyPageOrder) -> list[bytes]:
+    match order:
+        case DayOrder():
+            return _day(settings_log, order)
+        case MachineDayOrder():
+            return [machine_day(settings_log, order)]
+        case MachineHoursOrder():
+            return [msgspec.json.encode(machine_hours(settings_log.folder, order))]
+        case SummariesOrder():
+            return [msgspec.json.encode(summaries(settings_log.folder, order.since))]
 
 
 def _day(settings_log: SettingsLog, order: DayOrder) -> list[bytes]:
