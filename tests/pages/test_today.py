@@ -53,7 +53,7 @@ def test_a_fault_of_an_hour_ago_is_on_the_page_of_today(page, noon):
         expect(page.locator("table.alarms tr", has_text="hot raised")).to_have_count(1)
         page.set_viewport_size(PHONE)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-        page.locator("a[href*='machines/day'][href*='#at=']").first.click()
+        page.locator("table.alarms tr", has_text="hot raised").get_by_role("link").click()
         expect(page.locator(".readout")).to_have_count(2)
         temperature = float(readouts(page)[0].split(" | ")[1].removesuffix(" °C"))
         assert temperature > 75
