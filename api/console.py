@@ -17,7 +17,10 @@ CONSOLE_POLICY = (
 
 
 class Made(NamedTuple):
-    """What was made on demand: `file`, from its start, and its `size`. Or an error, and when to ask again (seconds)."""
+    """A stored report, or what was made on demand: `file`, from its start, and its `size`.
+
+    Or an error, and when to ask again (seconds).
+    """
 
     file: IO[bytes] | None = None
     size: int = 0
@@ -48,7 +51,7 @@ class Views(NamedTuple):
     """The latest lines of the events log, the oldest first."""
     reports: Callable[[], list[str]]
     """The days that have a report, the oldest first."""
-    report: Callable[[str], bytes | None]
+    report: Callable[[str], Made | None]
     """The JSON report of a day, or None."""
     not_ready: Callable[[], list[str]]
     """Why the process is not ready; empty if it is."""

@@ -40,10 +40,12 @@ def _report(views: Views, day: str) -> Response:
     if page:
         headers = {"Vary": "Accept", "Content-Security-Policy": PAGE_POLICY}
         return Response(page, headers=headers, mimetype="text/html")
-    content = views.report(day)
-    if content is None:
+    report = views.report(day)
+    if report is None:
         abort(404, f"There is no report of {day}")
-    return Response(content, headers={"Vary": "Accept"}, mimetype="application/json")
+    response = _send(report, "application/json")
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 def _day_so_far(views: Views) -> Response:
@@ -101,6 +103,7 @@ def parse_id(text: str) -> str | int | float | None:
     """Parse the `id` of a machine, which is JSON in the query; None if it is not a string or number."""
     try:
         value = json.loads(text)  # with integers of any size
+        str(value).encode()  # half of a surrogate pair, which no reading has
     except (ValueError, RecursionError):
         return None
     return value if type(value) in (str, int, float) else None

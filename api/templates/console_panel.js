@@ -17,7 +17,7 @@ function readAddress() {
   const query = new URLSearchParams(location.hash.slice(1));
   const source = query.get("source");
   const hours = Number(query.get("hours"));
-  return source === null ? null : { source, id: query.get("id") ?? "null", hours: RANGES_HOURS.includes(hours) ? hours : 0, due: 0 };
+  return !source ? null : { source, id: query.get("id") ?? "null", hours: RANGES_HOURS.includes(hours) ? hours : 0, due: 0 };
 }
 
 const addressOf = ({ source, id, hours }) => `#${new URLSearchParams({ source, id, ...(hours && { hours }) })}`;

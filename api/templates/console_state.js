@@ -63,14 +63,16 @@ function addReadings({ machines: updates, whole }) {
   outdated.forEach(removeMachine);
 }
 
-/** A source that is down or flaps and has sent no reading has a row, and so has a machine with an alarm whose readings are forgotten. */
+/** A source that is down or flaps has a row, if none of its machines has; and so has a machine with an alarm whose readings are forgotten. */
 function addMachinesWithoutReadings() {
-  const withReadings = new Set([...machines.values()].filter(machine => machine.latest).map(machine => machine.source));
+  const withAlarms = [...raisedAlarms.values()].map(([alarm]) => alarm);
+  const withReadings = [...machines.values()].filter(machine => machine.latest);
+  const withRows = new Set([...withReadings, ...withAlarms].map(({ source }) => source));
   for (const source of [...downSources.keys(), ...flappingSources.keys()])
-    if (!withReadings.has(source)) addMachine(machineOf(source, "null"));
-  for (const [{ source, id }] of raisedAlarms.values()) addMachine(machineOf(source, id));
+    if (!withRows.has(source)) addMachine(machineOf(source, "null"));
+  for (const { source, id } of withAlarms) addMachine(machineOf(source, id));
   for (const machine of machines.values()) {
-    const isForSource = !withReadings.has(machine.source) && (downSources.has(machine.source) || flappingSources.has(machine.source));
+    const isForSource = !withRows.has(machine.source) && (downSources.has(machine.source) || flappingSources.has(machine.source));
     if (machine.latest || isForSource || raisedAlarms.has(machine.key)) classify(machine);
     else removeMachine(machine.key);
   }

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from etl.analysis.columns import Bools, Floats, Ints
 from etl.analysis.past import BASELINE_BLOCKS, BASELINE_READINGS, BLOCK_READINGS
-from etl.readings.digits import MAX_SAMPLE, decimals, number
+from etl.readings.digits import decimals, number, sample_step
 
 SIGMAS = 5.0
 """The half width of a band, in sigmas of Gaussian noise. At 8,640 readings a day noise alone leaves a band of 5 sigma
@@ -148,7 +148,7 @@ def resolution_of(values: Floats) -> float:
 
 def places_of(values: Floats) -> int:
     """The decimal places that these readings have."""
-    return decimals(values[:: len(values) // MAX_SAMPLE + 1].tolist())
+    return decimals(values[:: sample_step(len(values))].tolist())
 
 
 def formatter(values: Floats) -> Callable[[float], str]:

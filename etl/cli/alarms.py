@@ -13,8 +13,9 @@ from etl.cli.exits import IO_ERROR, OK, PROBLEM, USAGE, ExitError
 from etl.config.load import Loaded
 from etl.readings.alarms.conditions import Change
 from etl.readings.alarms.fold import alarm_line
+from etl.readings.digits import quantity
 from etl.readings.records import AlarmRule
-from etl.readings.text import duration, plural, printable, with_unit
+from etl.readings.text import duration, plural, printable
 from etl.storage.folder import Folder
 from etl.storage.settings_log import SettingsLog
 
@@ -109,5 +110,5 @@ def _condition(rule: AlarmRule, units: Mapping[str, str]) -> str:
         return f"status {rule.status}{held}"
     unit = units.get(rule.parameter)
     limits = (("above", rule.above), ("below", rule.below))
-    crossed = " or ".join(f"{side} {with_unit(limit, unit)}" for side, limit in limits if limit is not None)
+    crossed = " or ".join(f"{side} {quantity(limit, unit)}" for side, limit in limits if limit is not None)
     return f"{rule.parameter} {crossed}{held}"

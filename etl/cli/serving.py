@@ -1,5 +1,6 @@
 """The API of a process: simulated machines, console, reports, metrics. Only this module imports `api`."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -80,7 +81,7 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces, stopping: Callable[[], bo
         alarms=lambda: [alarm_line(change) for change in restored().alarms.raised()],
         events=lambda: list(pipeline.events.latest),
         reports=folder.reports,
-        report=lambda day: folder.read(folder.report_path(day)),
+        report=lambda day: _report(folder, day),
         not_ready=pipeline.not_ready,
         metrics=lambda: exposition(pipeline),
         report_page=lambda day: _report_page(folder, day),
@@ -117,6 +118,11 @@ def serve_simulated(api: Api) -> None:
 def _machine(console: Console, source: str, machine_id: Any) -> dict[str, Any] | None:
     readings = console.machine(source, machine_id)
     return readings and {"simulated": readings["simulated"], "charts": machine_charts(readings)}
+
+
+def _report(folder: Folder, day: str) -> Made | None:
+    file = folder.open_report(day)
+    return Made(file, os.fstat(file.fileno()).st_size) if file else None
 
 
 def _report_page(folder: Folder, day: str) -> bytes | None:

@@ -23,8 +23,9 @@ from etl.nightly.due import due_days
 from etl.readings.averages.no_number import explain
 from etl.readings.averages.window import silence_s
 from etl.readings.days import next_reports
+from etl.readings.digits import quantity
 from etl.readings.records import Settings
-from etl.readings.text import natural_key, plural, printable, shortened, with_unit
+from etl.readings.text import natural_key, plural, printable, shortened
 from etl.readings.times import rfc3339
 from etl.storage.folder import Folder
 from etl.storage.latest import Lacking, LastReading, down_events, last_readings, raised_alarms
@@ -330,4 +331,4 @@ def _cell(value: Any, unit: str | None = None) -> str:
     if value is None:
         return ""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return printable(shortened(with_unit(value, unit) if is_number else str(value), MAX_CELL))
+    return printable(shortened(quantity(value, unit) if is_number else str(value), MAX_CELL))

@@ -5,7 +5,7 @@
     sources       the kinds of source: a struct for each
     local_zone    what `timezone: local` means
     problems      what is wrong with a config, with a hint for each problem
-    alarms        what is wrong with alarms
+    alarms        what is wrong with parameters, their units and their alarms
     receivers     what is wrong with the receivers of notifications
     warnings      what is surely a mistake, but no reason to refuse a config
     addresses     addresses and paths that cannot be used, and what to write instead

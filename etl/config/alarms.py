@@ -1,7 +1,9 @@
-"""What is wrong with the alarms of a config, beyond the types of their keys."""
+"""What is wrong with the parameters of a config, their units and alarms, beyond the types of their keys."""
 
+import difflib
 import math
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from etl.config.document import KeyPath
 from etl.config.model import Alarm
@@ -12,6 +14,8 @@ MAX_HOLD_S = 3600.0
 
 Mistake = tuple[KeyPath, str, str, str]
 """Where a mistake is, the key whose hint applies, a message, and a hint of its own or an empty one."""
+_NO_KEY = re.compile(r'["\\\x00-\x1f]')
+"""Characters that the keys of lines, as msgspec encodes them, cannot have."""
 
 
 def alarm_rules(alarms: Iterable[Alarm]) -> tuple[AlarmRule, ...]:
@@ -81,3 +85,19 @@ def _limit_mistakes(alarm: Alarm, path: KeyPath, parameters: Collection[str]) ->
     elif alarm.below + alarm.deadband > alarm.above - alarm.deadband:
         hint = f"write at most {(alarm.above - alarm.below) / 2:g}, half of the range"
         yield (*path, "deadband"), "deadband", f"with deadband {alarm.deadband:g} the alarm could never end", hint
+
+
+def parameter_mistakes(parameters: Mapping[str, str], units: Mapping[str, str]) -> Iterator[Mistake]:
+    """What is wrong with the parameters, whose fields are given by name, and with their units."""
+    for name, field in parameters.items():
+        for text in filter(_NO_KEY.search, (name, field)):
+            message = f"{text!r} in parameters has a quote, a backslash or a control character"
+            yield ("parameters", name), "", message, "write another name; records of a source can rename a field"
+    for name, unit in units.items():
+        path = ("units", name)
+        if name not in parameters:
+            near = difflib.get_close_matches(name, parameters, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"write one of {', '.join(parameters)}"
+            yield path, "", f"units names {name}, which is not among parameters", hint
+        if not unit.isprintable() or not unit.strip():
+            yield path, "units", f"{name} in units cannot be {{value}}, which is blank or not printable", ""

@@ -6,7 +6,7 @@ import math
 import re
 import time
 import types
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -17,7 +17,7 @@ import yaml
 
 from etl.config import local_zone
 from etl.config.addresses import host_problem, is_url, network_mistake, path_problem
-from etl.config.alarms import alarm_mistakes
+from etl.config.alarms import alarm_mistakes, parameter_mistakes
 from etl.config.document import ConfigError, Document, KeyPath
 from etl.config.model import HINTS, SECRETS, Api, Config, hint_of, install_hint
 from etl.config.receivers import receiver_mistakes
@@ -213,7 +213,7 @@ def _problems(config: Config) -> Iterator[Problem]:
     yield from _unusable(("api", "host"), config.api.host, host_problem)
     yield from _unusable(("output", "folder"), config.output.folder, partial(path_problem, "folder"))
     yield from _zone_problems(config)
-    yield from _unit_problems(config.units, config.parameters)
+    yield from (Problem(*mistake) for mistake in parameter_mistakes(config.parameters, config.units))
     yield from _cluster_problems(config.report.cluster)
     yield from _api_problems(config.api)
     yield from (Problem(*mistake) for mistake in alarm_mistakes(config.alarms, config.parameters))
@@ -245,17 +245,6 @@ def _zone_problems(config: Config) -> Iterator[Problem]:
         near = difflib.get_close_matches(config.timezone, available_timezones() - {"localtime"}, 1, 0.7)
         hint = f"did you mean {near[0]}?" if near else ""
         yield Problem(("timezone",), "timezone", f"timezone {config.timezone} does not exist", hint)
-
-
-def _unit_problems(units: dict[str, str], parameters: Collection[str]) -> Iterator[Problem]:
-    for name, unit in units.items():
-        path = ("units", name)
-        if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"write one of {', '.join(parameters)}"
-            yield Problem(path, "", f"units names {name}, which is not among parameters", hint)
-        if not unit.isprintable() or not unit.strip():
-            yield Problem(path, "units", f"{name} in units cannot be {{value}}, which is blank or not printable")
 
 
 def _cluster_problems(cluster: str | None) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from etl.pages.charts import Band, Marks, chart, decimals_of, split_at_gaps, time_axis
 from etl.pages.text import plain
-from etl.readings.digits import average_decimals, decimals, number, with_unit
+from etl.readings.digits import average_decimals, number, quantity, with_unit
 from etl.readings.text import plural
 
 TEMPLATES = files("etl.pages") / "templates"
@@ -32,7 +32,7 @@ def machine_charts(machine: dict[str, Any]) -> dict[str, str]:
         shown = with_unit(number(average, average_decimals(decimals_of(segments))), unit)
         label = f"{plain(parameter)}: {plural(len(values), 'reading')}, average {shown}"
         limits = machine["limits"].get(parameter, ())
-        texts = ", ".join(with_unit(number(limit, decimals([limit])), unit) for limit in limits)
+        texts = ", ".join(with_unit(quantity(limit), unit) for limit in limits)
         label += f", limits of alarms {texts}" if texts else ""
         averages = split_at_gaps(times, machine.get("averages", {}).get(parameter, [nan] * len(times)), interval)
         marks = Marks(limits=limits, averages=averages)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from etl.pages.charts import Axis
 from etl.pages.text import MAX_REASON_CHARACTERS, clock, local_time, plain
-from etl.readings.digits import average_decimals, decimals, number, with_unit
+from etl.readings.digits import average_decimals, number, quantity, with_unit
 
 MAX_TELLING = 1000
 """With more anomalies the parameter has no normal value, and the largest deviations say nothing: none is listed."""
@@ -81,7 +81,7 @@ def alarm_shown(change: Entry, places: Mapping[str, int], day: Day) -> dict[str,
         "time": day.clock(change["at"]),
         "name": plain(change["alarm"]),
         "state": "still raised" if change.get("continued") else plain(change["state"]),
-        "holds": holds if limit is None else f"{holds}, limit {with_unit(number(limit, decimals([limit])), unit)}",
+        "holds": holds if limit is None else f"{holds}, limit {with_unit(quantity(limit), unit)}",
         "fragment": fragment(change["at"], day),
     }
 

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 from etl.pages.charts import Band, Marks, chart, decimals_of, time_axis
 from etl.pages.entries import Day, alarm_shown, anomalies_counted, details, incidents, periods
 from etl.pages.links import machine_query
-from etl.pages.report import render
+from etl.pages.rendering import render
 from etl.pages.text import MAX_REASON_CHARACTERS, figure, plain
-from etl.readings.digits import average_decimals, decimals, number, with_unit
+from etl.readings.digits import average_decimals, quantity, with_unit
 from etl.readings.text import plural
 
 MAX_ALARMS, MAX_OPEN_ALARMS = 200, 10
@@ -75,7 +75,7 @@ def _figures(view: View, day: Day) -> Iterable[dict[str, Any]]:
         label = [f"{plain(parameter)} of {plain(machine['source'])}: average {average}", extremes]
         label.append(f"{plural(entry['anomalies'], 'reading')} outside the band")
         if limits:
-            label.append(f"limits of alarms {', '.join(number(limit, decimals([limit])) for limit in limits)}")
+            label.append(f"limits of alarms {', '.join(quantity(limit) for limit in limits)}")
         marks = Marks(periods(entry, day.zone) + silences, limits, view["averages"][parameter])
         band = Band.around(entry["average"], day.threshold)
         yield {

@@ -1,22 +1,16 @@
 """The report page: a day's JSON report and charts of its machines as one HTML file that refers to no other file."""
 
 import json
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from hashlib import sha256
 from heapq import nlargest
 from math import inf
 from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
-
 from etl.pages.charts import Band, Marks, Segments, chart, decimals_of, time_axis
-from etl.pages.console import TEMPLATES, shared_script, shared_styles
 from etl.pages.entries import (
     MAX_TELLING,
     Day,
@@ -30,13 +24,12 @@ from etl.pages.entries import (
 )
 from etl.pages.headline import anomaly_count, headline
 from etl.pages.links import machine_query
+from etl.pages.rendering import render
 from etl.pages.text import (
     MAX_REASON_CHARACTERS,
     NO_UNITS,
-    count,
     figure,
     plain,
-    share,
     unbroken,
 )
 from etl.readings.days import begins, day_after
@@ -59,10 +52,6 @@ MAX_SAMPLED = 3
 """Machines whose readings are read for their digits alone, on a day without charts."""
 
 Report = dict[str, Any]
-
-_ENVIRONMENT = Environment(loader=PackageLoader("etl.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-"""The templates of the pages; everything a machine sent is escaped."""
-_ENVIRONMENT.filters.update(plain=plain, amount=count, plural=plural, share=share, unbroken=unbroken)
 
 
 def report_page(
@@ -121,16 +110,6 @@ def report_page(
         },
     }
     return render("report.html", context, "report.css")
-
-
-def render(template: str, context: Mapping[str, Any], *stylesheets: str) -> bytes:
-    """Render a page with its style and script inline, and their hashes for its policy."""
-    style = b"".join((shared_styles(), *((TEMPLATES / name).read_bytes() for name in stylesheets)))
-    inline = {"style": style, "script": shared_script()}
-    hashes = {name: b64encode(sha256(content).digest()).decode() for name, content in inline.items()}
-    texts = {name: Markup(content.decode()) for name, content in inline.items()}  # noqa: S704  files of this package
-    page = _ENVIRONMENT.get_template(template).render({**context, **texts, "hashes": hashes})
-    return page.encode("utf-8", "replace")
 
 
 def _machine(place: int, machine: Report, day: Day) -> dict[str, Any]:

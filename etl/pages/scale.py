@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import ceil, floor, log10
 from typing import NamedTuple
 
-from etl.readings.digits import decimals, number, with_unit
+from etl.readings.digits import number, quantity, with_unit
 
 HEIGHT = 360
 """Height of the drawing in its own units."""
@@ -71,7 +71,7 @@ def beyond(scale: Scale, band: tuple[float, float] | None, limits: Sequence[floa
         ("above", [limit for limit in limits if limit > scale.high]),
         ("below", [limit for limit in limits if limit < scale.low]),
     ):
-        texts = [with_unit(number(limit, decimals([limit])), unit) for limit in outside]
+        texts = [with_unit(quantity(limit), unit) for limit in outside]
         if texts:
             noun, verb = ("limit", "is") if len(texts) == 1 else ("limits", "are")
             parts.append(f"{noun} {' and '.join(texts)} {verb} {side} this chart")

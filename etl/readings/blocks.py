@@ -75,3 +75,14 @@ def _as_text(statuses: list[Any]) -> list[str | None]:
     if {*map(type, statuses)} <= {str, type(None)}:
         return statuses
     return [s if s is None or type(s) is str else msgspec.json.encode(s).decode() for s in statuses]
+
+
+def lines_with(block: bytes, text: bytes) -> list[bytes]:
+    """The lines of a block that have some bytes, found without splitting the others."""
+    lines = []
+    place = block.find(text)
+    while place >= 0:
+        end = block.index(b"\n", place) + 1
+        lines.append(block[block.rfind(b"\n", 0, place) + 1 : end])
+        place = block.find(text, end)
+    return lines

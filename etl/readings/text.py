@@ -1,12 +1,7 @@
 """Text for people: made safe for a terminal, a log line or a page; counts that agree with their noun."""
 
-import math
 import re
 from collections.abc import Iterable, Sequence
-
-DIGITS, ROUNDED_DIGITS = 12, 6
-"""Significant digits of a number that is shown: as many as it has, if they are no more than 12; else 6, as it is then
-a quotient or was a number of 32 bits."""
 
 _HOST_AND_PORT = re.compile(r"([^:@\[\]]+|\[[^\[\]]*\])(:[0-9]*)?")
 
@@ -59,19 +54,6 @@ def alternatives(names: Iterable[str]) -> str:
     """Names as a choice: "url", "url or file", "url, file or opcua"; empty without names."""
     *first, last = [*names] or [""]
     return f"{', '.join(first)} or {last}" if first else last
-
-
-def shown_number(value: float) -> str:
-    """A number with the digits that it resolves: 20.18 also where binary fractions make it 20.180000000000003."""
-    if isinstance(value, int):
-        return str(value)
-    text = f"{value:.{DIGITS}g}"
-    return text if math.isclose(float(text), value, rel_tol=1e-14) else f"{value:.{ROUNDED_DIGITS}g}"
-
-
-def with_unit(value: float, unit: str | None) -> str:
-    """A number as people read it, with its unit if it has one: "81.2 °C"."""
-    return f"{shown_number(value)} {unit}" if unit else shown_number(value)
 
 
 def natural_key(text: str) -> list[str | tuple[int, str]]:

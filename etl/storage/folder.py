@@ -112,6 +112,13 @@ class Folder:
         except (FileNotFoundError, IrregularFileError):
             return None
 
+    def open_report(self, day: str) -> IO[bytes] | None:
+        """Open the report of a day, which may be long, or None as above."""
+        try:
+            return open(self.report_path(day), "rb", opener=open_regular)
+        except (FileNotFoundError, IrregularFileError):
+            return None
+
     def open_history(self, day: str) -> IO[bytes]:
         """Open the history of a day."""
         return open(self.history_path(day), "rb", opener=open_regular)

@@ -288,12 +288,12 @@ def test_clients_that_do_not_read_hold_no_thread(monkeypatch):
     """More clients than threads take nothing of their long answers: another one is answered, the first are cut off."""
     monkeypatch.setattr(connections, "MAX_UNSENT_BYTES", 32 << 20)
     report = b"[" + b" " * (8 << 20) + b"]"
-    port = start(views=EMPTY._replace(report=lambda day: report))
-    request = b"GET /reports/2026-11-22 HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n"
+    port = start(views=EMPTY._replace(averages=lambda: [report]))
+    request = b"GET /averages HTTP/1.1\r\nHost: a\r\n\r\n"
     with many(port, 10, 4 * request) as clients:
         assert get(port) == 200
         with connect(port, request) as reader:
-            assert answer_of(reader)[2] == []
+            assert answer_of(reader)[2] == [[]]
         until(lambda: sum(map(is_closed, clients)) > 5)
 
 
@@ -301,8 +301,8 @@ def test_a_client_that_stops_reading_is_closed(monkeypatch):
     """A client that takes no byte of its answer any more is closed, although nothing can be sent to it."""
     monkeypatch.setattr(connections, "IDLE_S", 0.2)
     report = b"[" + b" " * (16 << 20) + b"]"
-    port = start(views=EMPTY._replace(report=lambda day: report))
-    with connect(port, b"GET /reports/2026-11-22 HTTP/1.0\r\nAccept: application/json\r\n\r\n") as client:
+    port = start(views=EMPTY._replace(averages=lambda: [report]))
+    with connect(port, b"GET /averages HTTP/1.0\r\n\r\n") as client:
         until(lambda: _peer_is_gone(client))
 
 

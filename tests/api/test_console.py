@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from tests.support.api import ALARM, EMPTY, PAGE, REPORT, SHOWN, client, console, is_error
+from tests.support.api import ALARM, EMPTY, PAGE, REPORT, SHOWN, client, console, is_error, made
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_page_without_its_report_is_not_shown():
 
 def test_a_report_without_a_page_is_json_for_a_browser_too():
     """A report that has no page is served as JSON."""
-    app = client(views=EMPTY._replace(report={"2026-11-21": REPORT}.get, report_page={}.get))
+    app = client(views=EMPTY._replace(report=lambda day: made(REPORT), report_page={}.get))
     assert app.get("/reports/2026-11-21", headers={"Accept": BROWSER}).data == REPORT
 
 

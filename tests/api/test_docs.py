@@ -59,7 +59,7 @@ def app_with(reasons=()):
         alarms=lambda: [ALARM],
         events=lambda: EVENTS,
         reports=lambda: ["2026-11-22"],
-        report={"2026-11-22": REPORT}.get,
+        report=lambda day: made(REPORT) if day == "2026-11-22" else None,
         not_ready=lambda: list(reasons),
         metrics=lambda: b"# HELP telemetry_readings Readings taken.\n",
         report_page={"2026-11-22": b"<!doctype html>"}.get,

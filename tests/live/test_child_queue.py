@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -161,3 +162,12 @@ def test_a_part_is_read_from_any_position():
     assert again.seek(-2, 2) == 4
     second.close()
     assert (len(again), again.read()) == (6, b" 1")
+
+
+def test_an_answer_that_cannot_be_stored_names_the_directory():
+    """Where the directory for temporary files is full, the error says which one it is."""
+    made = Content()
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        made._file = full
+        with pytest.raises(OSError, match=r"No space left.*TMPDIR"):
+            made.append(b"page")

@@ -192,3 +192,21 @@ def test_a_killed_child_is_an_error_and_no_thread_is_lost(busy):
         assert sum("was killed" in text for _, text in answers) == 3
         until(lambda: not children_of(process))
         end(process)
+
+
+def test_a_long_report_takes_no_memory_of_the_process(site):
+    """A report of 100 MB is sent as its client takes it."""
+    site.save(sources=[{"name": "none", "file": "missing.json"}])
+    path = site.root / "output" / "reports" / "2026-11-22.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"[" + b" " * (100 << 20) + b"]")
+
+    def peak_kib(process) -> int:
+        return int(Path(f"/proc/{process.pid}/status").read_text().split("VmHWM:")[1].split()[0])
+
+    with site.running() as process:
+        until(lambda: not_refused(site))
+        before = peak_kib(process)
+        assert len(page(site, "/reports/2026-11-22", "application/json")[1]) == (100 << 20) + 2
+        assert peak_kib(process) - before < 20 << 10
+        end(process)

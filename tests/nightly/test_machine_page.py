@@ -156,6 +156,13 @@ def test_a_machine_without_a_reading_is_not_found(tmp_path):
         assert f"No reading of {source}" in head.error
 
 
+def test_a_long_id_that_does_not_exist_is_not_repeated(tmp_path):
+    """The answer to a query with a very long source and id is short: it must fit the head of an answer."""
+    folder = folder_of(tmp_path, [reading("press", NIGHT - 3600, id=1)])
+    head, parts = ask(folder, "x" * 10_000, "1" * 10_000)
+    assert (head.status, parts, len(head.error) < 300) == (404, [], True)
+
+
 def test_hostile_names_are_text(tmp_path):
     """Source, id, name and status of a machine may be anything: the page shows them, and nothing of it is markup."""
     lines = [reading(HOSTILE, START + 10 * n, id=HOSTILE, name=HOSTILE * 50, status=HOSTILE) for n in range(40)]

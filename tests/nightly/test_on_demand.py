@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from etl.nightly import column_store
 from etl.nightly.on_demand import answers, stored_reports
 from etl.nightly.on_demand.answers import MAX_RAW_BYTES, answer
 from etl.nightly.on_demand.orders import DayOrder, SummariesOrder
@@ -139,6 +140,15 @@ def test_a_damaged_raw_log_is_an_error_and_no_traceback_for_the_client(tmp_path)
     assert "etl verify" in head.error
 
 
+def test_a_full_directory_for_temporary_files_is_named(until_noon, monkeypatch):
+    """Without space for temporary files the answer says where to make room, not that the log is damaged."""
+    folder, now = until_noon
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        monkeypatch.setattr(column_store, "TemporaryFile", lambda **_: full)
+        head, *_ = day_so_far(folder, "2026-11-26", now)
+    assert (head.status, "TMPDIR" in head.error, "etl verify" in head.error) == (503, True, False)
+
+
 def test_summaries_count_what_each_report_says(week):
     """Each report has its counts, the newest first; an incident is listed once, with why."""
     answered = summaries(week)
@@ -173,7 +183,7 @@ def test_only_the_newest_reports_are_read(week, monkeypatch):
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"machines":[{"source":1}]}', b'{"machines":7}'])
 def test_a_damaged_report_has_only_its_date(tmp_path, content):
-    """A report that cannot be decoded, and a FIFO in its place, harm no other one."""
+    """A report that cannot be decoded, and a FIFO or a link to itself in its place, harm no other one."""
     folder = Folder(tmp_path)
     path = folder.path("raw", "2026-11-22")
     path.parent.mkdir()
@@ -182,6 +192,7 @@ def test_a_damaged_report_has_only_its_date(tmp_path, content):
     folder.report_path("2026-11-23").write_bytes(content)
     os.mkfifo(folder.report_path("2026-11-24"))
     Path(folder.report_path("2026-11-25")).symlink_to("/dev/zero")
+    Path(folder.report_path("2026-11-26")).symlink_to(folder.report_path("2026-11-26"))
     answered = summaries(folder)["reports"]
-    assert [len(report) for report in answered] == [1, 1, 1, 6]
+    assert [len(report) for report in answered] == [1, 1, 1, 1, 6]
     assert answered[-1]["readings"] == 1

@@ -60,6 +60,17 @@ def test_a_fleet_whose_only_problem_flaps_has_a_problem(page):
     expect(page.locator("#summary")).to_have_text("3 machines · no problems")
 
 
+def test_a_source_is_one_row_beside_its_machine_with_an_alarm(page):
+    """A source that is down, and of which only an alarm is known, is the row of the machine with that alarm."""
+    overview = fleet(3)
+    overview["down"] = [{"source": "press", "since": stamp(90), "reason": "dns", "why": "no such host"}]
+    alarm = {"alarm": "hot", "holds": "temperature above 80 °C", "since": stamp(400)}
+    overview["alarms"] = [{"source": "press", "id": "7", **alarm}]
+    page.goto(application(overview))
+    expect(page.locator("#summary")).to_have_text("4 machines · 1 with an alarm · 1 down")
+    expect(page.locator("#machines tbody tr").filter(has_text="press")).to_have_count(1)
+
+
 def test_raised_alarms_come_first(page):
     """The machine with alarms is the first row and the first part of the summary; units stand in the alarm's text."""
     page.goto(application(troubled(20)))

@@ -160,7 +160,9 @@ def test_the_address_of_a_machine_survives_a_restart(page, tmp_path):
         expect(page.get_by_role("slider", name="temperature")).to_be_visible()
 
 
-@pytest.mark.parametrize("address", ["#source=machine-1&id={", '#source=machine-1&id="', "#id=7", "#", "#source"])
+@pytest.mark.parametrize(
+    "address", ["#source=machine-1&id={", "#source=&id=", '#source=machine-1&id="', "#id=7", "#", "#source"]
+)
 def test_an_address_that_was_cut_is_no_error(page, address):
     """An address that names no machine opens the table or an empty panel; the page goes on."""
     page.goto(application(fleet(3, down=[])) + address)

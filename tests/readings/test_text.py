@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.readings.text import clipped, excerpt, natural_key, shown_address, shown_number, with_unit
+from etl.readings.text import clipped, excerpt, natural_key, shown_address
 
 
 @given(st.text(), st.integers(4, 100))
@@ -51,34 +51,6 @@ def test_what_is_left_out_is_marked():
 def test_an_address_is_shown_without_login_and_query(address, shown):
     """What may hold a secret is left out; the rest tells which machine it is."""
     assert shown_address(address) == shown
-
-
-@given(st.integers(0, 10**9), st.integers(0, 6))
-def test_a_number_has_the_digits_that_it_resolves(digits, decimals):
-    """A decimal of up to ten digits is shown as it was written, also after it took part in an average."""
-    written = digits / 10**decimals
-    noisy = written * (1 + 2**-51)
-    assert shown_number(written) == shown_number(noisy)
-    assert float(shown_number(written)) == written
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (20.180000000000003, "20.18"),
-        (20.033333333333335, "20.0333"),
-        (20.100000381469727, "20.1"),
-        (123456.78, "123456.78"),
-        (900.0, "900"),
-        (-0.5, "-0.5"),
-        (12345678901234567890, "12345678901234567890"),
-        (1e300, "1e+300"),
-    ],
-)
-def test_a_number_has_no_digits_of_noise(value, shown):
-    """Binary fractions, quotients and numbers of 32 bits are rounded; whole numbers are not."""
-    assert shown_number(value) == shown
-    assert (with_unit(value, "°C"), with_unit(value, None)) == (f"{shown} °C", shown)
 
 
 @given(st.lists(st.integers(0, 10**30)))

@@ -56,7 +56,7 @@ def console(reasons=(), averages=lambda: [b'{"source":"a","id":1}\n', b'{"source
         alarms=lambda: [ALARM + b"\n"],
         events=lambda: iter([b'{"event":"start"}\n']),
         reports=lambda: ["2026-11-21", "2026-11-22"],
-        report={"2026-11-22": REPORT}.get,
+        report=lambda day: made(REPORT) if day == "2026-11-22" else None,
         not_ready=lambda: list(reasons),
         metrics=lambda: b"# HELP telemetry_readings Readings taken.\n",
         report_page={"2026-11-22": PAGE}.get,

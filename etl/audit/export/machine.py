@@ -8,6 +8,7 @@ import msgspec
 from etl.audit.export.columns import averages_columns
 from etl.audit.export.csv_text import csv_pieces
 from etl.audit.export.rows import Cells, LineDecoder, sound_lines, stored_blocks
+from etl.readings.blocks import lines_with
 from etl.readings.records import Machine
 from etl.storage.settings_log import SettingsLog
 
@@ -35,7 +36,7 @@ def machine_day_csv(
 def _of_machine(
     blocks: Iterable[bytes], decoder: LineDecoder, machine: Machine, pause: Callable[[], None]
 ) -> Iterator[Cells]:
-    found = (_lines_with(block, _needle(machine)) for block in blocks)
+    found = (b"".join(lines_with(block, _needle(machine))) for block in blocks)
     for lines in sound_lines(decoder, found, lambda _number, _why: None):
         # The same bytes could also stand in an object that a machine sent as its timestamp or status.
         own = [line for line in lines if _machine_of(decoder, line) == machine]
@@ -55,14 +56,3 @@ def _needle(machine: Machine) -> bytes:
     if key is None or isinstance(key, str):
         return needle + msgspec.json.encode(key) + b","
     return needle + b"%d" % key if type(key) is int and len(str(key)) <= PREFIX_DIGITS else needle
-
-
-def _lines_with(block: bytes, needle: bytes) -> bytes:
-    """The lines of a block that have some bytes."""
-    found = []
-    position = block.find(needle)
-    while position >= 0:
-        end = block.find(b"\n", position) + 1
-        found.append(block[block.rfind(b"\n", 0, position) + 1 : end])
-        position = block.find(needle, end)
-    return b"".join(found)

@@ -2,7 +2,7 @@
 
 import io
 import os
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import Any, Self
 from weakref import finalize
 
@@ -26,12 +26,18 @@ class Content:
         self._starts: list[int] = []
 
     def append(self, data: bytes) -> None:
-        """Add bytes as they come from the child; ChildProcessError beyond MAX_ANSWER_BYTES."""
+        """Add bytes as they come from the child; ChildProcessError beyond MAX_ANSWER_BYTES.
+
+        An OSError names the directory for temporary files.
+        """
         if self._file.tell() + len(data) > MAX_ANSWER_BYTES:
             raise ChildProcessError(f"This is longer than {MAX_ANSWER_BYTES >> 20} MiB")
         rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{gettempdir()} (TMPDIR)") from error
 
     def finish(self) -> Self:
         """Read the head; ValueError if the answer is not complete."""

@@ -104,6 +104,8 @@ class Pages:
             raise RefusedError(503, "The process is stopping") from None
         except ChildProcessError as error:
             raise RefusedError(503, str(error)) from None
+        except OSError as error:
+            raise RefusedError(503, f"This cannot be made now: {error}") from None
         if content.head.error:
             raise RefusedError(content.head.status, content.head.error)
         return content

@@ -9,9 +9,10 @@ import msgspec
 
 from etl.live.standing import MAX_PENDING_BYTES, Down
 from etl.pages.text import clock, plain
-from etl.readings.alarms.conditions import Change
+from etl.readings.alarms.conditions import Change, crossed_limit
 from etl.readings.alarms.fold import alarm_line
-from etl.readings.text import duration, plural, with_unit
+from etl.readings.digits import quantity
+from etl.readings.text import duration, plural
 from etl.readings.times import rfc3339
 
 MAX_LISTED = 100
@@ -127,17 +128,12 @@ def _sentence(change: Change, shared: Collection[str], zone: ZoneInfo, units: Ma
     if change.reason:
         return f"{rule.name} ended: {machine}, as the config changed"
     value, unit = condition.value, units.get(rule.parameter or "")
-    what = f"{plain(rule.parameter)} {with_unit(value, unit)}" if rule.status is None else f"status {plain(value)}"
+    what = f"{plain(rule.parameter)} {quantity(value, unit)}" if rule.status is None else f"status {plain(value)}"
     if change.state == "ended":
         return f"{rule.name} ended: {machine} {what} after {duration(round((change.at - condition.since) / 1000))}"
-    limit = "" if condition.limit is None else f" {_side(change)} {with_unit(condition.limit, unit)}"
+    limit = "" if condition.limit is None else f" {crossed_limit(change, unit)}"
     day = datetime.fromtimestamp(change.at / 1000, zone).date()
     return f"{rule.name}: {machine} {what}{limit} since {clock(rfc3339(condition.since / 1000), day, zone)}"
-
-
-def _side(change: Change) -> str:
-    """On which side of its limit an average is."""
-    return "above" if change.condition.limit == change.rule.above else "below"
 
 
 def report_message(summary: dict[str, Any], now: float) -> Message:

@@ -15,7 +15,7 @@ import orjson
 from etl.config.load import Loaded
 from etl.live.sinks.alarms import RaisedAlarms
 from etl.live.standing import Standing
-from etl.readings.alarms.conditions import Change, limits_of
+from etl.readings.alarms.conditions import Change, crossed_limit, limits_of
 from etl.readings.averages.window import Window, number
 from etl.readings.lines import MAX_TEXT_CHARACTERS
 from etl.readings.records import Machine, Reading
@@ -224,9 +224,8 @@ class Console:
 def _alarm(change: Change, units: Mapping[str, str]) -> dict[str, str]:
     """A raised alarm as the console shows it: what holds, and since when."""
     rule, condition = change.rule, change.condition
-    side = "above" if condition.limit == rule.above else "below"
-    limit = f"{condition.limit:g} {units.get(rule.parameter or '', '')}".rstrip()
-    holds = f"status {rule.status}" if rule.status is not None else f"{rule.parameter} {side} {limit}"
+    limit = crossed_limit(change, units.get(rule.parameter or ""))
+    holds = f"status {rule.status}" if rule.status is not None else f"{rule.parameter} {limit}"
     since = rfc3339(condition.since / 1000)
     return {
         "source": change.machine[0],

@@ -1,10 +1,9 @@
 """Answers an order for a page: what the child process of a running `etl run` computes."""
 
+import errno
 import logging
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -34,20 +33,16 @@ MAX_RAW_BYTES = 2 << 30
 MAX_HISTORY_BYTES = 64 << 20
 """Raw logs of the days before that are read where no history is stored: more would take longer than the day itself.
 Beyond it the detectors know the day alone."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""The directory for temporary files is full; nothing else is written."""
 
 log = logging.getLogger("etl")
 
 
 def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
     """Make what an order asks for: the head of the answer, and its parts."""
-    make_parts: dict[type, Callable[[SettingsLog, Any], list[bytes]]] = {
-        DayOrder: _day,
-        MachineDayOrder: lambda settings, machine: [machine_day(settings, machine)],
-        MachineHoursOrder: lambda settings, machine: [msgspec.json.encode(machine_hours(settings.folder, machine))],
-        SummariesOrder: lambda settings, newest: [msgspec.json.encode(summaries(settings.folder, newest.since))],
-    }
     try:
-        parts = make_parts[type(order)](SettingsLog(Folder(Path(order.folder)), order.settings), order)
+        parts = _parts(SettingsLog(Folder(Path(order.folder)), order.settings), order)
     except PageError as error:
         return PageHead(status=error.status, error=str(error)), []
     except MemoryError:
@@ -57,9 +52,23 @@ def answer(order: AnyPageOrder) -> tuple[PageHead, list[bytes]]:
         return PageHead(status=404, error="The raw log of that day was just deleted or replaced; try again"), []
     except (OSError, *REPORT_ERRORS) as error:
         log.exception("A page cannot be made: %s", order)
-        why = f"The files cannot be read: {error}. `etl verify` shows where they are damaged"
+        is_full = isinstance(error, OSError) and error.errno in NO_SPACE
+        hint = "Make room there" if is_full else "`etl verify` shows where the files are damaged"
+        why = f"This cannot be made: {error}. {hint}"
         return PageHead(status=503, error=why), []
     return PageHead(tuple(map(len, parts))), parts
+
+
+def _parts(settings_log: SettingsLog, order: AnyPageOrder) -> list[bytes]:
+    match order:
+        case DayOrder():
+            return _day(settings_log, order)
+        case MachineDayOrder():
+            return [machine_day(settings_log, order)]
+        case MachineHoursOrder():
+            return [msgspec.json.encode(machine_hours(settings_log.folder, order))]
+        case SummariesOrder():
+            return [msgspec.json.encode(summaries(settings_log.folder, order.since))]
 
 
 def _day(settings_log: SettingsLog, order: DayOrder) -> list[bytes]:

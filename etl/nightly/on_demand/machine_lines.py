@@ -15,7 +15,7 @@ import numpy as np
 from etl.analysis.columns import Columns, Floats, collect
 from etl.nightly.column_store import ColumnStore
 from etl.readings.averages.window import number
-from etl.readings.blocks import block_decoder
+from etl.readings.blocks import block_decoder, lines_with
 from etl.readings.lines import UNREADABLE, id_of, raw_decoder
 from etl.readings.records import Machine, RejectedError, Rows
 from etl.readings.times import clamp
@@ -119,7 +119,7 @@ def _lines_of(folder: Folder, kind: str, day: str, machine: Machine) -> Iterator
     """The lines of a machine, in blocks."""
     name, decode = msgspec.json.encode(machine[0]), _OWNERS[kind]
     for _, block in folder.blocks(kind, day):
-        lines = _lines_with(block, name)
+        lines = _lines_naming(block, name)
         try:
             owners = list(map(decode, lines))
         except UNREADABLE:
@@ -128,17 +128,11 @@ def _lines_of(folder: Folder, kind: str, day: str, machine: Machine) -> Iterator
             yield b"".join(found)
 
 
-def _lines_with(block: bytes, text: bytes) -> list[bytes]:
+def _lines_naming(block: bytes, text: bytes) -> list[bytes]:
     """At least the lines of a block that have this JSON string, also in a form with escapes."""
     if b"\\" in block or block.count(text) > MANY_LINES:
         return BytesIO(block).readlines()
-    lines = []
-    place = block.find(text)
-    while place >= 0:
-        end = block.index(b"\n", place) + 1
-        lines.append(block[block.rfind(b"\n", 0, place) + 1 : end])
-        place = block.find(text, end)
-    return lines
+    return lines_with(block, text)
 
 
 def _owner(decode: Callable[[bytes], Any], line: bytes) -> Any:

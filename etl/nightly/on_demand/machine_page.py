@@ -15,9 +15,11 @@ from etl.nightly.on_demand.stored_reports import Detected, MachineDetections, de
 from etl.nightly.report import incident_record
 from etl.nightly.thinning import thin
 from etl.pages.machine import machine_page, range_charts
+from etl.pages.text import MAX_NAME_CHARACTERS
 from etl.readings.alarms.conditions import limits_of
 from etl.readings.days import begins, day_after, day_finder
 from etl.readings.records import Machine, Settings
+from etl.readings.text import clipped
 from etl.storage.folder import Folder
 from etl.storage.latest import alarm_changes
 from etl.storage.settings_log import SettingsLog
@@ -40,7 +42,8 @@ def machine_day(settings_log: SettingsLog, order: MachineDayOrder) -> bytes:
     settings = settings_log.of_day(day)
     columns = raw_columns(folder, day, machine, tuple(settings.parameters.values()))
     if columns is None:
-        raise PageError(404, f"No reading of {order.source} with the id {order.id} in the raw log of {day}")
+        source, id_json = (clipped(text, MAX_NAME_CHARACTERS) for text in (order.source, order.id))
+        raise PageError(404, f"No reading of {source} with the id {id_json} in the raw log of {day}")
     detected = detections(folder, day, machine) or _detect(folder, day, columns, settings, order)
     zone, days = ZoneInfo(settings.timezone), folder.days("raw")
     start, day_end = begins(day, zone), begins(day_after(day), zone)

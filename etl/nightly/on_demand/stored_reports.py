@@ -1,5 +1,6 @@
 """Reads stored reports back, only what is needed of them: summaries of the newest, what one says of a machine."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -141,10 +142,9 @@ def _incidents(day: str, machine: _Machine) -> list[dict[str, Any]]:
 
 
 def _read(folder: Folder, day: str, limit: int) -> bytes | None:
-    """A report of at most `limit` bytes; None if it is longer, missing or no regular file."""
-    try:
-        if folder.report_path(day).stat().st_size > limit:
-            return None
-    except FileNotFoundError:
-        return None
-    return folder.read(folder.report_path(day))
+    """A report of at most `limit` bytes; None if it is longer, or cannot be read: the others can."""
+    path = folder.report_path(day)
+    with suppress(OSError):
+        if path.stat().st_size <= limit:
+            return folder.read(path)
+    return None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from etl.readings.digits import quantity
 from etl.readings.records import AlarmRule, Machine
 
 
@@ -61,6 +62,12 @@ class Change(NamedTuple):
     state: str
     continued: bool = False
     reason: str | None = None
+
+
+def crossed_limit(change: Change, unit: str | None) -> str:
+    """The limit that the average is beyond, in words: "above 80 °C"."""
+    side = "above" if change.condition.limit == change.rule.above else "below"
+    return f"{side} {quantity(change.condition.limit or 0.0, unit)}"
 
 
 def rules_for(rules: Iterable[AlarmRule], parameters: Iterable[str], source: str) -> Rules:

@@ -1,4 +1,4 @@
-"""Numbers on pages: the digits that a sensor resolves, and no more."""
+"""Numbers for people: the digits that a sensor resolves, and no more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.pages.text import figure, share, unbroken
-from etl.readings.digits import average_decimals, decimals, number, with_unit
+from etl.readings.digits import average_decimals, decimals, number, quantity, with_unit
 
 
 @given(numbers=st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=300), places=st.integers(0, 4))
@@ -34,6 +34,9 @@ def test_the_digits_are_those_of_the_readings(numbers, places):
         ([0.00123, 0.00125], 5),
         ([1e300], 0),
         (list(struct.unpack("3f", struct.pack("3f", 811.62, 20.18, 0.1))), 2),
+        ([1234567.5], 1),
+        ([29.0, 29.5] * 150, 1),
+        ([29.0, 29.25] * 100, 2),
         ([20.18] * 96 + [20.123456] * 4, 2),
     ],
 )
@@ -56,6 +59,33 @@ def test_digits_of_unusual_readings(readings, places):
 def test_a_number_has_its_places(value, places, text):
     """A number is rounded, with thousands apart, and never -0; where it would be too long it has an exponent."""
     assert number(value, places) == figure(value, places) == text
+
+
+@given(st.integers(0, 10**9 - 1), st.integers(0, 6))
+def test_a_quantity_has_the_digits_that_it_was_written_with(digits, decimals):
+    """A decimal of up to nine digits is shown as it was written, also after it took part in an average."""
+    written = digits / 10**decimals
+    noisy = written * (1 + 2**-51)
+    assert quantity(written) == quantity(noisy)
+    assert float(quantity(written).replace(",", "")) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (20.180000000000003, "20.18"),
+        (20.033333333333335, "20.0333"),
+        (20.100000381469727, "20.1"),
+        (123456.78, "123,456.78"),
+        (900.0, "900"),
+        (-0.5, "-0.5"),
+        (12345678901234567890, "12,345,678,901,234,567,890"),
+        (1e300, "1e+300"),
+    ],
+)
+def test_a_quantity_has_no_digits_of_noise(value, text):
+    """Binary fractions, quotients and numbers of 32 bits are rounded; whole numbers are not."""
+    assert (quantity(value), quantity(value, None), quantity(value, "°C")) == (text, text, f"{text} °C")
 
 
 def test_where_there_is_no_value_there_is_a_dash():
