@@ -18,7 +18,7 @@ from etl.config.load import Loaded, defaults, load
 from etl.config.sources.base import Source
 from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
-from etl.readings.answers import parse, split
+from etl.readings.answers import reading_of, split
 from etl.readings.averages.window import number
 from etl.readings.records import Poll, RejectedError
 from etl.readings.text import clipped, excerpt, plural, shown_address
@@ -107,12 +107,17 @@ def _source(loaded: Loaded, target: str) -> Source:
 
 def _poll(loaded: Loaded) -> list[Poll]:
     """Poll the sources over their transports, each with its own settings; the results in the order of the sources."""
-    context = Context(time.time, Intake(), loaded.file.parent, loaded.default_timeout, loaded.config.transport)
+    context = Context(
+        time.time, Intake(), loaded.file.parent, loaded.default_timeout, loaded.config.transport, is_trial=True
+    )
     results: SimpleQueue[Poll] = SimpleQueue()
     transports = open_transports(loaded.sources, context, {})
     for kind, sources in by_kind(loaded.sources).items():
         transports[kind].start([source.name for source in sources], results.put)
-    polls = {poll.source: poll for poll in (results.get() for _ in loaded.sources)}
+    polls: dict[str, Poll] = {}
+    while len(polls) < len(loaded.sources):
+        poll = results.get()
+        polls.setdefault(poll.source, poll)  # a source that sends on its own may deliver further ones
     for transport in transports.values():
         transport.close()
     return [polls[source.name] for source in loaded.sources]
@@ -125,7 +130,7 @@ def _judged(loaded: Loaded, source: Source, poll: Poll) -> _Result:
     rejections = list(records.rejections)
     for answer in records.answers:
         try:
-            readings.append(parse(answer.body))
+            readings.append(reading_of(answer))
         except RejectedError as error:
             rejections.append(error)
     fields = loaded.config.parameters.values()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from etl.config.sources.base import Source
 from etl.readings.records import Answer, Failure, Poll, Position, RejectedError, Restart
@@ -43,6 +43,14 @@ class Transport(Protocol):
         """
 
 
+@runtime_checkable
+class Acknowledging(Protocol):
+    """A transport that tells its sources what is written: the receipts of its polls are given back after `close`."""
+
+    def settle(self, seconds: float) -> None:
+        """Tell the sources of all receipts that were given back; wait up to so many seconds for it."""
+
+
 class Context(NamedTuple):
     """What a transport is opened with, beside its sources."""
 
@@ -60,6 +68,8 @@ class Context(NamedTuple):
     """The position in the last raw line of each of these sources that has one; reads the raw log."""
     previous: Transport | None = None
     """The transport that polled this kind before a reload: a followed file continues where it is."""
+    is_trial: bool = False
+    """Whether answers are only shown: no source may be told that they are written, no other process disturbed."""
 
     def timeout(self, source: Source) -> float:
         """The total deadline of a poll in seconds."""

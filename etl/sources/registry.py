@@ -13,6 +13,7 @@ from etl.sources.extraction import Extraction
 TRANSPORTS = {
     "url": ("etl.sources.http.client", "open_client"),
     "file": ("etl.sources.file.transport", "FileTransport"),
+    "mqtt": ("etl.sources.mqtt.transport", "MqttTransport"),
 }
 """By the key of the kind (`config/sources/kinds`): the module, and the class or function in it that opens a transport
 from the sources of the kind and a Context."""

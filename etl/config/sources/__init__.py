@@ -4,5 +4,6 @@ kinds        the kinds there are, by the key that chooses each, and how an entry
 base         what every kind has
 http         `url`: over HTTP
 file         `file`: a JSON file
+mqtt         `mqtt`: topics of a broker
 expressions  JMESPath expressions that cannot be used as `records`
 """

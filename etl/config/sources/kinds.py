@@ -7,6 +7,7 @@ import msgspec
 from etl.config.sources.base import Duration, Source
 from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
+from etl.config.sources.mqtt import MqttSource
 from etl.readings.text import alternatives
 
 KINDS: dict[str, type[Source]] = {
@@ -14,6 +15,7 @@ KINDS: dict[str, type[Source]] = {
     for kind in (
         HttpSource,
         FileSource,
+        MqttSource,
     )
 }
 """The kinds by the key that chooses each; `sources/registry` has what polls them."""
