@@ -247,7 +247,7 @@ class Writer:
         for errors in _by_reason(rejections).values():
             self._standing.rejected(poll.source, errors[0], len(errors))
         failure = poll.failure
-        if rejections and not lines:
+        if rejections and not lines and not poll.receipt:  # a message that is no reading says nothing of its source
             failure = Failure(rejections[-1].reason, str(rejections[-1]))
         if failure:
             self._standing.failed(poll.source, poll.at, failure)

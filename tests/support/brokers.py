@@ -69,7 +69,7 @@ class Publisher:
     """Publishes readings with QoS 1, and those it could not deliver when the broker is back."""
 
     def __init__(self, broker: Broker, **login: str) -> None:
-        from paho.mqtt.client import Client, CallbackAPIVersion  # noqa: PLC0415  the extra may be missing
+        from paho.mqtt.client import CallbackAPIVersion, Client  # noqa: PLC0415  the extra may be missing
 
         self._client = Client(CallbackAPIVersion.VERSION2, f"publisher-{id(self)}", clean_session=False)
         self._client.reconnect_delay_set(0.05, 0.2)
@@ -90,6 +90,7 @@ class Publisher:
 
     def send(self, count: int = 1, topic: str = TOPIC, **how) -> list[int]:
         """Publish this many numbered readings, and wait until the broker has them."""
+        until(self._client.is_connected)
         numbers = [next(self._numbers) for _ in range(count)]
         sent = [self._client.publish(topic, reading(number), qos=1, **how) for number in numbers]
         for message in sent:
@@ -124,6 +125,18 @@ class Publisher:
         self._client.disconnect()
         self._client.loop_stop()
         del self._client, self._thread  # paho closes its descriptors then
+
+
+def delete_session(broker: Broker, client_id: str) -> None:
+    """Connect under this id without a session, which ends that of another client, and disconnect."""
+    from paho.mqtt.client import CallbackAPIVersion, Client  # noqa: PLC0415  the extra may be missing
+
+    client = Client(CallbackAPIVersion.VERSION2, client_id, clean_session=True)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    until(client.is_connected)
+    client.disconnect()
+    client.loop_stop()
 
 
 def reading(number: int) -> str:

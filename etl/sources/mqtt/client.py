@@ -31,6 +31,17 @@ class FailedError(Exception):
         self.failure = failure
 
 
+class _Socket(ssl.SSLSocket):
+    """A TLS socket that is closed where the handshake fails: paho leaves it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 def new_client(source: MqttSource, folder: Path, version: MQTTProtocolVersion, is_trial: bool) -> Client:
     """A client that is not connected yet. With `is_trial` it has no session, so that it disturbs no other process.
 
@@ -47,10 +58,12 @@ def new_client(source: MqttSource, folder: Path, version: MQTTProtocolVersion, i
     if source.target.is_secure:
         path = folder / source.ca_file if source.ca_file else None
         try:
-            client.tls_set_context(ssl.create_default_context(cafile=path))
+            trusted = ssl.create_default_context(cafile=path)
         except OSError as error:
             why = f"ca_file {path} cannot be read: {error.strerror or error}"
             raise FailedError(Failure("tls", why)) from error
+        trusted.sslsocket_class = _Socket
+        client.tls_set_context(trusted)
     return client
 
 

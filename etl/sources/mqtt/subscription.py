@@ -18,13 +18,15 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from etl.config.sources.mqtt import MqttSource, subscribed
 from etl.readings.records import CLOSED, Failure, Poll
 from etl.sources.contract import Context, timed_out
-from etl.sources.mqtt.connection import Connection
+from etl.sources.mqtt.connection import BROKEN, Connection
 from etl.sources.mqtt.session import MAX_TOPICS, Session
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
 """Pauses before another attempt to connect: doubled each time, up to the longest."""
 STABLE_S = 60.0
 """After a connection that lasted so long the pauses start over: two clients with one id end each other's sooner."""
+TAKEN_OVER_AFTER = 2
+"""Connections in a row that the broker accepted and soon ended, without a reason: some name none to an old client."""
 CLOSE_S = 3.0
 """After `close`, what was delivered gets this long to be written and acknowledged: the writer ends within 2 s."""
 
@@ -187,7 +189,7 @@ class Subscription:
             old.close()
             old.join(2 * CLOSE_S)
         self._before.clear()
-        delay, version = FIRST_DELAY_S, MQTTProtocolVersion.MQTTv5
+        delay, version, cut_off = FIRST_DELAY_S, MQTTProtocolVersion.MQTTv5, 0
         while not self.is_closing:
             began = time.monotonic()
             connection = Connection(self, version)
@@ -199,9 +201,15 @@ class Subscription:
                     continue
             else:
                 version = MQTTProtocolVersion.MQTTv5
+            is_stable = time.monotonic() - began > STABLE_S
+            cut_off = cut_off + 1 if connection.is_accepted and failure == BROKEN and not is_stable else 0
+            if cut_off >= TAKEN_OVER_AFTER:
+                failure = Failure(
+                    "taken_over", f"the broker keeps ending it: another client uses {self.source.session}"
+                )
             if not self.is_closing:
                 self.settle(failure)
-                delay = FIRST_DELAY_S if time.monotonic() - began > STABLE_S else delay
+                delay = FIRST_DELAY_S if is_stable else delay
                 self._pause(delay)
                 delay = min(delay * 2, MAX_DELAY_S)
         self._release()
