@@ -245,7 +245,7 @@ class Writer:
         for restart in poll.restarts:
             self._standing.restarted(poll.source, restart)
         for errors in _by_reason(rejections).values():
-            self._standing.rejected(poll.source, errors[0], len(errors))
+            self._standing.rejected(poll.source, errors[0], len(errors), poll.at if poll.receipt else None)
         failure = poll.failure
         if rejections and not lines and not poll.receipt:  # a message that is no reading says nothing of its source
             failure = Failure(rejections[-1].reason, str(rejections[-1]))

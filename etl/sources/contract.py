@@ -26,7 +26,8 @@ TOO_LARGE = Failure("too_large", f"the answer is larger than {MAX_BODY_BYTES >> 
 class Transport(Protocol):
     """Polls sources of one kind.
 
-    Each source that is started is delivered exactly once, by its deadline, from any thread.
+    Each source that is started is delivered exactly once, by its deadline, from any thread. What a source sends on its
+    own is delivered in further polls, to the receiver of the last start.
 
     An answer may have a mark, which says where its source goes on after it. Nobody else looks into it; what is split
     from an answer by `records` has the mark of the answer. A Position is written into the raw lines: after a restart,

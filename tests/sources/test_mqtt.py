@@ -229,6 +229,25 @@ def test_what_is_no_reading_is_acknowledged_too(broker, publisher, plant):
     assert len(running.events("rejected")) == 1
 
 
+def test_a_topic_of_other_payloads_does_not_fill_the_events_log(broker, publisher, plant):
+    """Rejected messages are counted, and have an event now and then, which counts those since the last one."""
+    running = plant(sources=[{"name": "m", "mqtt": f"{broker.address}/{TOPIC}"}])
+    try:
+        running.tick()
+        for number in range(30):
+            publisher.send_bytes(b"21.5 C")
+            if number == 20:
+                until(lambda: running.tick(interval=0) or running.pipeline.standing.counts["rejected"] == 21)
+                running.clock.now += 20
+            running.tick(interval=0.1)
+        until(lambda: running.tick(interval=0) or running.pipeline.standing.counts["rejected"] == 30)
+    finally:
+        running.close()
+    rejected = running.events("rejected")
+    assert len(rejected) == 2
+    assert 21 <= sum(event.get("count", 1) for event in rejected) <= 30
+
+
 def test_a_full_disk_acknowledges_nothing(broker, publisher, plant):
     """What comes while the disk is full waits, unacknowledged; when there is room again it is written, each once."""
     full = Full()

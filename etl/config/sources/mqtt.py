@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Meta
 
 from etl.config.addresses import is_url
-from etl.config.sources.base import Mistake, Source
+from etl.config.sources.base import JsonSource, Mistake
 
 MAX_TOPIC_BYTES = 65_535
 """The longest text that the protocol can send."""
@@ -31,17 +31,16 @@ class Target(NamedTuple):
     topic: str
 
 
-class MqttSource(Source, frozen=True, kw_only=True):
+class MqttSource(JsonSource, frozen=True, kw_only=True):
     """Machines that publish their readings to a broker."""
 
     key = "mqtt"
     label = "an mqtt:// address"
     no_answer = "connected, but no message came yet"
-    hints = Source.hints | {
+    hints = JsonSource.hints | {
         "mqtt": _HINT,
         "client_id": "write the name under which the broker keeps messages for this source, another for each source",
         "ca_file": "write the path of a PEM file, absolute or from the config's folder",
-        "records": "write a JMESPath expression that selects a reading or a list of readings, such as machines[]",
         "id": "write id: topic, id: topic[1] for one level of the topic, counted from 0, or id: key beside records",
     }
     unknown_key_hints: ClassVar[dict[str, str]] = {
@@ -63,8 +62,7 @@ class MqttSource(Source, frozen=True, kw_only=True):
     mqtt: str
     client_id: Annotated[str, Meta(max_length=200)] = ""
     ca_file: Annotated[str, Meta(min_length=1)] | None = None
-    records: str | None = None
-    id: Annotated[str, Meta(pattern=r"^(key|topic(\[-?[0-9]{1,3}\])?)$")] | None = None
+    id: Annotated[str, Meta(pattern=r"^(key|topic(\[-?[0-9]{1,3}\])?)$")] | None = None  # type: ignore[assignment]
 
     @property
     def target(self) -> Target:
@@ -78,11 +76,6 @@ class MqttSource(Source, frozen=True, kw_only=True):
     def session(self) -> str:
         """The client id."""
         return self.client_id or f"etl-{self.name}"
-
-    @property
-    def by_key(self) -> bool:
-        """Whether `records` gives an object whose keys are the ids of its readings."""
-        return self.id == "key"
 
     @property
     def always_sends(self) -> bool:
