@@ -211,9 +211,10 @@ def test_what_is_no_reading_is_acknowledged_too(broker, publisher, plant):
     running = plant(sources=[{"name": "m", "mqtt": f"{broker.address}/{TOPIC}"}])
     try:
         running.tick()
-        publisher.send_bytes(b"21.5 C")
         sent = publisher.send(1)
         until(lambda: running.tick() or [line["n"] for line in running.records("raw")] == sent)
+        publisher.send_bytes(b"21.5 C")
+        until(lambda: running.tick() or running.events("rejected"))
     finally:
         running.close()
     (rejected,) = running.events("rejected")
@@ -266,6 +267,25 @@ def test_a_full_disk_acknowledges_nothing(broker, publisher, plant):
         assert [line["n"] for line in running.records("raw")] == first + sent
         (dropped,) = until(lambda: running.tick() or running.events("dropped"))
         assert dropped["lines"] == 0
+    finally:
+        running.close()
+
+
+def test_what_a_full_disk_did_not_take_is_there_after_the_end(broker, publisher, plant):
+    """A process that ends while the disk is full has acknowledged nothing of it: the next one writes each once."""
+    full = Full()
+    running = plant(sources=[{"name": "m", "mqtt": f"{broker.address}/{TOPIC}"}], system=full)
+    try:
+        running.tick()
+        full.is_full = True
+        sent = publisher.send(30)
+        until(lambda: running.tick() or len(running.pipeline.logs.raw) == 30)
+        running.close()
+        running.pipeline.settle()
+        full.is_full = False
+        running.open()
+        until(lambda: running.tick() or len(running.records("raw")) == 30)
+        assert [line["n"] for line in running.records("raw")] == sent
     finally:
         running.close()
 
@@ -470,6 +490,26 @@ def test_an_older_broker_is_read(refusal, stack, opened):
     write(inbox)
     until(lambda: server.requests)
     assert server.requests == [b"\x40\x02\x00\x07"]
+
+
+def test_an_older_broker_repeats_no_retained_message(stack, opened):
+    """Over MQTT 3.1.1 a subscription that the broker had kept brings retained messages again: they are left out."""
+
+    def talk(connection: servers.Connection) -> None:
+        if connection.sock.recv(65_536)[8:9] == b"\x05":
+            connection.send(CONNACK_V3[:-1] + b"\x01")
+            return
+        connection.send(b"\x20\x02\x01\x00")
+        subscribe = connection.sock.recv(65_536)
+        connection.send(b"\x90\x03" + subscribe[2:4] + b"\x01")
+        connection.send(b"\x33\x07\x00\x01t\x00\x07{}" + b"\x32\x07\x00\x01t\x00\x08[]")
+        connection.wait()
+
+    server = Server(talk)
+    stack.callback(server.close)
+    transport = opened(MqttSource(name="m", mqtt=f"mqtt://{server.netloc}/t", timeout=PATIENCE))
+    first = poll_all(transport, ["m"]).first("m")
+    assert [answer.body for answer in first.answers] == [b"[]"]
 
 
 def test_a_broker_that_says_nothing_is_a_timeout(stack, opened):
