@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 pytest.importorskip("paho.mqtt", reason="the extra mqtt is not installed")
@@ -69,6 +69,8 @@ class Model:
         self.wire = list(self.sent.items())
 
 
+@example([("publish", 1), ("reconnect", 1), ("write", 1), ("acknowledge", 1)])
+@example([("publish", 1), ("write", 1), ("reconnect", 1), ("acknowledge", 1), ("receive", 1)])
 @given(
     st.lists(
         st.tuples(
