@@ -151,6 +151,20 @@ def test_without_memory_nothing_is_read(broker, publisher, opened, monkeypatch):
     until(lambda: numbers(inbox) == [1, 2])
 
 
+def test_messages_without_acknowledgement_are_bounded_too(broker, publisher, opened, monkeypatch):
+    """Of QoS 0 only as much is read as there is memory for, however small the messages are."""
+    monkeypatch.setattr("etl.sources.intake.MAX_RECEIVED_BYTES", 100_000)
+    inbox = poll_all(opened(source(broker), intake=Intake()), ["m"])
+    for number in range(6):
+        publisher.send_bytes(b'{"n":%d}' % number, qos=0)
+        until(lambda count=number + 1: len(numbers(inbox)) == count)
+    publisher.send_bytes(b'{"n":6}', qos=0)
+    poll_all(opened(source(broker, name="other", client_id="other")), ["other"])  # a round trip to the broker
+    assert numbers(inbox) == [*range(6)]
+    inbox.polls.clear()
+    until(lambda: numbers(inbox) == [6])
+
+
 def test_a_broker_that_comes_back_sends_only_what_is_new(broker, publisher, opened):
     """What waits for the disk while the broker restarts is not delivered twice, and is acknowledged afterwards."""
     transport = opened(source(broker))

@@ -106,7 +106,8 @@ class Publisher:
 
     def send_bytes(self, payload: bytes, topic: str = TOPIC, **how) -> None:
         """Publish any payload, and wait until the broker has it."""
-        self._client.publish(topic, payload, qos=1, **how).wait_for_publish(HANG_S)
+        until(self._client.is_connected)
+        self._client.publish(topic, payload, **{"qos": 1, **how}).wait_for_publish(HANG_S)
 
     def repeat(self, payload: bytes | None = None, every_s: float = 0.02) -> None:
         """Publish numbered readings, or this payload, until the end."""

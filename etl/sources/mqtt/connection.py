@@ -14,7 +14,8 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from etl.readings.records import Answer, Failure, Poll, RejectedError
 from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, timed_out
-from etl.sources.mqtt.client import FailedError, connect, explain, new_client, refusal, subscribe
+from etl.sources.intake import SMALL_BYTES
+from etl.sources.mqtt.client import MAX_IN_FLIGHT, FailedError, connect, explain, new_client, refusal, subscribe
 from etl.sources.mqtt.session import Message, Receipt
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Connection:
             self._acknowledge(client)
             if self._is_over(client, now):
                 return
-            can_read = self._deliver()
+            can_read = self._deliver() and self._session.in_flight <= MAX_IN_FLIGHT
             wait.register(sock, select.POLLIN * can_read | select.POLLOUT * client.want_write())
             has_rest = can_read and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
             ready = dict(wait.poll(0 if has_rest else self._seconds_to_wait(can_read) * 1000))
@@ -165,7 +166,10 @@ class Connection:
             return True
         if not self._answers and not self._rejections:
             return True
-        if not self._lease.grow(sum(len(answer.body) for answer in self._answers)):
+        size = sum(len(answer.body) for answer in self._answers)
+        if not self._messages:
+            size = max(size, SMALL_BYTES + 1)  # nothing else bounds messages that need no acknowledgement
+        if not self._lease.grow(size):
             return False
         context = self._subscription.context
         poll = Poll(
