@@ -164,8 +164,8 @@ class Connection:
             self._session.forget(self._messages)  # the broker sends them again
             self._answers, self._rejections, self._messages = [], [], []
             return True
-        if not self._answers and not self._rejections:
-            return True
+        if self._quiet_at == inf or not (self._answers or self._rejections):
+            return True  # what the broker had kept comes before the subscription is confirmed: the source is down yet
         size = sum(len(answer.body) for answer in self._answers)
         if not self._messages:
             size = max(size, SMALL_BYTES + 1)  # nothing else bounds messages that need no acknowledgement

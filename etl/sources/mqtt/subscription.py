@@ -102,8 +102,8 @@ class Subscription:
                     self._thread = threading.Thread(target=self._run, name=f"mqtt {self.source.name}", daemon=True)
                     self._thread.start()
                 return
-            failure = CLOSED if self.is_closing else self._standing
-        self._answer(deliver, failure)
+            # Under the lock: a failure must not arrive behind the first message of the next connection.
+            self._answer(deliver, CLOSED if self.is_closing else self._standing)
 
     def _answer(self, deliver: Callable[[Poll], None], failure: Failure | None) -> None:
         self._hand_over(deliver, Poll(self.source.name, self.context.clock(), failure=failure))
