@@ -89,6 +89,7 @@ def test_through_kills_no_message_is_lost(site, publisher):
             process.kill()
             process.wait()
     with site.running() as process:
+        until(lambda: not_refused(site))  # its signal handlers stand
         until(lambda: {*written(site)} == {*sent})
         end(process)
     assert {*written(site)} == {*sent}
