@@ -12,8 +12,11 @@ import subprocess
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from etl.config.sources.mqtt import MqttSource
+from tests.support.http_sources import PATIENCE, Inbox, poll_all
 from tests.support.process import HANG_S, free_port, until
 
 TOPIC = "plant/press-7/telemetry"
@@ -142,3 +145,29 @@ def delete_session(broker: Broker, client_id: str) -> None:
 
 def reading(number: int) -> str:
     return json.dumps({"id": 1, "temperature": 20.5, "fan_speed": 900 + number % 7, "n": number})
+
+
+def source(broker: Broker, topic: str = TOPIC, **keys) -> MqttSource:
+    return MqttSource(name=keys.pop("name", "m"), mqtt=f"{broker.address}/{topic}", **keys)
+
+
+def numbers(inbox: Inbox) -> list[int]:
+    """The numbers of the readings that came."""
+    return [msgspec.json.decode(answer.body)["n"] for poll in inbox.polls for answer in poll.answers]
+
+
+def write(inbox: Inbox) -> None:
+    """Let all that came be written."""
+    for poll in inbox.polls:
+        if poll.receipt:
+            poll.receipt.written()
+
+
+def end(transport) -> None:
+    transport.close()
+    transport.settle(PATIENCE)
+
+
+def failure_of(transport):
+    """The failure of the first poll that has an end; polls before the first attempt has one wait for it."""
+    return poll_all(transport, ["m"]).first("m").failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -128,7 +129,7 @@ KINDS = {
     ),
 }
 """Followed files have tests of their own: test_following.py."""
-if MOSQUITTO:
+if MOSQUITTO and find_spec("paho"):  # the extra `mqtt` is installed
     KINDS["mqtt"] = Kind(
         {},
         {
