@@ -34,6 +34,7 @@ def once(loaded: Loaded) -> int:
         pipeline = Pipeline(loaded, time.time, stdout)
         pipeline.tick_once()
         pipeline.close()
+        pipeline.settle()
         pipeline.logs.close()
         stdout.close(STDOUT_PATIENCE_S)
         standing, unwritten = pipeline.standing, pipeline.writer.unwritten

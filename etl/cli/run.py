@@ -207,6 +207,7 @@ def _finish(pipeline: Pipeline, writer: threading.Thread, stdout: Stdout, signal
     codes = pipeline.events.record("stop", reason=signals.reason)
     pipeline.writer.end()
     writer.join(WRITER_PATIENCE_S)
+    pipeline.settle()
     stdout.close(STDOUT_PATIENCE_S)
     if stdout.dropped:
         log.warning("The reader of stdout did not take %s; the files have them", plural(stdout.dropped, "line"))

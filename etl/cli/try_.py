@@ -19,7 +19,7 @@ from etl.config.sources.base import JsonSource, Source
 from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
 from etl.config.sources.kinds import kind_of_address
-from etl.readings.answers import parse, split
+from etl.readings.answers import reading_of, split
 from etl.readings.averages.window import number
 from etl.readings.records import Poll, RejectedError
 from etl.readings.text import clipped, excerpt, plural, shown_address
@@ -111,14 +111,17 @@ def _source(loaded: Loaded, target: str) -> Source:
 
 def _poll(loaded: Loaded) -> list[Poll]:
     """Poll the sources over their transports, each with its own settings; the results in the order of the sources."""
-    context = Context(time.time, Intake(), loaded.file.parent, loaded.default_timeout, loaded.config.transport)
+    context = Context(
+        time.time, Intake(), loaded.file.parent, loaded.default_timeout, loaded.config.transport, is_trial=True
+    )
     results: SimpleQueue[Sequence[Poll]] = SimpleQueue()
     transports = open_transports(loaded.sources, context, {})
     for kind, sources in by_kind(loaded.sources).items():
         transports[kind].start([source.name for source in sources], results.put)
     polls: dict[str, Poll] = {}
     while len(polls) < len(loaded.sources):
-        polls |= {poll.source: poll for poll in results.get()}
+        # A source that sends on its own may deliver further ones: the first counts.
+        polls = {poll.source: poll for poll in results.get()} | polls
     for transport in transports.values():
         transport.close()
     return [polls[source.name] for source in loaded.sources]
@@ -131,7 +134,7 @@ def _judged(loaded: Loaded, source: Source, poll: Poll) -> _Result:
     rejections = list(records.rejections)
     for answer in records.answers:
         try:
-            readings.append(parse(answer.body))
+            readings.append(reading_of(answer))
         except RejectedError as error:
             rejections.append(error)
     fields = loaded.config.parameters.values()

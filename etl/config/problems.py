@@ -295,7 +295,7 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
     if source.library and importlib.util.find_spec(source.library) is None:
         yield problem(source.key, f"{source.key} needs {source.library}", install_hint(source.extra))
     intended = kind_of_address(source.address)
-    is_of_another_kind = intended is not None and intended.key != source.key
+    is_of_another_kind = intended is not None and source.address.partition("://")[0].lower() not in source.schemes
     for key in source.paths:
         if not (is_of_another_kind and key == source.key):
             yield from _unusable((*path, key), getattr(source, key), partial(path_problem, key))

@@ -3,6 +3,7 @@
     pipeline   the parts that turn polls into files, put together from the config
     schedule   when to poll: the only import of APScheduler
     poller     which polls are in flight
+    receipts   which polls wait for their lines to be durable, so that a broker is told
     writer     answers become raw lines, then averages lines; each written batch goes to the sinks
     alarms     the alarms that follow from written readings, and their log
     standing   what is known of every source: up, silent, down; whether readings are written

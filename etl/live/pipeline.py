@@ -20,7 +20,7 @@ from etl.live.standing import Standing
 from etl.live.writer import Logs, Sink, Writer
 from etl.readings.averages.window import silence_s
 from etl.readings.days import day_finder
-from etl.sources.contract import Context, Transport
+from etl.sources.contract import Acknowledging, Context, Transport
 from etl.sources.intake import Intake
 from etl.sources.registry import by_kind, open_transports, with_records
 from etl.storage.appender import Appender
@@ -32,6 +32,8 @@ SYNC_DELAYS_S = {"always": 0.0, "10s": 10.0, "never": inf}
 """Seconds after which lines are fsynced, at the latest, by output.fsync."""
 DRAIN_S = 1.0
 """The polls in flight get this long when the process ends or reloads; then they are abandoned."""
+SETTLE_S = 1.5
+"""Brokers get this long to read the last acknowledgements."""
 ONCE_MARGIN_S = 1.0
 """`tick_once` waits this much longer than the longest poll."""
 NEEDS_RESTART = ("interval", "window", "timezone", "parameters", "transport", "shard")
@@ -190,6 +192,12 @@ class Pipeline:
         """Start no further poll."""
         for transport in self._transports:
             transport.close()
+
+    def settle(self) -> None:
+        """Tell the sources that keep what is not written yet what is written; after `close`, and the writer's end."""
+        for transport in self._opened.values():
+            if isinstance(transport, Acknowledging):
+                transport.settle(SETTLE_S)
 
 
 def _longest_poll(loaded: Loaded) -> float:

@@ -1,6 +1,7 @@
 """Which polls are in flight: starts them, and collects their results for the writer."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
@@ -14,6 +15,8 @@ GATHER_S = 0.1
 """An answer waits this long, at most, to be written together with the others in flight."""
 QUIET_S = 0.025
 """It waits no longer once no other answer has come for so long: those in flight may hang."""
+GATHER_MESSAGES_S = 0.02
+"""What a source sends on its own waits this long for more: a write for each message would take three times the CPU."""
 OVERDUE_AFTER_INTERVALS = 0.8
 """A poll still in flight after this share of the interval is late: no timeout may be longer. After a start a source's
 first turn comes sooner, and its poll may still answer."""
@@ -56,6 +59,7 @@ class Poller:
         self._deliveries: deque[Delivery] = deque()
         self._lock = threading.Lock()
         self._has_delivery = threading.Event()
+        self._has_messages = False
         self._none_in_flight = threading.Event()
         self._none_in_flight.set()
 
@@ -99,6 +103,7 @@ class Poller:
             for poll in polls:
                 flight: tuple[float, Tick] | None = self._in_flight.pop(poll.source, None)
                 due, tick = flight or (poll.at, _UNSCHEDULED)
+                self._has_messages = self._has_messages or flight is None
                 self._deliveries.append(Delivery(poll, due, tick))
             if not self._in_flight:
                 self._none_in_flight.set()
@@ -106,8 +111,11 @@ class Poller:
             self._has_delivery.set()
 
     def wait(self, timeout: float | None) -> None:
-        """Wait until there is a delivery, then up to GATHER_S for the others in flight while they keep coming."""
+        """Wait until there is a delivery, then for further messages, or up to GATHER_S for the others in flight."""
         self._has_delivery.wait(timeout)
+        if self._has_messages:
+            self._has_messages = False
+            time.sleep(GATHER_MESSAGES_S)
         for _ in range(round(GATHER_S / QUIET_S)):
             gathered = len(self._deliveries)
             if self._none_in_flight.wait(QUIET_S) or len(self._deliveries) == gathered:

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping, Set
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ NOTIFY_AFTER_INTERVALS = 3
 """Intervals a source is down before somebody is notified: a switch that restarts wakes nobody."""
 MAX_PENDING_BYTES = 64 << 20
 """Bytes of lines that wait for a disk that rejects writes, at most; newer readings are refused and counted."""
+REJECTED_EVERY_S = 10.0
+"""Seconds between two events on rejected messages of a source: a busy topic of other payloads would fill the log."""
 LATENESS_SAMPLES = 10_000
 """Answered polls whose lateness is kept for the metrics."""
 FLAPPING_OUTAGES = 3
@@ -90,6 +93,7 @@ class Standing:
         self._outages: dict[str, tuple[float, ...]] = {}
         self._last_readings: dict[str, float] = {}
         self._traced: set[str] = set()
+        self._rejected_messages: dict[tuple[str, str], tuple[float, int]] = {}
 
     def use(self, names: Collection[str], now: float) -> None:
         """Forget the sources that are not among these names; a new one is silent only after its chance to answer."""
@@ -98,6 +102,7 @@ class Standing:
         self.latest = {machine: line for machine, line in self.latest.items() if machine[0] in names}
         self._last_readings = {name: self._last_readings.get(name, now) for name in names}
         self._traced.clear()
+        self._rejected_messages.clear()
 
     def answered(self, source: str, at: float, lateness: float, readings: int) -> None:
         """A poll was answered, complete `at` (seconds), `lateness` seconds after it was due."""
@@ -128,14 +133,26 @@ class Standing:
     def _add_outage(self, source: str, at: float) -> None:
         self._outages[source] = (*self._outages.get(source, ()), at)[-MAX_OUTAGES:]
 
-    def rejected(self, source: str, error: RejectedError, count: int = 1) -> None:
-        """Answers or records of a poll are no readings, for one reason; a source's first unexpected error is logged."""
+    def rejected(self, source: str, error: RejectedError, count: int = 1, sent_at: float | None = None) -> None:
+        """Answers or records of a poll are no readings, for one reason; a source's first unexpected error is logged.
+
+        Of messages that were `sent_at` a moment (seconds) there is an event every REJECTED_EVERY_S for each reason.
+        """
         self.counts["rejected"] += count
+        if sent_at is not None and not (count := self._spaced((source, error.reason), count, sent_at)):
+            return
         more = {"count": count} if count > 1 else {}
         codes = self._record("rejected", source=source, reason=error.reason, why=str(error), **more)
         if error.__cause__ and source not in self._traced:
             self._traced.add(source)
             log.error("An answer of %s was rejected: %s", source, error, exc_info=error.__cause__, extra=codes)
+
+    def _spaced(self, key: tuple[str, str], count: int, at: float) -> int:
+        """How many rejected messages the event has that is due now, those since the last one included; 0 if none is."""
+        since, waiting = self._rejected_messages.get(key, (-inf, 0))
+        is_due = abs(at - since) >= REJECTED_EVERY_S
+        self._rejected_messages[key] = (at, 0) if is_due else (since, waiting + count)
+        return waiting + count if is_due else 0
 
     def restarted(self, source: str, restart: Restart) -> None:
         """A followed file is read from its start again."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from etl.live.alarms import AlarmLog
 from etl.live.poller import Delivery, Poller
+from etl.live.receipts import Receipts
 from etl.live.standing import MAX_PENDING_BYTES, Standing
 from etl.readings.alarms.conditions import Change
 from etl.readings.alarms.fold import alarm_line
@@ -107,6 +108,7 @@ class Writer:
         self._alarms = AlarmLog(logs.alarms, settings)
         self._alive = Alive(self._fold.silence)
         self._forgotten_before = -inf
+        self._receipts = Receipts()
         self._lock = Lock()
         self._ending = False
         self._refused = 0
@@ -219,7 +221,7 @@ class Writer:
 
     def _accept(self, deliveries: Iterable[Delivery]) -> None:
         """Queue the readings of the polls, in the order they were answered."""
-        now = self._clock()
+        now, room = self._clock(), MAX_PENDING_BYTES - self.pending_bytes
         lines: list[bytes] = []
         for delivery in sorted(deliveries, key=attrgetter("poll.at", "poll.source")):
             if delivery.poll.at - self._fold.silence < self._forgotten_before:
@@ -228,7 +230,13 @@ class Writer:
             if readings and (day := self._logs.day_of(round(delivery.poll.at, 3))) > self._day:
                 self._queue(lines)
                 lines, self._day = [], day
+            if sum(map(len, readings)) > room and not delivery.poll.receipt:
+                fitting = _fitting(readings, room)
+                self._refused += len(readings) - len(fitting)
+                readings = fitting
+            room -= sum(map(len, readings))
             lines += readings
+            self._receipts.expect(delivery.poll, len(lines))
         self._queue(lines)
 
     def _judge(self, delivery: Delivery, now: float) -> list[bytes]:
@@ -238,9 +246,9 @@ class Writer:
         for restart in poll.restarts:
             self._standing.restarted(poll.source, restart)
         for errors in _by_reason(rejections).values():
-            self._standing.rejected(poll.source, errors[0], len(errors))
+            self._standing.rejected(poll.source, errors[0], len(errors), poll.at if poll.receipt else None)
         failure = poll.failure
-        if rejections and not lines:
+        if rejections and not lines and not poll.receipt:  # a message that is no reading says nothing of its source
             failure = Failure(rejections[-1].reason, str(rejections[-1]))
         if failure:
             self._standing.failed(poll.source, poll.at, failure)
@@ -249,12 +257,8 @@ class Writer:
         return lines
 
     def _queue(self, lines: list[bytes]) -> None:
-        room = MAX_PENDING_BYTES - self.pending_bytes
-        if sum(map(len, lines)) > room:
-            fitting = sum(1 for _ in takewhile(lambda size: size <= room, accumulate(map(len, lines))))
-            self._refused += len(lines) - fitting
-            lines = lines[:fitting]
         if lines:
+            self._receipts.put(len(lines))
             self._standing.counts["readings"] += len(lines)
             self._logs.raw.put(self._day, lines)
 
@@ -275,11 +279,13 @@ class Writer:
         windows = self._windows if self._windows is not None else self._recover()
         raw, averages = self._logs.raw, self._logs.averages
         for day, lines in raw.flush():
+            self._receipts.wrote(len(lines))
             self._standing.last_write = self._clock()
             updates = list(derive(windows, lines, self._fold))
             self._alarms.add(day, self._settings, updates)
             averages.put(day, [update.averages for update in updates])
             _emit(Batch("raw", lines, updates), self.sinks)
+        self._receipts.wrote(0)
         for lines, changes in self._alarms.flush():  # before the averages: who finds those, finds their alarms
             _emit(Batch("alarms", lines, changes=changes), self.sinks)
         for _, lines in averages.flush():
@@ -321,6 +327,11 @@ class Writer:
 def _emit(batch: Batch, sinks: Iterable[Sink]) -> None:
     for sink in sinks:
         sink(batch)
+
+
+def _fitting(lines: list[bytes], room: int) -> list[bytes]:
+    """The first lines that take at most so many bytes."""
+    return lines[: sum(1 for _ in takewhile(lambda size: size <= room, accumulate(map(len, lines))))]
 
 
 def _by_reason(rejections: Iterable[RejectedError]) -> dict[str, list[RejectedError]]:

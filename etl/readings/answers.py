@@ -42,6 +42,12 @@ def parse(body: bytes) -> dict[str, Any]:
     return as_reading(_json(body), "answer", body)
 
 
+def reading_of(answer: Answer) -> dict[str, Any]:
+    """The reading of an answer, with the answer's own `id` if it has one; RejectedError if it is none."""
+    reading = parse(answer.body)
+    return reading if answer.id is None else {**reading, "id": answer.id}
+
+
 def raw_lines(poll: Poll, alive: Alive) -> tuple[list[bytes], list[RejectedError]]:
     """The raw lines of a poll's answers, and why the others were rejected; `alive` bounds the machines of a source."""
     lines: list[bytes] = []
@@ -49,7 +55,7 @@ def raw_lines(poll: Poll, alive: Alive) -> tuple[list[bytes], list[RejectedError
     at = round(poll.at, 3)
     for answer in poll.answers:
         try:
-            reading = parse(answer.body)
+            reading = reading_of(answer)
             alive.admit(poll.source, reading.get("id"), at)
             lines.append(raw_line(reading, poll.source, at, answer.mark))
         except RejectedError as error:
@@ -81,11 +87,11 @@ def split(poll: Poll, expression: ParsedResult, by_key: bool = False) -> Poll:
                 bodies.append(_encode(as_reading(record, "record")))
             except RejectedError as error:
                 rejections.append(error.with_traceback(None))
-        ids = [id_of(_decode_id(body).id) for body in bodies]
+        ids = [answer.id or id_of(_decode_id(body).id) for body in bodies]
         counts = Counter(ids)
         for body, identity in zip(bodies, ids, strict=True):
             if counts[identity] == 1:
-                answers.append(Answer(body, answer.mark))
+                answers.append(Answer(body, answer.mark, answer.id))
             else:
                 rejections.append(_shared_id(identity, counts[identity]))
     return msgspec.structs.replace(poll, answers=tuple(answers), rejections=tuple(rejections))

@@ -1,7 +1,7 @@
 """The records that pass between the rooms. They have no behaviour."""
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -61,18 +61,27 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """One body as a source sent it, or a record of it.
 
     `mark` says where the source goes on after it: only its transport knows what it means. The Position of a followed
-    file is written into the raw lines.
+    file is written into the raw lines. An `id` that the source did not write into the body replaces the one in there.
     """
 
     body: bytes
     mark: object = None
+    id: str | None = None
+
+
+class Receipt(Protocol):
+    """What a transport wants to know of a poll: that the source need not send it again."""
+
+    def written(self) -> None:
+        """The raw lines of the poll are as durable as `output.fsync` says, or it has none; it must not block."""
 
 
 class Poll(msgspec.Struct, frozen=True, gc=False):
     """The result of one poll of one source, complete `at` (seconds since the epoch): answers, or a failure.
 
     `rejections` says why other answers of it have no records, `restarts` why a followed file is read from its start.
-    While the poll exists, `lease` keeps its bytes counted.
+    While the poll exists, `lease` keeps its bytes counted. A poll with a `receipt` is never refused, however much waits
+    for the disk: its transport bounds what is in flight.
     """
 
     source: str
@@ -82,6 +91,7 @@ class Poll(msgspec.Struct, frozen=True, gc=False):
     rejections: tuple[RejectedError, ...] = ()
     restarts: tuple[Restart, ...] = ()
     lease: object = None
+    receipt: Receipt | None = None
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from etl.config.sources.base import Source
 from etl.readings.records import Answer, Failure, Poll, Position, RejectedError, Restart
@@ -33,6 +33,7 @@ class Transport(Protocol):
     Each source that is started is delivered exactly once, from any thread: by its deadline, which counts from the
     moment its request leaves. A poll that finds no place within its timeout, because too many others are in flight,
     fails as busy: so each is delivered within twice its timeout.
+    What a source sends on its own is delivered in further polls, to the receiver of the last start.
 
     An answer may have a mark, which says where its source goes on after it. Nobody else looks into it; what is split
     from an answer by `records` has the mark of the answer. A Position is written into the raw lines: after a restart,
@@ -47,6 +48,14 @@ class Transport(Protocol):
 
         Polls in flight are delivered as CLOSED, those without a deadline when they return.
         """
+
+
+@runtime_checkable
+class Acknowledging(Protocol):
+    """A transport that tells its sources what is written: the receipts of its polls are given back after `close`."""
+
+    def settle(self, seconds: float) -> None:
+        """Tell the sources of all receipts that were given back; wait up to so many seconds for it."""
 
 
 class Context(NamedTuple):
@@ -66,6 +75,8 @@ class Context(NamedTuple):
     """The position in the last raw line of each of these sources that has one; reads the raw log."""
     previous: Transport | None = None
     """The transport that polled this kind before a reload: a followed file continues where it is."""
+    is_trial: bool = False
+    """Whether answers are only shown: no source may be told that they are written, no other process disturbed."""
 
     def timeout(self, source: Source) -> float:
         """The total deadline of a poll in seconds."""

@@ -23,7 +23,8 @@ class Extraction:
 
     So a transport with one thread for all polls goes on polling. A poll whose evaluation has not begun by the time the
     transport must deliver it fails as busy; `timeouts` has the seconds of each source with an expression. `by_key`
-    names the sources whose records have their keys as ids.
+    names the sources whose records have their keys as ids. Polls with a receipt are messages of a source with a thread
+    of its own, which evaluates them: other threads would let one overtake another.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class Extraction:
         for poll in polls:
             if poll.failure or poll.source not in self._expressions:
                 continue
+            if poll.receipt:
+                self._evaluate(poll, started, deliver)
+                continue
             try:
                 self._executor.submit(self._evaluate, poll, started, deliver)
             except RuntimeError:  # closed, or no thread can be created: what was read must not be lost
@@ -75,4 +79,5 @@ class Extraction:
             return split(poll, self._expressions[poll.source], poll.source in self._by_key)
         except Exception as error:
             log.exception("The answer of %s cannot be evaluated", poll.source, extra={"source": poll.source})
-            return Poll(poll.source, poll.at, failure=Failure("failed", f"`records` failed: {type(error).__name__}"))
+            failure = Failure("failed", f"`records` failed: {type(error).__name__}")
+            return Poll(poll.source, poll.at, failure=failure, receipt=poll.receipt)

@@ -15,6 +15,7 @@ TRANSPORTS = {
     "file": ("etl.sources.file.transport", "FileTransport"),
     "opcua": ("etl.sources.opcua.transport", "OpcUaTransport"),  # needs asyncua, from the extra `opcua`
     "modbus": ("etl.sources.modbus.transport", "ModbusTransport"),
+    "mqtt": ("etl.sources.mqtt.transport", "MqttTransport"),
 }
 """By the key of the kind (`config/sources/kinds`): the module, and the class or function in it that opens a transport
 from the sources of the kind and a Context."""

@@ -102,7 +102,7 @@ def test_a_mistake_deep_inside_has_its_place_and_hint(tmp_path, tags, problem):
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
-        ("    records: a[]\n", "4:5: records belongs to url: or file:, this source has plc:; leave it out"),
+        ("    records: a[]\n", "4:5: records belongs to url:, file: or mqtt:, this source has plc:; leave it out"),
         ("    tag: a\n", "4:5: unknown key tag; did you mean tags?"),
         ("    count: 0\n", "4:12: count cannot be 0; write how many sources this entry stands for, 1 to 100000, with"),
         ("    file: a.json\n", "3:10: source press has both file and plc; keep one of them"),

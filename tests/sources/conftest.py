@@ -11,11 +11,14 @@ from contextlib import ExitStack
 
 import pytest
 
+from etl.config.sources.mqtt import MqttSource
 from etl.sources import poll_threads
 from etl.sources.contract import Target
 from etl.sources.http.requests_transport import Requests
 from tests.support import servers
+from tests.support.brokers import MOSQUITTO, Broker, Publisher
 from tests.support.http_sources import PATIENCE, TRANSPORTS, Curl, open_resources
+from tests.support.kinds import context
 from tests.support.servers import Server, Talk
 
 
@@ -120,3 +123,40 @@ def make_requests(serve):
             return transport
 
         yield build
+
+
+@pytest.fixture
+def stack(nothing_left):
+    """Closes what a test of MQTT started."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def broker(stack, tmp_path):
+    """A real mosquitto."""
+    if not MOSQUITTO:
+        pytest.skip("no mosquitto here (Debian: mosquitto)")
+    started = Broker(tmp_path)
+    stack.callback(started.close)
+    return started
+
+
+@pytest.fixture
+def publisher(stack, broker):
+    """Publishes to it."""
+    return stack.enter_context(Publisher(broker))
+
+
+@pytest.fixture
+def subscribed(stack, tmp_path):
+    """Open transports of MQTT, which are closed when the test ends."""
+    from etl.sources.mqtt.transport import MqttTransport  # noqa: PLC0415  it needs the extra
+
+    def build(*sources: MqttSource, **settings) -> MqttTransport:
+        transport = MqttTransport(sources, context(tmp_path, **settings))
+        stack.callback(transport.settle, PATIENCE)
+        stack.callback(transport.close)
+        return transport
+
+    return build

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import yaml
 
@@ -58,6 +60,24 @@ def opened(tmp_path, machine):
         transport.close()
 
 
+def read(transport, kind: str, name: str = "m") -> list[dict]:
+    """The readings of one poll; of a source that sends on its own, the first that come."""
+    inbox = poll_all(transport, [name])
+    if KINDS[kind].sends:
+        until(lambda: any(poll.failure or poll.answers for poll in inbox.polls), PATIENCE)
+    return [reading for poll in inbox.polls for reading in readings(poll)]
+
+
+def names(running) -> set[str]:
+    """The sources that have readings."""
+    return {line["_source"] for line in running.records("raw")}
+
+
+def tick_until(running, condition) -> None:
+    """Tick until a condition holds: once, but for sources that send on their own."""
+    until(lambda: running.tick() or condition(), PATIENCE)
+
+
 def readings(poll) -> list[dict]:
     """The readings of a poll; none if it failed or was rejected."""
     try:
@@ -69,8 +89,9 @@ def readings(poll) -> list[dict]:
 @pytest.mark.parametrize(("kind", "_"), each("answers"))
 def test_a_machine_that_answers_is_a_reading(kind, _, machine, opened):
     """An answer is a JSON object with the parameters of the machine."""
-    (reading,) = readings(poll_all(opened(kind, m=machine(kind, "answers").keys), ["m"]).of("m"))
+    reading, *others = read(opened(kind, m=machine(kind, "answers").keys), kind)
     assert isinstance(reading["temperature"], float)
+    assert not others or KINDS[kind].sends
 
 
 @pytest.mark.parametrize(("kind", "behaviour"), each("refuses", "garbage", "hangs"))
@@ -78,10 +99,10 @@ def test_a_machine_without_a_reading_fails_and_disturbs_no_neighbour(kind, behav
     """A poll that gives no reading is a failure with a reason; another machine of the kind answers beside it."""
     bad = machine(kind, behaviour).keys | ({"timeout": f"{DEADLINE_S}s"} if behaviour == "hangs" else {})
     inbox = poll_all(opened(kind, bad=bad, good=machine(kind, "answers").keys), ["bad", "good"])
-    failed = inbox.of("bad")
+    failed = inbox.first("bad")
     assert readings(failed) == []
     assert failed.failure or failed.rejections or failed.answers
-    assert readings(inbox.of("good"))
+    assert readings(inbox.first("good"))
     if behaviour == "hangs":
         assert failed.failure.reason == "timeout"
         assert inbox.took["bad"] >= DEADLINE_S
@@ -92,11 +113,11 @@ def test_a_machine_that_comes_back_is_read_again(kind, _, machine, opened):
     """Polls fail while a machine is away, and give readings once it is back."""
     server = machine(kind, "answers")
     transport = opened(kind, m=server.keys)
-    assert readings(poll_all(transport, ["m"]).of("m"))
+    assert read(transport, kind)
     server.stop()
-    until(lambda: poll_all(transport, ["m"]).of("m").failure, PATIENCE)
+    until(lambda: poll_all(transport, ["m"]).first("m").failure, PATIENCE)
     server.start()
-    assert until(lambda: readings(poll_all(transport, ["m"]).of("m")), PATIENCE)
+    assert until(lambda: read(transport, kind), PATIENCE)
 
 
 @pytest.mark.parametrize(("kind", "_"), each("hangs"))
@@ -106,7 +127,7 @@ def test_a_machine_that_hangs_holds_up_no_neighbour_and_not_the_end(kind, _, mac
     transport, inbox = opened(kind, bad=bad, good=good), Inbox()
     transport.start(["bad", "good"], inbox)
     inbox.wait(["good"])
-    assert readings(inbox.of("good"))
+    assert readings(inbox.first("good"))
     assert inbox.took.keys() == {"good"}
     transport.close()
     inbox.wait(["bad"])
@@ -121,16 +142,18 @@ def test_a_source_that_is_killed_and_restarted_is_down_and_up(kind, _, machine, 
     sources = [{"name": "m", **server.keys}, {"name": "fixture", "file": "readings.json"}]
     running = plant(sources=sources, **KINDS[kind].settings)
     try:
-        running.tick()
+        tick_until(running, lambda: running.records("raw")[-1]["_source"] == "m")
         server.stop()
-        running.tick()
+        tick_until(running, lambda: running.events("source_down"))
         server.start()
-        running.tick()
+        tick_until(running, lambda: running.events("source_up"))
     finally:
         running.close()
     assert [event["event"] for event in running.events("source_down", "source_up")] == ["source_down", "source_up"]
-    assert [line["_source"] for line in running.records("raw")].count("fixture") == 3
-    assert [line["_source"] for line in running.records("raw")].count("m") == 2
+    lines = Counter(line["_source"] for line in running.records("raw"))
+    assert lines["fixture"] >= 3
+    assert lines["m"] >= 2
+    assert KINDS[kind].sends or (lines["fixture"], lines["m"]) == (3, 2)
 
 
 @pytest.mark.parametrize(("kind", "_"), each("answers"))
@@ -139,14 +162,12 @@ def test_a_reload_keeps_a_source_and_adds_another(kind, _, machine, plant):
     server = machine(kind, "answers")
     running = plant(sources=[{"name": "m", **server.keys}], **KINDS[kind].settings)
     try:
-        running.tick()
+        tick_until(running, lambda: names(running) == {"m"})
         running.config["sources"] = [{"name": "m", **server.keys}, {"name": "new-{n}", **server.keys, "count": 2}]
         running.reload()
-        running.tick()
+        tick_until(running, lambda: names(running) == {"m", "new-1", "new-2"})
     finally:
         running.close()
-    names = [line["_source"] for line in running.records("raw")]
-    assert {"m", "new-1", "new-2"} == set(names)
     assert running.events("source_down", "rejected") == []
 
 
@@ -157,7 +178,8 @@ def test_once_polls_the_source(kind, behaviour, machine, tmp_path):
     site = Site(tmp_path)
     site.save(sources=sources, interval="60s", **KINDS[kind].settings)
     assert site.etl("once").returncode == (0 if behaviour == "answers" else 69)
-    assert len(site.lines("raw")) == (behaviour == "answers")
+    lines = len(site.lines("raw"))
+    assert lines == (behaviour == "answers") or (lines and KINDS[kind].sends)
 
 
 @pytest.mark.parametrize(("kind", "_"), each("answers"))

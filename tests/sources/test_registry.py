@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
 from etl.config.sources.base import Source
 from etl.config.sources.kinds import KINDS
-from etl.readings.records import Answer, Failure, Poll
+from etl.readings.records import Answer, Failure
 from etl.sources import registry
-from etl.sources.contract import Content, Context
+from etl.sources.contract import Content, Context, Deliver
 from etl.sources.poll_threads import PendingPoll, PollThreads
 
 
@@ -34,7 +34,7 @@ class CounterTransport:
         self._timeouts = {source.name: context.timeout(source) for source in sources}
         self._threads = PollThreads("counter", len(sources), self._read, self._explain, context.clock)
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
         self._threads.start([PendingPoll(name, self._timeouts[name], deliver) for name in names])
 
     def close(self) -> None:

@@ -56,6 +56,10 @@ class Inbox:
         (poll,) = (poll for poll in self.polls if poll.source == name)
         return poll
 
+    def first(self, name: str) -> Poll:
+        """The first result of a source, which may send further ones on its own."""
+        return next(poll for poll in self.polls if poll.source == name)
+
 
 def machine(url: str, name: str = "machine", timeout: float = PATIENCE, **options) -> Target:
     return Target(name, url, timeout, options.pop("headers", {}), **options)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from etl.sources.contract import Context
 from etl.sources.intake import Intake
 from tests.support import servers
+from tests.support.brokers import MOSQUITTO, TOPIC, Broker, Publisher
 from tests.support.http_sources import PATIENCE, Curl, unused_port
 from tests.support.modbus import REGISTERS, ModbusServer
 from tests.support.opcua import NODES, OpcUaServer
@@ -40,6 +41,8 @@ class Kind(NamedTuple):
 
     settings: dict[str, Any]
     machines: Mapping[str, Callable[[Path], Machine]]
+    sends: bool = False
+    """Whether the machines send readings on their own: a poll may have none, and there may be several."""
 
 
 class Web:
@@ -103,6 +106,29 @@ class File:
     def close(self) -> None: ...
 
 
+class Published:
+    """A machine that publishes to a broker of its own: readings, or what it is told to."""
+
+    def __init__(self, folder: Path, payload: bytes | None = None) -> None:
+        self._broker = Broker(folder)
+        self._publisher = Publisher(self._broker)
+        self._publisher.repeat(payload)
+        self.keys = {"mqtt": f"{self._broker.address}/{TOPIC}"}
+        self.stop, self.start = self._broker.stop, self._broker.start
+
+    def close(self) -> None:
+        self._publisher.close()
+        self._broker.close()
+
+
+class SilentBroker(Web):
+    """Accepts connections and says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(servers.waits)
+        self.keys = {"mqtt": self.keys["url"].replace("http:", "mqtt:").rstrip("/") + f"/{TOPIC}"}
+
+
 _WEB = {
     "answers": lambda _: Web(servers.good),
     "refuses": lambda _: Nobody(url=f"http://127.0.0.1:{unused_port()}/data"),
@@ -140,6 +166,17 @@ if find_spec("pymodbus"):
             "garbage": lambda _: ModbusAddress(servers.blurts(bytes(range(256)) * 99)),
             "hangs": lambda _: ModbusAddress(servers.waits),
         },
+    )
+if MOSQUITTO and find_spec("paho"):  # the extra `mqtt` is installed
+    KINDS["mqtt"] = Kind(
+        {},
+        {
+            "answers": Published,
+            "refuses": lambda _: Nobody(mqtt=f"mqtt://127.0.0.1:{unused_port()}/{TOPIC}"),
+            "garbage": lambda folder: Published(folder, b"[1, 2"),
+            "hangs": lambda _: SilentBroker(),
+        },
+        sends=True,
     )
 if Curl:
     KINDS["curl"] = Kind({"transport": "curl"}, _WEB)

@@ -6,5 +6,6 @@ http         `url`: over HTTP
 file         `file`: a JSON file
 opcua        `opcua`: an OPC UA server
 modbus       `modbus`: a device over Modbus TCP
+mqtt         `mqtt`: topics of a broker
 expressions  JMESPath expressions that cannot be used as `records`
 """

@@ -63,7 +63,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     unknown_key_hints: ClassVar[dict[str, str]] = {}
     """Patterns of keys that people may write and the kind does not have, each with a hint."""
     schemes: ClassVar[tuple[str, ...]] = ()
-    """The schemes of its addresses that no other kind has: `url: opc.tcp://...` gets a hint."""
+    """The schemes of its addresses, those included that it names a mistake itself: `url: opc.tcp://...` gets a hint."""
     secrets: ClassVar[tuple[str, ...]] = ()
     """The keys whose values no message shows."""
     templates: ClassVar[tuple[str, ...]] = ()

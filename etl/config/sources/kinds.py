@@ -8,6 +8,7 @@ from etl.config.sources.base import Duration, Source
 from etl.config.sources.file import FileSource
 from etl.config.sources.http import HttpSource
 from etl.config.sources.modbus import ModbusSource
+from etl.config.sources.mqtt import MqttSource
 from etl.config.sources.opcua import OpcUaSource
 from etl.readings.text import alternatives
 
@@ -18,6 +19,7 @@ KINDS: dict[str, type[Source]] = {
         FileSource,
         OpcUaSource,
         ModbusSource,
+        MqttSource,
     )
 }
 """The kinds by the key that chooses each; `sources/registry` has what polls them."""
@@ -86,7 +88,7 @@ def kinds_with(key: str, besides: type[Source]) -> str:
 
 
 def kind_of_address(address: str) -> type[Source] | None:
-    """The kind that alone has addresses with the scheme of this one."""
+    """The first kind that has addresses with the scheme of this one."""
     scheme = address.partition("://")[0].lower()
     return next((kind for kind in KINDS.values() if scheme in kind.schemes), None)
 

@@ -163,7 +163,7 @@ class ModbusSource(Source, frozen=True, kw_only=True):
     """A device that is read over Modbus TCP, or a unit behind a gateway."""
 
     key = "modbus"
-    label = "a tcp:// address of a Modbus device"
+    label = "a tcp:// Modbus address"
     schemes = ("tcp", "modbus")
     templates = ("modbus",)
     library, extra = "pymodbus", "modbus"

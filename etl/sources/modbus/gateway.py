@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from ipaddress import ip_address
 
-from etl.readings.records import CLOSED, Failure, Poll
-from etl.sources.contract import timed_out
+from etl.readings.records import CLOSED, Failure
+from etl.sources.contract import Deliver, timed_out
 from etl.sources.modbus.connection import Connection, ExceptionAnswerError, ProtocolError
 from etl.sources.modbus.registers import Field, blocks_of, body_of, split
 
@@ -39,7 +39,7 @@ class Unit:
 class PendingPoll:
     """A poll that was started and not delivered yet."""
 
-    def __init__(self, unit: Unit, deliver: Callable[[Poll], None], started: float) -> None:
+    def __init__(self, unit: Unit, deliver: Deliver, started: float) -> None:
         self.unit = unit
         self.deliver = deliver
         self.started = started

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from etl.config.sources.modbus import ModbusSource
 from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Context
+from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Context, Deliver
 from etl.sources.intake import BUSY
 from etl.sources.modbus.gateway import Gateway, PendingPoll, Unit
 from etl.sources.modbus.registers import fields_of
@@ -47,7 +47,7 @@ class ModbusTransport:
         self._thread = threading.Thread(target=self._run, name="modbus", daemon=True)
         self._thread.start()
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
         """Start one poll of each source; `deliver` gets each result, from another thread."""
         now = self._loop.time()
         polls = [PendingPoll(self._units[name], deliver, now) for name in names]
@@ -96,7 +96,7 @@ class ModbusTransport:
                 answers = (Answer(result),)
         failure = result if isinstance(result, Failure) else None
         try:
-            poll.deliver(Poll(poll.unit.name, self._clock(), answers, failure, lease=lease))
+            poll.deliver([Poll(poll.unit.name, self._clock(), answers, failure, lease=lease)])
         except Exception:  # the event loop would hide it, and the other polls must go on
             log.exception(
                 "The poll of %s was lost: its receiver failed", poll.unit.name, extra={"source": poll.unit.name}

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -16,7 +16,7 @@ from asyncua import ua
 from etl.config.sources.opcua import DEFAULT_PORT, Node, OpcUaSource
 from etl.readings import exact
 from etl.readings.records import CLOSED, Answer, Failure, Poll
-from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Context
+from etl.sources.contract import MAX_BODY_BYTES, TOO_LARGE, Context, Deliver
 from etl.sources.intake import BUSY
 from etl.sources.opcua.failures import explain
 from etl.sources.opcua.server import Server
@@ -44,7 +44,7 @@ class _Polled(NamedTuple):
 class _PendingPoll(NamedTuple):
     name: str
     deadline: float
-    deliver: Callable[[Poll], None]
+    deliver: Deliver
 
 
 class OpcUaTransport:
@@ -71,7 +71,7 @@ class OpcUaTransport:
         self._thread = threading.Thread(target=self._run, name="opcua", daemon=True)
         self._thread.start()
 
-    def start(self, names: Iterable[str], deliver: Callable[[Poll], None]) -> None:
+    def start(self, names: Iterable[str], deliver: Deliver) -> None:
         """Start one poll of each source; `deliver` gets each result, from another thread, by the source's deadline."""
         now = time.monotonic()
         polls = [_PendingPoll(name, now + self._sources[name].timeout, deliver) for name in names]
@@ -140,7 +140,7 @@ class OpcUaTransport:
             failure = TOO_LARGE if len(body) > MAX_BODY_BYTES else None if lease.grow(len(body)) else BUSY
         answers = () if failure else (Answer(body),)
         try:
-            poll.deliver(Poll(poll.name, self._clock(), answers, failure, lease=None if failure else lease))
+            poll.deliver([Poll(poll.name, self._clock(), answers, failure, lease=None if failure else lease)])
         except Exception:  # the event loop would hide it
             log.exception("The poll of %s was lost: its receiver failed", poll.name, extra={"source": poll.name})
 
