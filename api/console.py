@@ -16,11 +16,8 @@ CONSOLE_POLICY = (
 )
 
 
-class Made(NamedTuple):
-    """A stored report, or what was made on demand: `file`, from its start, and its `size`.
-
-    Or an error, and when to ask again (seconds).
-    """
+class Body(NamedTuple):
+    """The body of an answer, `file` from its start and its `size`; or an error, and when to ask again (seconds)."""
 
     file: IO[bytes] | None = None
     size: int = 0
@@ -51,7 +48,7 @@ class Views(NamedTuple):
     """The latest lines of the events log, the oldest first."""
     reports: Callable[[], list[str]]
     """The days that have a report, the oldest first."""
-    report: Callable[[str], Made | None]
+    report: Callable[[str], Body | None]
     """The JSON report of a day, or None."""
     not_ready: Callable[[], list[str]]
     """Why the process is not ready; empty if it is."""
@@ -59,13 +56,13 @@ class Views(NamedTuple):
     """Metrics in the Prometheus text format."""
     report_page: Callable[[str], bytes | None]
     """The HTML page of a day's report with links to those beside it, or None."""
-    day_so_far: Callable[[bool], Made]
+    day_so_far: Callable[[bool], Body]
     """The report of the day that is not over: its page if true, else its JSON."""
-    machine_day: Callable[[str, str, str], Made]
+    machine_day: Callable[[str, str, str], Body]
     """By source, id (JSON) and date, or "today": the page of a machine and day."""
-    machine_hours: Callable[[str, str, int], Made]
+    machine_hours: Callable[[str, str, int], Body]
     """By source, id (JSON) and hours: JSON as that of `machine`, with the charts of the last hours."""
-    summaries: Callable[[], Made]
+    summaries: Callable[[], Body]
     """The JSON of the summaries of the reports, and of their incidents."""
     overview: Callable[[int], Iterable[bytes]]
     """The JSON of the console, in parts: what is new since the mark of an earlier answer; 0 for everything."""

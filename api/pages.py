@@ -7,7 +7,7 @@ from datetime import date
 from flask import Blueprint, Response, abort, request
 from werkzeug.wsgi import wrap_file
 
-from api.console import Made, Views, query
+from api.console import Body, Views, query
 from api.routes import json_response
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -80,16 +80,16 @@ def _machine(views: Views) -> Response:
     return _send(views.machine_hours(source, machine_id, int(hours)), "application/json")
 
 
-def _send(made: Made, mimetype: str) -> Response:
+def _send(body: Body, mimetype: str) -> Response:
     """Answer with what was made; the server reads the file as its client takes it."""
-    if made.file is None:
-        response = json_response({"error": made.error}, made.status)
-        if made.retry_s is not None:
-            response.headers["Retry-After"] = str(made.retry_s)
+    if body.file is None:
+        response = json_response({"error": body.error}, body.status)
+        if body.retry_s is not None:
+            response.headers["Retry-After"] = str(body.retry_s)
         return response
-    file = wrap_file(request.environ, made.file)
+    file = wrap_file(request.environ, body.file)
     response = Response(file, mimetype=mimetype, direct_passthrough=True)
-    response.content_length = made.size
+    response.content_length = body.size
     if mimetype == "text/html":
         response.headers["Content-Security-Policy"] = PAGE_POLICY
     return response

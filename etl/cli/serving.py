@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from api.app import create_app
-from api.console import Made, Views
+from api.console import Body, Views
 from api.guard import Guard
 from api.machines import Machines
 from api.server import is_about_port, is_loopback, serve
@@ -85,10 +85,10 @@ def serve_pipeline(pipeline: Pipeline, traces: Traces, stopping: Callable[[], bo
         not_ready=pipeline.not_ready,
         metrics=lambda: exposition(pipeline),
         report_page=lambda day: _report_page(folder, day),
-        day_so_far=lambda html: _made(pages.day_so_far, int(html)),
-        machine_day=lambda *arguments: _made(lambda: pages.machine_day(*arguments)),
+        day_so_far=lambda html: _body(pages.day_so_far, int(html)),
+        machine_day=lambda *arguments: _body(lambda: pages.machine_day(*arguments)),
         machine_hours=lambda source, *arguments: _hours(pipeline, pages, source, *arguments),
-        summaries=lambda: _made(pages.summaries),
+        summaries=lambda: _body(pages.summaries),
         overview=lambda mark: console().overview(time.time(), mark, pipeline.not_ready()),
         machine=lambda source, machine_id: _machine(console(), source, machine_id),
         export=lambda day, source, machine_id: machine_day_csv(
@@ -120,9 +120,9 @@ def _machine(console: Console, source: str, machine_id: Any) -> dict[str, Any] |
     return readings and {"simulated": readings["simulated"], "charts": machine_charts(readings)}
 
 
-def _report(folder: Folder, day: str) -> Made | None:
+def _report(folder: Folder, day: str) -> Body | None:
     file = folder.open_report(day)
-    return Made(file, os.fstat(file.fileno()).st_size) if file else None
+    return Body(file, os.fstat(file.fileno()).st_size) if file else None
 
 
 def _report_page(folder: Folder, day: str) -> bytes | None:
@@ -132,24 +132,24 @@ def _report_page(folder: Folder, day: str) -> bytes | None:
     return page and with_links(page, previous, min((each for each in days if each > day), default="today"))
 
 
-def _made(make: Callable[[], Content], part: int = 0) -> Made:
+def _body(make: Callable[[], Content], part: int = 0) -> Body:
     """A part of what is made on demand, as the API takes it."""
     try:
         file = make().part(part)
     except RefusedError as error:
-        return Made(status=error.status, error=str(error), retry_s=error.retry_s)
-    return Made(BufferedReader(file), len(file))
+        return Body(status=error.status, error=str(error), retry_s=error.retry_s)
+    return Body(BufferedReader(file), len(file))
 
 
-def _hours(pipeline: Pipeline, pages: Pages, source: str, machine_id: str, hours: int) -> Made:
+def _hours(pipeline: Pipeline, pages: Pages, source: str, machine_id: str, hours: int) -> Body:
     """The charts of a machine's last hours, and its number if this process simulates it."""
-    made = _made(lambda: pages.machine_hours(source, machine_id, hours))
-    if made.file is None:
-        return made
-    with made.file as file:
+    body = _body(lambda: pages.machine_hours(source, machine_id, hours))
+    if body.file is None:
+        return body
+    with body.file as file:
         charts = file.read()
     content = b'{"simulated":%b,"charts":%b}' % (msgspec.json.encode(simulated(pipeline.loaded, source)), charts)
-    return Made(BytesIO(content), len(content))
+    return Body(BytesIO(content), len(content))
 
 
 def _cannot_listen(api: Api, error: OSError) -> ExitError:

@@ -128,7 +128,7 @@ class Pipeline:
         """Show the last events of an earlier process; before the first event is recorded."""
         with self._logged_if_unreadable():
             self.events.latest.extend(last_events(self.folder, LATEST))
-            self.standing.restore_outages(outages_in(self.events.latest))
+            self.standing.add_outages(outages_in(self.events.latest))
 
     def restore_readings(self) -> None:
         """Show the last lines of an earlier process until new ones are written; before the writer runs."""

@@ -126,12 +126,9 @@ class Standing:
             if address := self.addresses.get(source):
                 failure = failure._replace(why=f"{failure.why} ({shown_address(address)})")
             self._down[source] = Down(at, failure)
-            self._add_outage(source, at)
+            self.add_outages([(source, at)])
             codes = self._record("source_down", source=source, reason=failure.reason, why=failure.why)
             log.error("Error fetching data from %s: %s", source, failure.why, extra=codes)
-
-    def _add_outage(self, source: str, at: float) -> None:
-        self._outages[source] = (*self._outages.get(source, ()), at)[-MAX_OUTAGES:]
 
     def rejected(self, source: str, error: RejectedError, count: int = 1, sent_at: float | None = None) -> None:
         """Answers or records of a poll are no readings, for one reason; a source's first unexpected error is logged.
@@ -168,11 +165,11 @@ class Standing:
         """Start with the latest averages line of each machine, from an earlier process."""
         self.latest = {machine: shortened_line(line) for machine, line in latest.items()}
 
-    def restore_outages(self, outages: Iterable[tuple[str, float]]) -> None:
-        """Start with outages of an earlier process: sources and when they went down, the oldest first."""
+    def add_outages(self, outages: Iterable[tuple[str, float]]) -> None:
+        """Note outages, also those of an earlier process: sources and when they went down, the oldest first."""
         for source, at in outages:
             if source in self._last_readings:
-                self._add_outage(source, at)
+                self._outages[source] = (*self._outages.get(source, ()), at)[-MAX_OUTAGES:]
 
     def keep(self, machines: Set[Machine]) -> None:
         """Forget every machine but these."""

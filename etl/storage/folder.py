@@ -74,13 +74,6 @@ class Folder:
         """The report of a day, whether it exists or not."""
         return self.reports_path / f"{day}.json"
 
-    def report_stamp(self, day: str) -> tuple[int, int]:
-        """When a report was last changed (nanoseconds) and its size: what differs after it was replaced."""
-        with suppress(OSError):
-            stat = self.report_path(day).stat()
-            return stat.st_mtime_ns, stat.st_size
-        return 0, 0
-
     def page_path(self, day: str) -> Path:
         """The HTML page of a day's report, whether it exists or not."""
         return self.reports_path / f"{day}.html"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.app import create_app
-from api.console import Made, Views
+from api.console import Body, Views
 from api.guard import Guard
 from api.machines import Machines
 from tests.support.api import ALARM, made
@@ -64,8 +64,8 @@ def app_with(reasons=()):
         metrics=lambda: b"# HELP telemetry_readings Readings taken.\n",
         report_page={"2026-11-22": b"<!doctype html>"}.get,
         day_so_far=lambda html: made(b"<!doctype html>" if html else REPORT),
-        machine_day=lambda source, key, day: Made(status=404, error="There is no reading"),
-        machine_hours=lambda source, key, hours: Made(status=503, error="This is still being made", retry_s=5),
+        machine_day=lambda source, key, day: Body(status=404, error="There is no reading"),
+        machine_hours=lambda source, key, hours: Body(status=503, error="This is still being made", retry_s=5),
         summaries=lambda: made(b"{}"),
         overview=lambda mark: [b"{}"],
         machine=lambda source, key: None,

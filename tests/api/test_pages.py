@@ -14,7 +14,7 @@ import pytest
 
 from api import connections
 from api.app import create_app
-from api.console import Made
+from api.console import Body
 from api.machines import Machines
 from api.server import serve
 from tests.support.api import EMPTY, PAGE, REPORT, client, console, is_error, made
@@ -59,8 +59,8 @@ def test_a_query_that_names_no_machine_or_day_is_refused(query, status):
                                   "/console/reports"])  # fmt: skip
 def test_what_cannot_be_made_now_is_a_503_that_says_when_to_try_again(path):
     """An error has its sentence as JSON, also for a browser, and `Retry-After` where it helps."""
-    busy = Made(status=503, error="This is still being made", retry_s=5)
-    gone = Made(status=404, error="There is no raw log of 2026-11-01")
+    busy = Body(status=503, error="This is still being made", retry_s=5)
+    gone = Body(status=404, error="There is no raw log of 2026-11-01")
     for failure in (busy, gone):
         views = EMPTY._replace(day_so_far=lambda _, failure=failure: failure,
                                machine_day=lambda *_, failure=failure: failure,
@@ -97,8 +97,8 @@ def serve_file(size: int) -> int:
     content = TemporaryFile()  # noqa: SIM115  the server reads it to the end of the test
     content.truncate(size)
 
-    def day_so_far(_: bool) -> Made:
-        return Made(os.fdopen(os.open(f"/proc/self/fd/{content.fileno()}", os.O_RDONLY), "rb"), size)
+    def day_so_far(_: bool) -> Body:
+        return Body(os.fdopen(os.open(f"/proc/self/fd/{content.fileno()}", os.O_RDONLY), "rb"), size)
 
     return serve(create_app(Machines(), EMPTY._replace(day_so_far=day_so_far)), "127.0.0.1", 0)
 
@@ -156,5 +156,5 @@ def test_a_file_is_closed_once_its_client_has_it_or_is_gone():
 
 def test_a_content_in_memory_is_answered_too():
     """What needs no file, such as the charts of a few hours, is answered in the same way."""
-    app = client(views=EMPTY._replace(summaries=lambda: Made(BytesIO(b"{}"), 2)))
+    app = client(views=EMPTY._replace(summaries=lambda: Body(BytesIO(b"{}"), 2)))
     assert app.get("/console/reports").json == {}

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from api.console import Made
+from api.console import Body
 from tests.support.api import made
 from tests.support.browser import expect, forgive, needs_chromium, put, row, visit
 from tests.support.fleet import BUSY, application, fleet, machine_view, troubled
@@ -172,7 +172,7 @@ def test_an_address_that_was_cut_is_no_error(page, address):
 
 def test_a_range_waits_for_its_charts(page):
     """While the day files are read the panel says so, also where the process is busy at first, and then shows them."""
-    answers = [BUSY, made(b'{"simulated":null,"charts":{}}'), Made(status=404, error="No reading of this machine")]
+    answers = [BUSY, made(b'{"simulated":null,"charts":{}}'), Body(status=404, error="No reading of this machine")]
     requests = []
 
     def machine_hours(source, key, hours):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from io import BytesIO
 
 from api.app import create_app
-from api.console import Made, Views
+from api.console import Body, Views
 from api.machines import Machines
 
 NOW = datetime(2024, 11, 3, 13, 40, 45, 15069, tzinfo=UTC)
@@ -26,7 +26,7 @@ SHOWN = {"simulated": 7, "charts": {"speed": "<div>a chart</div>"}}
 
 def made(content):
     """What was made on demand, as the views return it."""
-    return Made(BytesIO(content), len(content))
+    return Body(BytesIO(content), len(content))
 
 
 def client(machines=3, views=None):

@@ -9,7 +9,7 @@ import orjson
 from flask import abort, request
 
 from api.app import create_app
-from api.console import Made, Views
+from api.console import Body, Views
 from api.machines import Machines
 from api.server import serve
 from etl.pages.console import machine_charts, shared_script, shared_styles
@@ -100,7 +100,7 @@ EVENTS = [
 """Events of machine-4, which flaps in a troubled fleet, of machine-7, which flaps and is down, and of others."""
 
 
-BUSY = Made(status=503, error="Other pages are being made; try again later", retry_s=1)
+BUSY = Body(status=503, error="Other pages are being made; try again later", retry_s=1)
 
 
 def application(overview, events=EVENTS, token=None, **views):

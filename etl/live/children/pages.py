@@ -1,6 +1,8 @@
 """Pages on demand for the API: made by child processes, one for reports and one for machines at a time."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -73,7 +75,7 @@ class Pages:
         """The summaries of the stored reports as JSON, kept until a report is added, changed or deleted."""
         folder, today = self._pipeline.folder, self._day_of_now()
         reports = folder.reports()
-        version = today, tuple(reports), tuple(map(folder.report_stamp, reports[-MAX_DATED:]))
+        version = today, tuple(reports), tuple(map(_stamp, map(folder.report_path, reports[-MAX_DATED:])))
         order = SummariesOrder(*self._common(), days_before(today, INCIDENT_DAYS))
         return self._get(self._machines, "summaries", order, MAX_MACHINE_S, version)
 
@@ -135,3 +137,11 @@ def in_child(order: AnyPageOrder, stopping: Stopping, limit_s: float) -> Content
         return content.finish()
     except (ValueError, msgspec.DecodeError):
         raise ChildProcessError("This could not be made; the log of the process has the cause") from None
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """When a file was last changed (nanoseconds) and its size: what differs after it was replaced."""
+    with suppress(OSError):
+        stat = path.stat()
+        return stat.st_mtime_ns, stat.st_size
+    return 0, 0

@@ -124,8 +124,8 @@ def _lines_of(folder: Folder, kind: str, day: str, machine: Machine) -> Iterator
             owners = list(map(decode, lines))
         except UNREADABLE:
             owners = [_owner(decode, line) for line in lines]
-        if found := [line for line, owner in zip(lines, owners, strict=True) if _is_of(owner, machine)]:
-            yield b"".join(found)
+        if matches := [line for line, owner in zip(lines, owners, strict=True) if _is_of(owner, machine)]:
+            yield b"".join(matches)
 
 
 def _lines_naming(block: bytes, text: bytes) -> list[bytes]:

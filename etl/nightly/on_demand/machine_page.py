@@ -55,8 +55,8 @@ def machine_day(settings_log: SettingsLog, order: MachineDayOrder) -> bytes:
         "alarms": [each for each in alarm_changes(folder, day) if (each["source"], each["id"]) == machine],
     }
     for parameter, of_parameter in entry["parameters"].items():
-        found = detected.parameters.get(parameter, Detected())
-        of_parameter |= {"incidents": found.incidents, "notes": found.notes}
+        detection = detected.parameters.get(parameter, Detected())
+        of_parameter |= {"incidents": detection.incidents, "notes": detection.notes}
     averages = averages_series(folder, day, machine, settings.parameters)
     view = _view(entry, (start, end), Series(columns.times, columns.values), averages, settings) | {
         "id": order.id,
@@ -77,7 +77,7 @@ def machine_hours(folder: Folder, order: MachineHoursOrder) -> dict[str, str]:
     start = order.now - 3600 * order.hours
     day_of = day_finder(ZoneInfo(settings.timezone))
     days = [day for day in folder.days("raw") if day >= day_of(start)][-MAX_DAYS:]
-    columns = [found for day in days if (found := raw_columns(folder, day, machine, fields))]
+    columns = [part for day in days if (part := raw_columns(folder, day, machine, fields))]
     readings = Series.joined([Series(day.times, day.values) for day in columns], len(fields)).since(start)
     averages = Series.joined(
         [averages_series(folder, day, machine, settings.parameters) for day in days], len(fields)
@@ -152,7 +152,7 @@ def _detect(
         past = history.machines.get(msgspec.json.encode(machine).decode())
     detection = analyze_machine(columns, past, settings, *detection_period(day, settings, order.now))
     parameters = {
-        name: Detected(list(map(incident_record, found.incidents)), found.notes)
-        for name, found in zip(settings.parameters, detection.parameters, strict=True)
+        name: Detected(list(map(incident_record, result.incidents)), result.notes)
+        for name, result in zip(settings.parameters, detection.parameters, strict=True)
     }
     return MachineDetections(*machine, list(map(incident_record, detection.silences)), parameters)
