@@ -55,7 +55,16 @@ def test_a_fault_of_an_hour_ago_is_on_the_page_of_today(page, noon):
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         page.locator("table.alarms tr", has_text="hot raised").get_by_role("link").click()
         expect(page.locator(".readout")).to_have_count(2)
-        temperature = float(readouts(page)[0].split(" | ")[1].removesuffix(" °C"))
-        assert temperature > 75
+        # Of each five minutes a chart has the lowest and the highest reading: the fault is there, or a step on.
+        temperatures = [shown_temperature(page)]
+        page.locator(".chart").first.focus()
+        for _ in range(2):
+            page.keyboard.press("ArrowRight")
+            temperatures.append(shown_temperature(page))
+        assert max(temperatures) > 75
         page.goto("about:blank")
         end(process)
+
+
+def shown_temperature(page):
+    return float(readouts(page)[0].split(" | ")[1].removesuffix(" °C"))
