@@ -94,7 +94,7 @@ def test_a_real_process_notifies(site):
             (site.root / "numbered.json").rename(site.root / "gone")
             until(lambda: first.told("source_down"))
             (site.root / "gone").rename(site.root / "numbered.json")
-            until(lambda: first.told("source_up"))
+            until(lambda: first.told("source_up") and site.events("source_up"))
             assert [message["event"] for message in first.taken] == ["report", "source_down", "source_up"]
             assert first.taken[0]["day"] == "2026-01-05"
             down, up = site.events("source_down"), site.events("source_up")

@@ -54,7 +54,7 @@ main()
 @pytest.fixture(params=["path", "abstract"])
 def manager(request, tmp_path, monkeypatch):
     """A manager that the environment names, and a watchdog of a second."""
-    address = str(tmp_path / "notify") if request.param == "path" else f"@etl-test-{os.getpid()}"
+    address = str(tmp_path / "notify") if request.param == "path" else f"@etl-test-{os.getpid()}-{tmp_path.name}"
     listening = Manager(address)
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     monkeypatch.setenv("WATCHDOG_USEC", "1000000")
