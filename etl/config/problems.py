@@ -292,8 +292,8 @@ def _source_problems(source: Source, max_timeout: float, path: KeyPath) -> Itera
     if source.by_key and source.records is None:
         hint = "write records: and an expression that gives readings by their ids, such as machines"
         yield problem("id", f"source {source.name} has id but no records", hint)
-    if source.library and importlib.util.find_spec(source.library) is None:
-        yield problem(source.key, f"{source.key} needs {source.library}", install_hint(source.extra))
+    if source.package and importlib.util.find_spec(source.package) is None:
+        yield problem(source.key, f"{source.key} needs {source.package}", install_hint(source.extra))
     intended = kind_of_address(source.address)
     is_of_another_kind = intended is not None and source.address.partition("://")[0].lower() not in source.schemes
     for key in source.paths:

@@ -72,7 +72,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The keys that hold the path of a file of this machine."""
     has_deadline: ClassVar[bool] = True
     """Whether a poll ends at its timeout."""
-    library: ClassVar[str] = ""
+    package: ClassVar[str] = ""
     """The module that polls need and a plain installation lacks, from the extra `extra`; empty if there is none."""
     extra: ClassVar[str] = ""
 

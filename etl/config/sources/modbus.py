@@ -166,7 +166,7 @@ class ModbusSource(Source, frozen=True, kw_only=True):
     label = "a tcp:// Modbus address"
     schemes = ("tcp", "modbus")
     templates = ("modbus",)
-    library, extra = "pymodbus", "modbus"
+    package, extra = "pymodbus", "modbus"
     hints = Source.hints | {
         "modbus": _ADDRESS_HINT,
         "unit": _UNIT_HINT,

@@ -56,7 +56,7 @@ class MqttSource(JsonSource, frozen=True, kw_only=True):
     templates = ("mqtt", "client_id")
     paths = ("ca_file",)
     has_deadline = False
-    library = "paho"
+    package = "paho"
     extra = "mqtt"
 
     mqtt: str

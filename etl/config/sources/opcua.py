@@ -70,7 +70,7 @@ class OpcUaSource(Source, frozen=True, kw_only=True):
     schemes = ("opc.tcp",)
     templates = ("opcua",)
     paths = SECURITY
-    library, extra = "asyncua", "opcua"
+    package, extra = "asyncua", "opcua"
     hints = Source.hints | {
         "opcua": _ADDRESS_HINT,
         "nodes": "write a field of the reading and its node id on each line, such as temperature: ns=2;s=Oven.Temp",
