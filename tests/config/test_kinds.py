@@ -123,7 +123,7 @@ def test_an_address_of_another_kind_is_explained(tmp_path):
 
 def test_a_missing_library_is_a_problem_with_the_extra_to_install(tmp_path, monkeypatch):
     """A kind whose library is not installed is refused when the config is read, wherever that is."""
-    monkeypatch.setattr(Plc, "library", "no_such_library")
+    monkeypatch.setattr(Plc, "package", "no_such_library")
     monkeypatch.setattr(Plc, "extra", "plc")
     (line,) = problems_of(written(tmp_path, entry("      t: a\n")))
     assert "plc needs no_such_library; in the folder of the clone run pip install '.[plc]'" in line
