@@ -222,7 +222,8 @@
 
   function useFocus(event) {
     const chart = chartOf(event.target);
-    if (chart?.matches(":focus-visible") && used?.chart !== chart) use(chart, viewOf(chart).readings.times.at(-1), true);
+    if (!chart?.matches(":focus-visible") || used?.chart === chart) return;
+    use(chart, isWithin(chart, pinned) ? pinned : viewOf(chart).readings.times.at(-1), true);
   }
 
   function releaseUnfocused() {
